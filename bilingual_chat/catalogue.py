@@ -1,0 +1,275 @@
+"""The models bchat knows: what each is, how it wants to be spoken to, and where it lies on this machine.
+
+A model is data: a table of configs/models.toml or of the user's TOML, whose keys are the fields of
+`ModelEntry`. Nothing here touches the network.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from bilingual_chat import paths, tables
+from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.messages import LANGUAGES, Phrase, did_you_mean
+from bilingual_chat.prompt import PromptFormat
+from bilingual_chat.tables import WrongValue
+
+DEFAULT_MODEL = "sft"
+DEMO_MODEL = "demo"
+CONFIG_FILE = "config.json"
+TOKENIZER_FILE = "spiece.model"
+# In the order in which they are preferred; an index names the shards beside it.
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+DTYPES = ("float16", "bfloat16", "float32")
+_MOST_JSON = 16 << 20  # bytes
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model. What is empty or 0 is not known, and read from the model's own files."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    hub_id: str = ""  # "owner/name" on the hub
+    revision: str = "main"
+    directory: str = ""  # where it lies if not in the hub's cache; "~" is understood
+    embedded: bool = False  # ships inside bchat
+    kind: Literal["chat", "base"] = "chat"
+    prompt: PromptFormat = field(default_factory=PromptFormat)
+    context_length: int = 0  # positions
+    preset: str = "card"
+    parameters: int = 0
+    dtype: str = ""  # the 16- or 32-bit type that loses nothing
+    licence: str = ""
+    description: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # by language
+    weights_md5: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # known good, by file
+    withdrawn_md5: tuple[str, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # published, by name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything it is called by: its name, its aliases, its hub id with and without the owner."""
+        hub = (self.hub_id, self.hub_id.rpartition("/")[2]) if self.hub_id else ()
+        return tuple(dict.fromkeys((self.name, *self.aliases, *hub)))
+
+    def describe(self, lang: str) -> str:
+        """What it is for, in `lang` if that is written down, else in English, else nothing."""
+        return self.description.get(lang) or self.description.get("en", "")
+
+
+def load_catalogue(
+    models: Mapping[str, Any], known: Mapping[str, ModelEntry] = MappingProxyType({})
+) -> dict[str, ModelEntry]:
+    """`known` with `models` laid over it, key by key: each a model by its name.
+
+    Raises WrongValue for unknown keys, wrong types, names that are taken, and new models that lie nowhere.
+    """
+    catalogue = dict(known)
+    for name, table in models.items():
+        entry = _parse_entry(name, tables.table((name,), table), catalogue.get(name, ModelEntry(name)))
+        _check_names(entry, catalogue.values())
+        catalogue[name] = entry
+    return catalogue
+
+
+def find(catalogue: Mapping[str, ModelEntry], name: str) -> ModelEntry:
+    """The model called `name` in any of its names, or the one in the directory of that path.
+
+    Case and width are folded. Raises BchatError (MODEL) with the nearest name.
+    """
+    wanted = _fold(name)
+    for entry in catalogue.values():
+        if wanted in map(_fold, entry.names):
+            return entry
+    directory = paths.expand(name.strip())
+    if directory.is_dir() or name.lstrip().startswith((".", "~")) or directory.is_absolute():
+        return open_path(directory, catalogue)
+    every = [each for entry in catalogue.values() for each in entry.names]
+    raise BchatError(
+        "model.unknown",
+        status=ExitStatus.MODEL,
+        name=name,
+        suggestion=did_you_mean(wanted, every),
+        known=", ".join(catalogue),
+    )
+
+
+def open_path(directory: Path, catalogue: Mapping[str, ModelEntry] = MappingProxyType({})) -> ModelEntry:
+    """An entry for a model directory, named after it.
+
+    Where the directory, or the model it was saved from, is one of the catalogue's, its format and
+    settings are taken from there; else it is a chat model in the speaker/text format.
+    Raises BchatError (MODEL) for a directory that holds no whole model.
+    """
+    if not directory.is_dir():
+        raise BchatError("model.no-directory", status=ExitStatus.MODEL, path=directory.absolute())
+    missing = missing_file(directory)
+    if missing is not None:
+        raise BchatError("model.incomplete", status=ExitStatus.MODEL, path=directory, file=missing)
+    directory = directory.absolute()
+    name = _name_of(directory)
+    like = _known_as(name, catalogue.values()) or _saved_from(directory, catalogue.values())
+    if like is None:
+        return ModelEntry(name, directory=str(directory))
+    return replace(like, name=name, aliases=(), embedded=False, directory=str(directory))
+
+
+def locate(entry: ModelEntry) -> Path | None:
+    """The directory that holds the whole model on this machine, None if there is none. No network."""
+    if entry.embedded:
+        candidates = [paths.demo_model_dir()]
+    elif entry.directory:
+        candidates = [paths.expand(entry.directory)]
+    else:
+        candidates = _snapshots(entry)
+    return next((directory for directory in candidates if missing_file(directory) is None), None)
+
+
+def default_entry(catalogue: Mapping[str, ModelEntry]) -> ModelEntry:
+    """What opens when nobody chose: the 4B SFT model if it is on this machine, else the embedded one."""
+    best = catalogue[DEFAULT_MODEL]
+    return best if locate(best) is not None else catalogue[DEMO_MODEL]
+
+
+def missing_file(directory: Path) -> str | None:
+    """The first file that a model directory lacks, None for a whole one (content is not looked at)."""
+    for name in (CONFIG_FILE, TOKENIZER_FILE):
+        if not (directory / name).is_file():
+            return name
+    lacking = WEIGHT_FILES[0]
+    for name in WEIGHT_FILES:
+        if (directory / name).is_file():
+            shard = _missing_shard(directory / name) if name.endswith(".json") else None
+            if shard is None:
+                return None
+            lacking = shard
+    return lacking
+
+
+def _missing_shard(index: Path) -> str | None:
+    weight_map = _read_json(index).get("weight_map")
+    shards = sorted(set(map(str, weight_map.values()))) if isinstance(weight_map, dict) else []
+    return next((name for name in shards if not (index.parent / name).is_file()), None if shards else index.name)
+
+
+def hub_folder(hub_id: str) -> Path:
+    """Where the hub's cache keeps a repository: blobs/, refs/ and snapshots/ below it."""
+    return paths.hub_cache() / f"models--{hub_id.replace('/', '--')}"
+
+
+def _snapshots(entry: ModelEntry) -> list[Path]:
+    """The snapshot that the entry's revision names, then, if that is only a branch, the others, newest first."""
+    if not entry.hub_id:
+        return []
+    folder = hub_folder(entry.hub_id)
+    try:
+        commit = (folder / "refs" / entry.revision).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        commit = entry.revision
+    named = [folder / "snapshots" / commit] if _COMMIT.fullmatch(commit) else []
+    if entry.revision != "main":
+        return named
+    try:
+        others = sorted((folder / "snapshots").iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    except OSError:
+        others = []
+    return named + [path for path in others if path not in named]
+
+
+def _name_of(directory: Path) -> str:
+    """The last part of the path; for a snapshot in the hub's cache, the repository's name."""
+    if directory.parent.name == "snapshots" and directory.parent.parent.name.startswith("models--"):
+        return directory.parent.parent.name.rpartition("--")[2]
+    return directory.resolve().name or str(directory)
+
+
+def _known_as(name: str, entries: Iterable[ModelEntry]) -> ModelEntry | None:
+    wanted = _fold(name)
+    return next(
+        (e for e in entries if e.hub_id and wanted in map(_fold, (e.hub_id, e.hub_id.rpartition("/")[2]))), None
+    )
+
+
+def _saved_from(directory: Path, entries: Iterable[ModelEntry]) -> ModelEntry | None:
+    """The chat model that transformers says these files were saved from.
+
+    Not a base model: what was trained from one is usually trained to chat.
+    """
+    source = _read_json(directory / CONFIG_FILE).get("_name_or_path")
+    known = _known_as(source, entries) if isinstance(source, str) else None
+    return known if known is not None and known.kind == "chat" else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`, an empty one where there is none: the engine says what is wrong with it."""
+    try:
+        value = json.loads(path.read_bytes()) if path.stat().st_size <= _MOST_JSON else None
+    except (OSError, ValueError, RecursionError):
+        value = None
+    return value if isinstance(value, dict) else {}
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).strip().casefold()
+
+
+def _check_names(entry: ModelEntry, others: Iterable[ModelEntry]) -> None:
+    for other in others:
+        taken = set(map(_fold, other.names)) if other.name != entry.name else set()
+        for name in (entry.name, *entry.aliases):
+            if _fold(name) in taken:
+                path = (entry.name,) if name == entry.name else (entry.name, "aliases")
+                raise WrongValue(path, Phrase("config.taken", field=name, name=other.name))
+
+
+def _parse_entry(name: str, table: Mapping[str, Any], base: ModelEntry) -> ModelEntry:
+    known = [each.name for each in fields(ModelEntry) if each.name != "name"]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        tables.check_key((name,), key, known)
+        values[key] = _parse_prompt(name, value, base.prompt) if key == "prompt" else _READERS[key]((name, key), value)
+    if values.get("kind") == "base" and "prompt" not in values and base.kind != "base":
+        values["prompt"] = PromptFormat(kind="plain")
+    entry = replace(base, **values)
+    if not (entry.hub_id or entry.directory or entry.embedded):
+        raise WrongValue((name,), Phrase("config.lacks", name=name, field="hub_id"))
+    return entry
+
+
+def _parse_prompt(name: str, value: Any, base: PromptFormat) -> PromptFormat:
+    values = tables.mapping(tables.text, *(each.name for each in fields(PromptFormat)))((name, "prompt"), value)
+    if "kind" in values:
+        tables.choice("speaker-text", "plain")((name, "prompt", "kind"), values["kind"])
+    return replace(base, **values)
+
+
+_READERS: dict[str, tables.Read] = {
+    "aliases": tables.texts,
+    "hub_id": tables.name,
+    "revision": tables.name,
+    "directory": tables.name,
+    "embedded": tables.flag,
+    "kind": tables.choice("chat", "base"),
+    "context_length": tables.count,
+    "preset": tables.name,
+    "parameters": tables.count,
+    "dtype": tables.choice(*DTYPES),
+    "licence": tables.text,
+    "description": tables.mapping(tables.text, *LANGUAGES),
+    "weights_md5": tables.mapping(tables.text),
+    "withdrawn_md5": tables.texts,
+    "scores": tables.mapping(tables.number),
+}

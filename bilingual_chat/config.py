@@ -1,0 +1,295 @@
+"""Settings: TOML files, the environment and options laid over each other, and where each value came from.
+
+Layers, weakest first: the fields' defaults, the model's own
+preset, the user's TOML, the project's TOML, the environment, options, `/set` in the session.
+
+One preset is chosen at a time: the one that the strongest layer names. Its values stand where it was
+named: a preset in a TOML is overridden by that file's own [decoding], a preset chosen later (on the
+command line, by /preset) overrides [decoding] of every file. What it leaves out is as without it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from bilingual_chat import decoding, paths, tables
+from bilingual_chat.catalogue import ModelEntry, load_catalogue
+from bilingual_chat.decoding import DecodingParameters
+from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.messages import LANGUAGES, Phrase, did_you_mean
+from bilingual_chat.presets import PARAMETERS, Preset, find_preset, load_presets, no_preset, read_values
+from bilingual_chat.tables import KeyPath, WrongValue
+
+DEFAULT, ENVIRONMENT, OPTION, SESSION = "default", "environment", "option", "session"
+_PREFIX = "BCHAT_"
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+Entry = TypeVar("Entry")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one place says: a file, the environment, the options, the session."""
+
+    label: str
+    values: Mapping[str, Any] = field(default_factory=dict)  # of decoding parameters, checked
+    preset: str = ""
+    model: str = ""
+    lang: str = ""
+    persona: str = ""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything the files and the environment say. `layers`: weakest first."""
+
+    layers: tuple[Layer, ...]
+    presets: Mapping[str, Preset]
+    catalogue: Mapping[str, ModelEntry]
+
+    @property
+    def model(self) -> str:
+        """The model that the strongest layer names, "" if none does."""
+        return self._strongest("model")
+
+    @property
+    def lang(self) -> str:
+        return self._strongest("lang")
+
+    @property
+    def persona(self) -> str:
+        return self._strongest("persona")
+
+    def _strongest(self, name: str) -> str:
+        return next((text for layer in reversed(self.layers) if (text := getattr(layer, name))), "")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The decoding parameters in force, and for each the label of the layer it came from.
+
+    `preset` is the one chosen, or the model's own. A new value or preset makes new Settings.
+    """
+
+    parameters: DecodingParameters = field(default_factory=DecodingParameters)
+    provenance: Mapping[str, str] = field(default_factory=lambda: MappingProxyType(dict.fromkeys(PARAMETERS, DEFAULT)))
+    preset: str = ""
+    model: str = ""
+    lang: str = ""
+    persona: str = ""
+    layers: tuple[Layer, ...] = (Layer(DEFAULT),)  # the first is the model's
+    presets: Mapping[str, Preset] = field(default_factory=lambda: MappingProxyType({}))
+
+    def changed(self, name: str, value: Any, layer: str = SESSION) -> Settings:
+        """These with one value set, as by /set. Raises BchatError (USAGE): no such name, type or range."""
+        parameter = decoding.resolve_name(name)
+        checked = decoding.checked(parameter, value)
+        before = self._layer(layer)
+        layers = self._with_layer(replace(before, values={**before.values, parameter: checked}))
+        return replace(
+            self,
+            parameters=replace(self.parameters, **{parameter: checked}),
+            provenance=MappingProxyType({**self.provenance, parameter: layer}),
+            layers=layers,
+        )
+
+    def with_preset(self, name: str, layer: str = SESSION) -> Settings:
+        """These with a preset chosen, as by /preset: it overrides what was set before it.
+
+        Values set in the session stay only where the preset sets none. Raises BchatError (USAGE).
+        """
+        preset = find_preset(self.presets, name)
+        before = self._layer(layer)
+        kept = {key: value for key, value in before.values.items() if key not in preset.values}
+        return _settle(replace(self, layers=self._with_layer(replace(before, values=kept, preset=preset.name))))
+
+    def for_model(self, entry: ModelEntry) -> Settings:
+        """These over another model's own preset, as by /model; what was chosen stays chosen."""
+        own = entry.preset if entry.preset in self.presets else ""
+        return _settle(replace(self, model=entry.name, layers=(Layer(DEFAULT, preset=own), *self.layers[1:])))
+
+    def differing(self) -> dict[str, Any]:
+        """The parameters whose value is not the one that the presets, or else the defaults, give."""
+        bare = tuple(replace(layer, values=_NOTHING) for layer in self.layers)
+        plain = _settle(replace(self, layers=bare)).parameters
+        return {name: value for name, value in vars(self.parameters).items() if value != getattr(plain, name)}
+
+    def _layer(self, label: str) -> Layer:
+        return next((layer for layer in self.layers if layer.label == label), Layer(label))
+
+    def _with_layer(self, layer: Layer) -> tuple[Layer, ...]:
+        """The layers with this one in its place; a new one is the strongest but for the session's."""
+        if any(each.label == layer.label for each in self.layers):
+            return tuple(layer if each.label == layer.label else each for each in self.layers)
+        session = tuple(each for each in self.layers if each.label == SESSION)
+        return (*(each for each in self.layers if each.label != SESSION), layer, *session)
+
+
+def settings_for(
+    config: Config, entry: ModelEntry, preset: str | None = None, options: Mapping[str, Any] = _NOTHING
+) -> Settings:
+    """What is in force for a model: its own preset, then what the files and the environment say, then
+    `preset` and `options` (name to value, as on the command line).
+
+    Raises BchatError (USAGE): no such preset, name, type or range.
+    """
+    values: dict[str, Any] = {}
+    for name, value in options.items():
+        parameter = decoding.resolve_name(name)
+        values[parameter] = decoding.checked(parameter, value)
+    chosen = find_preset(config.presets, preset).name if preset else ""
+    own = entry.preset if entry.preset in config.presets else ""
+    return _settle(
+        Settings(
+            model=entry.name,
+            lang=config.lang,
+            persona=config.persona,
+            layers=(Layer(DEFAULT, preset=own), *config.layers, Layer(OPTION, values, chosen)),
+            presets=config.presets,
+        )
+    )
+
+
+def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """The values of `--set NAME=VALUE …`, by parameter. Raises BchatError (USAGE)."""
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise BchatError("config.assignment", status=ExitStatus.USAGE, text=text)
+        parameter = decoding.resolve_name(name)
+        values[parameter] = decoding.checked(parameter, value)
+    return values
+
+
+def load_config(file: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
+    """The shipped tables, then the user's file and the project's, or `file` in place of both, then BCHAT_*.
+
+    Raises BchatError: DATA for a file, with its line, USAGE for the environment.
+    """
+    shipped_presets = tables.explained(paths.shipped_config("presets.toml"), load_presets)
+    shipped_models = tables.explained(paths.shipped_config("models.toml"), load_catalogue)
+    config = Config((), shipped_presets, shipped_models)
+    files = [paths.config_file(), paths.project_config_file()] if file is None else [file]
+    for path in files:
+        if file is not None or os.path.lexists(path):
+            config = tables.explained(path, partial(_with_file, config, paths.shorten(path)))
+    layer = _environment_layer(os.environ if environment is None else environment, config.presets)
+    return replace(config, layers=(*config.layers, layer))
+
+
+def _settle(settings: Settings) -> Settings:
+    """`settings` with parameters, provenance and preset as its layers say."""
+    values: dict[str, Any] = {}
+    origin = dict.fromkeys(PARAMETERS, DEFAULT)
+    own, *others = settings.layers
+    chosen = next((layer for layer in reversed(others) if layer.preset), own)
+    for layer in settings.layers:
+        if layer is own or layer is chosen:
+            preset = settings.presets[layer.preset].values if layer.preset else _NOTHING
+            values |= preset
+            origin |= dict.fromkeys(preset, f"preset {layer.preset}")
+        values |= layer.values
+        origin |= dict.fromkeys(layer.values, layer.label)
+    return replace(
+        settings,
+        parameters=replace(DecodingParameters(), **values),
+        provenance=MappingProxyType(origin),
+        preset=chosen.preset,
+    )
+
+
+# -- one file ---------------------------------------------------------------------------------------
+
+
+def _with_file(config: Config, label: str, content: Mapping[str, Any]) -> Config:
+    for key in content:
+        tables.check_key((), key, (*_TOP_LEVEL, "decoding", "presets", "models"))
+    top = {key: read((key,), content[key]) for key, read in _TOP_LEVEL.items() if key in content}
+    values = read_values(("decoding",), content.get("decoding", {}))
+    presets = _laid_over(config.presets, "presets", content, load_presets)
+    models = _laid_over(config.catalogue, "models", content, load_catalogue)
+    for path, name in _presets_named(content):
+        if name not in presets:
+            raise WrongValue(path, no_preset(name, presets))
+    return Config((*config.layers, Layer(label, values, **top)), presets, models)
+
+
+def _laid_over(
+    known: Mapping[str, Entry],
+    key: str,
+    content: Mapping[str, Any],
+    load: Callable[[Mapping[str, Any], Mapping[str, Entry]], Mapping[str, Entry]],
+) -> Mapping[str, Entry]:
+    new = tables.table((key,), content.get(key, {}))
+    try:
+        return load(new, known)
+    except WrongValue as wrong:
+        raise wrong.below(key) from None
+
+
+def _presets_named(content: Mapping[str, Any]) -> list[tuple[KeyPath, str]]:
+    named: list[tuple[KeyPath, str]] = [(("preset",), content["preset"])] if "preset" in content else []
+    for name, table in content.get("models", {}).items():
+        if "preset" in table:
+            named.append((("models", name, "preset"), table["preset"]))
+    return named
+
+
+_TOP_LEVEL: dict[str, tables.Read] = {
+    "model": tables.name,
+    "preset": tables.name,
+    "lang": tables.choice(*LANGUAGES),
+    "persona": tables.name,
+}
+
+
+# -- the environment --------------------------------------------------------------------------------
+
+
+def _environment_layer(environment: Mapping[str, str], presets: Mapping[str, Preset]) -> Layer:
+    """BCHAT_TEMPERATURE and the other parameters, BCHAT_MODEL, BCHAT_PRESET, BCHAT_LANG, BCHAT_PERSONA.
+
+    A name that is nearly one of these is refused as a slip; others may be someone else's.
+    """
+    known = {_PREFIX + name.upper(): name for name in (*_TOP_LEVEL, *PARAMETERS)}
+    values: dict[str, Any] = {}
+    top: dict[str, str] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(_PREFIX) or not text.strip():
+            continue
+        name = known.get(variable)
+        if name is None:
+            _refuse_slip(variable, known)
+        elif name in _TOP_LEVEL:
+            top[name] = _from_variable(variable, partial(_TOP_LEVEL[name], (name,), text))
+        else:
+            values[name] = _from_variable(variable, partial(decoding.checked, name, text))
+    if top.get("preset", "") and top["preset"] not in presets:
+        raise _wrong_variable(f"{_PREFIX}PRESET", no_preset(top["preset"], presets))
+    return Layer(ENVIRONMENT, values, **top)
+
+
+def _from_variable(variable: str, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except WrongValue as wrong:
+        raise _wrong_variable(variable, wrong.problem) from None
+    except BchatError as error:
+        raise _wrong_variable(variable, Phrase(error.key, **error.values)) from None
+
+
+def _wrong_variable(variable: str, problem: Phrase) -> BchatError:
+    return BchatError("config.environment", status=ExitStatus.USAGE, name=variable, problem=problem)
+
+
+def _refuse_slip(variable: str, known: Iterable[str]) -> None:
+    suggestion = did_you_mean(variable.removeprefix(_PREFIX), [name.removeprefix(_PREFIX) for name in known])
+    if "name" in suggestion.values:
+        meant = Phrase("suggestion", name=f"{_PREFIX}{suggestion.values['name']}")
+        raise BchatError("config.variable", status=ExitStatus.USAGE, name=variable, suggestion=meant)

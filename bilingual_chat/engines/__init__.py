@@ -1,0 +1,52 @@
+"""The one seam: token ids in, token ids out.
+
+`open_engine` imports the engine that is asked for, so that torch is loaded only when it computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from bilingual_chat.conversation import FinishReason
+from bilingual_chat.decoding import DecodingParameters
+
+if TYPE_CHECKING:
+    from bilingual_chat.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One step of a completion.
+
+    `finish` is None on every chunk but the last. The end-of-sequence token comes as a last chunk
+    with finish STOP and is no part of the reply; with LENGTH the token belongs to the reply.
+    """
+
+    token_id: int
+    logprob: float  # natural log, under the filtered distribution that was sampled from
+    cached_tokens: int  # prompt tokens that the KV cache already held; the same on every chunk
+    finish: FinishReason | None = None
+
+
+class Engine(Protocol):
+    """What answers. A completion is a generator: close it to stop, and nothing more is computed."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def context_length(self) -> int:
+        """Positions the model was trained for: prompt and reply together never exceed it."""
+
+    def complete(self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int) -> Iterator[Chunk]:
+        """Continue `prompt_ids` (at least one) by up to `parameters.max_new_tokens` tokens."""
+
+
+def open_engine(directory: Path, tokenizer: Tokenizer, *, name: str) -> Engine:
+    """The local engine over a model directory (config.json, weights). Raises BchatError (MODEL)."""
+    from bilingual_chat.engines.local import LocalEngine
+
+    return LocalEngine(directory, name=name, eos_id=tokenizer.eos_id, vocab_size=tokenizer.vocab_size)

@@ -1,0 +1,732 @@
+"""Every sentence bchat says, in English and Japanese.
+
+A plain table at the bottom of the house, so that any room can raise an error that speaks both
+languages. Placeholders are filled with `str.format`; both languages must use the same ones (test).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+LANGUAGES = ("en", "ja")
+
+
+def language_of(environ: Mapping[str, str]) -> str:
+    """ "ja" or "en", as the locale's variables say; the first that is set decides, as in POSIX."""
+    locale = next((environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if environ.get(name)), "")
+    return "ja" if locale.lower().startswith("ja") else "en"
+
+
+class Message(NamedTuple):
+    en: str
+    ja: str
+
+
+class Phrase:
+    """A part of a sentence that is itself in the table; it speaks the language of the whole."""
+
+    def __init__(self, key: str, **values: object) -> None:
+        self.key = key
+        self.values = values
+
+
+def render(key: str, lang: str, **values: object) -> str:
+    """The sentence `key` in `lang`; raises KeyError for a key that is not in the table."""
+    message = TABLE[key]
+    spoken = {
+        name: render(value.key, lang, **value.values) if isinstance(value, Phrase) else value
+        for name, value in values.items()
+    }
+    return (message.ja if lang == "ja" else message.en).format(**spoken)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> Phrase:
+    """The clause " Did you mean X?" for the nearest known name, or an empty one."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return Phrase("suggestion", name=close[0]) if close else Phrase("nothing")
+
+
+TABLE: dict[str, Message] = {
+    "nothing": Message("", ""),
+    # -- decoding
+    "setting.unknown": Message(
+        "There is no setting {name!r}.{suggestion} /settings lists them.",
+        "設定 {name!r} はありません。{suggestion} /settings で一覧を見られます。",
+    ),
+    "setting.range": Message(
+        "{name} must be between {low} and {high}, not {value}.",
+        "{name} は {low} 以上 {high} 以下で指定してください（{value} は使えません）。",
+    ),
+    "setting.type": Message(
+        "{name} takes {kind}, not {value!r}.",
+        "{name} には{kind}を指定してください（{value!r} は使えません）。",
+    ),
+    "suggestion": Message(" Did you mean {name}?", "もしかして {name} ですか？"),
+    "kind.int": Message("a whole number", "整数"),
+    "kind.float": Message("a number", "数値"),
+    # -- prompt
+    "prompt.too-long": Message(
+        "The message is too long: {tokens} tokens, and only {budget} fit. Shorten it, or lower max_new_tokens.",
+        "メッセージが長すぎます（{tokens} トークン、上限 {budget}）。短くするか、max_new_tokens を下げてください。",
+    ),
+    # -- paths, config, catalogue
+    "paths.no-home": Message(
+        "There is no home directory; set HOME to a directory that you may write to.",
+        "ホームディレクトリがありません。HOME に書き込めるディレクトリを設定してください。",
+    ),
+    "paths.not-shipped": Message(
+        "{name} is missing from this installation; install bchat again.",
+        "{name} がインストールされていません。bchat を入れ直してください。",
+    ),
+    "config.unreadable": Message(
+        "{path} cannot be read: {reason}.",
+        "{path} を読み込めません（{reason}）。",
+    ),
+    "config.not-a-file": Message(
+        "{path} is not an ordinary file of at most {limit} KiB; settings are kept in a small text file.",
+        "{path} は {limit} KiB 以下の通常のファイルではありません。設定は小さなテキストファイルに書いてください。",
+    ),
+    "config.not-utf8": Message(
+        "{path} is not UTF-8; save it as UTF-8.",
+        "{path} は UTF-8 ではありません。UTF-8 で保存してください。",
+    ),
+    "config.syntax": Message(
+        "{where}: this is not TOML ({reason}).",
+        "{where}: TOML として読めません（{reason}）。",
+    ),
+    "config.wrong": Message("{where}: {problem}", "{where}: {problem}"),
+    "config.key": Message(
+        "there is no key {field!r} here.{suggestion} Known: {known}.",
+        "ここにキー {field!r} は置けません。{suggestion} 使えるのは {known} です。",
+    ),
+    "config.type": Message("{field} must be {kind}.", "{field} には{kind}を指定してください。"),
+    "config.empty": Message("{field} must not be empty.", "{field} を空にはできません。"),
+    "config.choice": Message(
+        "{field} must be one of {known}, not {value!r}.{suggestion}",
+        "{field} は {known} のどれかにしてください（{value!r} は使えません）。{suggestion}",
+    ),
+    "config.lacks": Message("the model {name!r} needs {field}.", "モデル {name!r} には {field} が必要です。"),
+    "config.taken": Message(
+        "{field} is already a name of the model {name!r}; choose another.",
+        "{field} はすでにモデル {name!r} の名前です。別の名前にしてください。",
+    ),
+    "config.environment": Message(
+        "The environment variable {name} is wrong: {problem}",
+        "環境変数 {name} が正しくありません。{problem}",
+    ),
+    "config.variable": Message(
+        "bchat reads no environment variable {name}.{suggestion}",
+        "bchat は環境変数 {name} を使いません。{suggestion}",
+    ),
+    "config.assignment": Message(
+        "{text!r} sets nothing; write NAME=VALUE, as in temperature=0.7.",
+        "{text!r} は設定になっていません。temperature=0.7 のように「名前=値」で指定してください。",
+    ),
+    "kind.str": Message("text in quotes", "引用符で囲んだ文字列"),
+    "kind.bool": Message("true or false", "true か false"),
+    "kind.table": Message("a table", "テーブル"),
+    "kind.texts": Message("a list of texts", "文字列のリスト"),
+    "preset.unknown": Message(
+        "There is no preset {name!r}.{suggestion} Known: {known}.",
+        "プリセット {name!r} はありません。{suggestion} 使えるのは {known} です。",
+    ),
+    "model.unknown": Message(
+        "There is no model {name!r}.{suggestion} Known: {known}; or give the path of a model's directory.",
+        "モデル {name!r} はありません。{suggestion} 使えるのは {known} か、モデルのディレクトリのパスです。",
+    ),
+    "model.no-directory": Message(
+        "There is no directory {path}; give the directory that holds a model's config.json.",
+        "ディレクトリ {path} がありません。モデルの config.json があるディレクトリを指定してください。",
+    ),
+    "model.incomplete": Message(
+        "{path} holds no complete model: {file} is missing.",
+        "{path} のモデルは不完全です（{file} がありません）。",
+    ),
+    # -- hub
+    "hub.nothing-to-fetch": Message(
+        "The model {name} is not on the hub; there is nothing to download.",
+        "モデル {name} は Hugging Face Hub にないため、ダウンロードするものがありません。",
+    ),
+    "hub.offline": Message(
+        "HF_HUB_OFFLINE is set, so nothing is downloaded; unset it and try again.",
+        "HF_HUB_OFFLINE が設定されているため、ダウンロードしません。解除してからもう一度お試しください。",
+    ),
+    "hub.no-network": Message(
+        "{endpoint} could not be reached; check the network (or HF_ENDPOINT) and try again.",
+        "{endpoint} に接続できません。ネットワーク（または HF_ENDPOINT）を確認して、もう一度お試しください。",
+    ),
+    "hub.unknown": Message(
+        "{endpoint} has no repository {repo}, or it is private; check the name, or set HF_TOKEN.",
+        "{endpoint} にリポジトリ {repo} がないか、非公開です。名前を確認するか、HF_TOKEN を設定してください。",
+    ),
+    "hub.gated": Message(
+        "{repo} asks for its conditions to be accepted; do that on its page and set HF_TOKEN.",
+        "{repo} の利用には条件への同意が必要です。そのページで同意し、HF_TOKEN を設定してください。",
+    ),
+    "hub.revision": Message(
+        "{repo} has no revision {revision}; check `revision` in the model's table.",
+        "{repo} にリビジョン {revision} がありません。モデルの表の revision を確認してください。",
+    ),
+    "hub.status": Message(
+        "{endpoint} answered with HTTP status {code}; try again later.",
+        "{endpoint} が HTTP ステータス {code} を返しました。後でもう一度お試しください。",
+    ),
+    "hub.not-a-model": Message(
+        "{repo} cannot be opened by bchat: it has no {file}.",
+        "{repo} には {file} がないため、bchat では開けません。",
+    ),
+    "hub.no-space": Message(
+        "{needed} are needed in {directory}, and {free} are free; make room, or set HF_HOME to another disk.",
+        "{directory} に {needed} 必要ですが、空きは {free} です。空きを作るか、HF_HOME を別のディスクにしてください。",
+    ),
+    "hub.not-written": Message(
+        "{directory} cannot be written: {reason}. Mend that, or set HF_HOME to another place.",
+        "{directory} に書き込めません（{reason}）。原因を直すか、HF_HOME を別の場所にしてください。",
+    ),
+    "hub.disk-full": Message(
+        "The disk that holds {directory} is full; make room, or set HF_HOME to another disk.",
+        "{directory} のディスクに空きがありません。空きを作るか、HF_HOME を別のディスクにしてください。",
+    ),
+    "hub.cut": Message(
+        "The download of {repo} broke off; start it again: complete files are kept.",
+        "{repo} のダウンロードが途中で切れました。もう一度実行してください（完了したファイルは残っています）。",
+    ),
+    "hub.failed": Message(
+        "{repo} could not be downloaded: {reason}. Try again.",
+        "{repo} をダウンロードできませんでした（{reason}）。もう一度お試しください。",
+    ),
+    # -- tokenizer
+    "tokenizer.unreadable": Message(
+        "The tokenizer {path} cannot be read: {reason}.",
+        "トークナイザー {path} を読み込めません（{reason}）。",
+    ),
+    "tokenizer.broken": Message(
+        "{path} is no sentencepiece model, or damaged; download the model again.",
+        "{path} は sentencepiece のモデルではないか、壊れています。モデルをダウンロードし直してください。",
+    ),
+    "tokenizer.lossy": Message(
+        "The tokenizer {path} would damage what is said ({what}); bchat does not talk through it.",
+        "トークナイザー {path} は発言を損なうため（{what}）、使えません。",
+    ),
+    "tokenizer.no-end": Message("it has no end-of-sequence token", "終端トークンがありません"),
+    "tokenizer.space": Message("spaces are added or lost", "空白が増減します"),
+    "tokenizer.newline": Message("newlines are lost", "改行が失われます"),
+    "tokenizer.tab": Message("tabs are lost", "タブが失われます"),
+    "tokenizer.rare": Message("rare characters are lost", "珍しい文字が失われます"),
+    "tokenizer.special": Message("typed text becomes special tokens", "入力した文字が特殊トークンになります"),
+    "tokenizer.other": Message("some characters are lost", "一部の文字が失われます"),
+    # -- engines
+    "engine.file-missing": Message(
+        "The model in {directory} lacks the file {file}; download the model again.",
+        "{directory} のモデルにファイル {file} がありません。モデルをダウンロードし直してください。",
+    ),
+    "engine.file-empty": Message(
+        "{file} in {directory} is empty; download the model again.",
+        "{directory} の {file} は空です。モデルをダウンロードし直してください。",
+    ),
+    "engine.file-pointer": Message(
+        "{file} in {directory} is only a Git-LFS pointer, not the file itself; run `git lfs pull` there.",
+        "{directory} の {file} は Git LFS のポインターで、本体ではありません。"
+        "そこで `git lfs pull` を実行してください。",
+    ),
+    "engine.file-unreadable": Message(
+        "{file} in {directory} cannot be read ({reason}); check its permissions and the disk.",
+        "{directory} の {file} を読めません（{reason}）。権限とディスクを確認してください。",
+    ),
+    "engine.json": Message(
+        "{file} in {directory} does not hold what it should; download the model again.",
+        "{directory} の {file} の内容が正しくありません。モデルをダウンロードし直してください。",
+    ),
+    "engine.weights-missing": Message(
+        "There are no weights in {directory} (model.safetensors or pytorch_model.bin); download the model again.",
+        "{directory} に重み（model.safetensors または pytorch_model.bin）がありません。"
+        "モデルをダウンロードし直してください。",
+    ),
+    "engine.weights-cut": Message(
+        "{file} in {directory} is cut off; download the model again.",
+        "{directory} の {file} は途中で切れています。モデルをダウンロードし直してください。",
+    ),
+    "engine.weights-damaged": Message(
+        "{file} in {directory} is damaged or no file of weights; download the model again.",
+        "{directory} の {file} は壊れているか、重みのファイルではありません。モデルをダウンロードし直してください。",
+    ),
+    "engine.weights-code": Message(
+        "{file} in {directory} holds something other than weights and was not run; do not use this model.",
+        "{directory} の {file} には重み以外のものが含まれているため、実行しませんでした。"
+        "このモデルは使わないでください。",
+    ),
+    "engine.weights-incomplete": Message(
+        "The weights in {directory} lack {count} tensors, {name} the first; download the model again.",
+        "{directory} の重みにはテンソルが {count} 個足りません（最初は {name}）。"
+        "モデルをダウンロードし直してください。",
+    ),
+    "engine.weights-foreign": Message(
+        "{file} in {directory} holds the tensor {name}, which is no part of its config.json; use matching files.",
+        "{directory} の {file} には config.json にないテンソル {name} があります。対応するファイルを使ってください。",
+    ),
+    "engine.weights-shape": Message(
+        "{name} in {file} ({directory}) is {shape}, but config.json means {expected}; use matching files.",
+        "{directory} の {file} の {name} は {shape} ですが、config.json では {expected} です。"
+        "対応するファイルを使ってください。",
+    ),
+    "engine.weights-kind": Message(
+        "{name} in {file} ({directory}) is stored as {kind}; use weights in 16 or 32 bits.",
+        "{directory} の {file} の {name} は {kind} で保存されています。16 または 32 ビットの重みを使ってください。",
+    ),
+    "engine.weights-not-numbers": Message(
+        "The weights of this model are damaged (they do not give finite numbers); download the model again.",
+        "このモデルの重みは壊れています（有限の数値になりません）。モデルをダウンロードし直してください。",
+    ),
+    "engine.model-type": Message(
+        "A model of type {model_type!r} cannot be opened here; bchat speaks with gpt_neox models.",
+        "種類 {model_type!r} のモデルは開けません。bchat が扱えるのは gpt_neox のモデルです。",
+    ),
+    "engine.option": Message(
+        "config.json of this model sets {name} to {value!r}, which bchat does not support; use another model.",
+        "このモデルの config.json の {name}（{value!r}）には対応していません。別のモデルを使ってください。",
+    ),
+    "engine.vocabulary": Message(
+        "The model knows {model} tokens but its tokenizer has {tokenizer}; use files that belong together.",
+        "モデルの語彙は {model} 個ですが、トークナイザーには {tokenizer} 個あります。"
+        "対応するファイルを使ってください。",
+    ),
+    "engine.memory": Message(
+        "This model needs {needed} GB of memory and {available} GB are free; "
+        "close other programs or choose a smaller model.",
+        "このモデルには {needed} GB のメモリーが必要ですが、空きは {available} GB です。"
+        "ほかのプログラムを閉じるか、より小さいモデルを選んでください。",
+    ),
+    "engine.device": Message(
+        "There is no {device} device that torch can use here; choose cpu.",
+        "torch が使える {device} デバイスがありません。cpu を選んでください。",
+    ),
+    "engine.out-of-memory": Message(
+        "The memory ran out; close other programs, shorten the conversation or choose a smaller model.",
+        "メモリーが足りなくなりました。ほかのプログラムを閉じるか、会話を短くするか、より小さいモデルを選んでください。",
+    ),
+    "engine.prompt-too-long": Message(
+        "The prompt has {prompt} tokens, and the model has {context} positions for prompt and reply; shorten it.",
+        "プロンプトは {prompt} トークンですが、モデルの位置は返答を含めて {context} 個です。短くしてください。",
+    ),
+    "engine.not-numbers": Message(
+        "The model gave something that is no number; its weights are damaged: download the model again.",
+        "モデルの出力が数値になりませんでした。重みが壊れています。モデルをダウンロードし直してください。",
+    ),
+    # -- session
+    "session.not-saved": Message("Not saved: {reason}", "保存できませんでした：{reason}"),
+    "session.dropped": Message(
+        "The conversation no longer fits the model's context: it is now told without its first {count} turn(s).",
+        "会話がモデルのコンテキストに収まらなくなったため、最初の {count} 往復を除いて伝えます。",
+    ),
+    "session.look-alike": Message(
+        "A line of this message looks like a speaker label; the model is told it with one space before it.",
+        "メッセージに話者ラベルのように見える行があるため、モデルにはその前に空白を1つ入れて伝えます。",
+    ),
+    "session.length": Message(
+        "(max_new_tokens reached; /max_new_tokens allows longer replies)",
+        "（max_new_tokens に達しました。/max_new_tokens で長くできます）",
+    ),
+    "session.repetition": Message(
+        "(stopped: the reply went round in circles; /retry repetition_penalty=1.2 tries again)",
+        "（同じ内容の繰り返しになったため止めました。/retry repetition_penalty=1.2 でやり直せます）",
+    ),
+    "session.nothing-to-undo": Message(
+        "There is no turn yet; say something first.", "まだやり取りがありません。先に何か話しかけてください。"
+    ),
+    "model.not-here": Message(
+        "The model {name} is not on this machine; get it in the shell with: bchat pull {name}",
+        "モデル {name} はこのマシンにありません。シェルで bchat pull {name} を実行すると入手できます。",
+    ),
+    # -- transcript
+    "transcript.not-saved": Message(
+        "This conversation is not being saved to {path}: {reason}. What was saved before is whole; bchat tries again"
+        " with the next message.",
+        "会話を {path} に保存できません（{reason}）。保存済みの部分は無事です。次のメッセージでもう一度試します。",
+    ),
+    "transcript.locked": Message(
+        "{path} is open in another bchat. Close it there, or go on here in a copy.",
+        "{path} は別の bchat で開かれています。そちらを閉じるか、こちらでは写しで続けてください。",
+    ),
+    "transcript.not-written": Message(
+        "{path} could not be written: {reason}. Mend that, or save to another place.",
+        "{path} に書き込めません（{reason}）。原因を直すか、別の場所に保存してください。",
+    ),
+    "transcript.not-ours": Message(
+        "{path} exists and is not a transcript of bchat's; it was left as it is. Choose another name, or allow"
+        " overwriting it.",
+        "{path} は bchat の保存ファイルではないので、そのまま残しました。別の名前にするか、上書きを許可してください。",
+    ),
+    "transcript.is-journal": Message(
+        "{path} is a journal, in which bchat saves a conversation by itself; choose another name.",
+        "{path} は bchat が会話を自動保存しているファイルです。別の名前を選んでください。",
+    ),
+    "transcript.read-only": Message(
+        "{path} is write-protected; it was left as it is. Choose another name.",
+        "{path} は書き込み禁止のため、上書きしませんでした。別の名前を選んでください。",
+    ),
+    "transcript.not-a-file": Message(
+        "{path} is not an ordinary file; choose another one.",
+        "{path} は通常のファイルではありません。別のファイルを選んでください。",
+    ),
+    "transcript.unreadable": Message(
+        "{path} could not be read: {reason}.",
+        "{path} を読み込めません（{reason}）。",
+    ),
+    "transcript.too-large": Message(
+        "{path} is larger than {limit} MiB, which no transcript is; choose another file.",
+        "{path} は {limit} MiB を超えており、会話の保存ファイルではありません。別のファイルを選んでください。",
+    ),
+    "transcript.invalid": Message(
+        "{path} is not a transcript: {reason}.",
+        "{path} は会話の保存ファイルではありません（{reason}）。",
+    ),
+    "transcript.misshapen": Message(
+        "{path} is not a transcript: {where} should be {wanted}.",
+        "{path} は会話の保存ファイルではありません（{where} には{wanted}が必要です）。",
+    ),
+    "transcript.not-a-transcript": Message(
+        '{path} is not a transcript: it has neither "format": "bchat-transcript" nor a list of utterances.',
+        '{path} は会話の保存ファイルではありません（"format": "bchat-transcript" も発話のリストもありません）。',
+    ),
+    "transcript.not-a-journal": Message(
+        "{path} holds no conversation that could be read.",
+        "{path} には読み込める会話がありません。",
+    ),
+    "transcript.newer": Message(
+        "{path} has format version {version}; this bchat knows {known}. Update bchat to open it.",
+        "{path} の形式はバージョン {version} ですが、この bchat は {known} までです。bchat を更新してください。",
+    ),
+    "transcript.torn": Message(
+        "The last record of {path} was cut off and is left out; everything before it was read.",
+        "{path} の最後の記録は途中で切れていたため除きました。それより前はすべて読み込みました。",
+    ),
+    "transcript.damaged": Message(
+        "{count} damaged line(s) of {path} were left out ({lines}); everything else was read.",
+        "{path} の壊れた {count} 行（{lines}）を除きました。それ以外はすべて読み込みました。",
+    ),
+    "transcript.header-lost": Message(
+        "The header of {path} was lost; model and time are not known, what was said was read.",
+        "{path} の見出しが失われています。モデルと日時は不明ですが、会話は読み込みました。",
+    ),
+    "transcript.suffix": Message(
+        "{suffix!r} is not a format to export to; use one of {known}.{suggestion}",
+        "{suffix!r} の形式では書き出せません。{known} のどれかにしてください。{suggestion}",
+    ),
+    "reason.full": Message("the disk is full", "ディスクに空きがありません"),
+    "reason.read-only": Message("that place is read-only", "読み取り専用の場所です"),
+    "reason.denied": Message("permission denied", "権限がありません"),
+    "reason.missing": Message("no such file or folder", "ファイルまたはフォルダーがありません"),
+    "reason.too-many-open": Message("too many files are open", "開いているファイルが多すぎます"),
+    "reason.other": Message("{text}", "{text}"),
+    "json.bom": Message(
+        "it begins with a byte-order mark; save it as UTF-8 without one",
+        "先頭に BOM があります。BOM なしの UTF-8 で保存してください",
+    ),
+    "json.utf8": Message("line {line} is not UTF-8", "{line} 行目が UTF-8 ではありません"),
+    "json.syntax": Message(
+        "the JSON is broken at line {line}, column {column}", "JSON が {line} 行 {column} 文字目で壊れています"
+    ),
+    "json.depth": Message("it is nested more than {limit} levels deep", "入れ子が {limit} 段を超えています"),
+    "json.values": Message("it holds more than {limit} values", "値の数が {limit} を超えています"),
+    "json.duplicate": Message("the key {name!r} comes twice in one object", "キー {name!r} が重複しています"),
+    "json.number": Message("{number} is not a number that fits", "{number} は扱えない数値です"),
+    "shape.text": Message("text", "文字列"),
+    "shape.object": Message("an object", "オブジェクト"),
+    "shape.list": Message("a list", "リスト"),
+    "shape.number": Message("a whole number from {low}", "{low} 以上の整数"),
+    "shape.versions": Message("an object of texts", "文字列だけのオブジェクト"),
+    "shape.speaker": Message("ユーザー or システム", "「ユーザー」か「システム」"),
+    "shape.finish": Message(
+        "stop, length, interrupted, repetition or failed", " stop・length・interrupted・repetition・failed のどれか"
+    ),
+    "shape.turn": Message("{speaker}, since the two take turns", "交互の発話なので「{speaker}」"),
+    "shape.opening": Message("at most {count}, the number of utterances", "発話の数 {count} 以下の値"),
+    # -- display
+    # -- commands
+    "command.unknown": Message(
+        "There is no command /{name}.{suggestion} /help lists them; // sends a line that begins with /.",
+        "/{name} というコマンドはありません。{suggestion} /help で一覧を見られます（/ で始まる文は // で送れます）。",
+    ),
+    "command.no-argument": Message(
+        "{usage} takes nothing after it (there is {argument!r}).", "{usage} の後には何も書けません（{argument!r}）。"
+    ),
+    "command.value-missing": Message(
+        "{name} needs a value, as in: /set {name} 1", "{name} には値が必要です。例：/set {name} 1"
+    ),
+    "command.file-missing": Message("Name a file, as in: {usage}", "ファイル名を指定してください。例：{usage}"),
+    "command.help": Message("this list, or what a command or setting does", "この一覧、またはコマンドや設定の説明"),
+    "command.settings": Message("every setting: value, range, where it came from", "すべての設定の値・範囲・由来"),
+    "command.set": Message("change a setting", "設定を変える"),
+    "command.temperature": Message(
+        "how freely words are chosen (0: always the likeliest)", "言葉選びの自由さ（0 なら常に最有力）"
+    ),
+    "command.top_p": Message(
+        "choose among the likeliest words that make up this share", "確率の合計がこの値になるまでの候補から選ぶ"
+    ),
+    "command.top_k": Message(
+        "choose among this many likeliest words (0: all)", "上位この個数の候補から選ぶ（0 なら全部）"
+    ),
+    "command.repetition_penalty": Message(
+        "make words said before less likely (above 1)", "既出の語を出にくくする（1 より大）"
+    ),
+    "command.max_new_tokens": Message("the longest a reply may get, in tokens", "返答の最大の長さ（トークン数）"),
+    "command.seed": Message("make replies repeatable", "返答を再現できるようにする"),
+    "command.preset": Message("list presets, or choose one", "プリセットの一覧、または選択"),
+    "command.persona": Message(
+        "say who the model is to be (an opening exchange)", "モデルの役割を決める（会話の冒頭に置く）"
+    ),
+    "command.undo": Message("take the last turn back", "最後のやり取りを取り消す"),
+    "command.retry": Message("answer again, with other settings if given", "返答をやり直す（設定の変更も可）"),
+    "command.edit": Message("change your last message and send it again", "最後のメッセージを直して送り直す"),
+    "command.clear": Message("start over (the conversation stays saved)", "最初からやり直す（会話は保存されたまま）"),
+    "command.history": Message("the conversation so far", "これまでの会話"),
+    "command.prompt": Message("exactly what the model would be told", "モデルに渡される内容そのもの"),
+    "command.save": Message("save the conversation as JSON", "会話を JSON で保存する"),
+    "command.load": Message("go on from a saved conversation", "保存した会話を読み込んで続ける"),
+    "command.resume": Message("go on with a recent conversation", "最近の会話を再開する"),
+    "command.export": Message("write Markdown, HTML or JSONL", "Markdown・HTML・JSONL に書き出す"),
+    "command.model": Message("list models, or switch to one", "モデルの一覧、または切り替え"),
+    "command.lang": Message("bchat's own messages in English or Japanese", "bchat のメッセージの言語を切り替える"),
+    "command.exit": Message("leave (also Ctrl-D)", "終了する（Ctrl-D でも可）"),
+    "help.keys": Message(
+        "Alt+Enter: new line · Ctrl-C: stop a reply, clear the line · Ctrl-R: search earlier lines · Ctrl-D: leave",
+        "Alt+Enter：改行 · Ctrl-C：返答の中止、行の消去 · Ctrl-R：以前の入力を検索 · Ctrl-D：終了",
+    ),
+    "parameter.temperature": Message(
+        "Divides the scores before a word is chosen: below 1 calmer, above 1 wilder, 0 always the likeliest.",
+        "語を選ぶ前のスコアを割る値です。1 より小さいと落ち着き、大きいと奔放になり、0 なら常に最有力の語です。",
+    ),
+    "parameter.top_k": Message(
+        "Only this many likeliest tokens can be chosen; 0 switches it off.",
+        "上位この個数のトークンだけから選びます。0 で無効になります。",
+    ),
+    "parameter.top_p": Message(
+        "Only the likeliest tokens that together reach this probability can be chosen; 1 switches it off.",
+        "確率の合計がこの値に達するまでの上位トークンだけから選びます。1 で無効になります。",
+    ),
+    "parameter.repetition_penalty": Message(
+        "Tokens that were there before become less likely above 1; 1 switches it off, 1.1 is a good try.",
+        "1 より大きいと、既出のトークンが出にくくなります。1 で無効、まずは 1.1 がおすすめです。",
+    ),
+    "parameter.min_new_tokens": Message(
+        "The model cannot end a reply before this many tokens.", "このトークン数までは返答を終えられません。"
+    ),
+    "parameter.max_new_tokens": Message(
+        "A reply is cut after this many tokens.", "返答はこのトークン数で打ち切られます。"
+    ),
+    "parameter.seed": Message(
+        "The same seed, settings and conversation give the same reply; none: a fresh one each time, on record.",
+        "シード・設定・会話が同じなら返答も同じです。none なら毎回新しい値を使い、記録に残します。",
+    ),
+    "value.fresh": Message("fresh each time", "毎回新しい値"),
+    "heading.setting": Message("SETTING", "設定"),
+    "heading.value": Message("VALUE", "値"),
+    "heading.range": Message("RANGE", "範囲"),
+    "heading.layer": Message("FROM", "由来"),
+    "layer.default": Message("default", "既定値"),
+    "layer.environment": Message("environment", "環境変数"),
+    "layer.option": Message("command line", "コマンドライン"),
+    "layer.session": Message("/set", "/set"),
+    "preset.chosen": Message("Preset {name}.", "プリセットを {name} にしました。"),
+    "lang.unknown": Message(
+        "bchat speaks en and ja, not {name!r}.", "使える言語は en と ja です（{name!r} は使えません）。"
+    ),
+    "lang.chosen": Message("bchat's messages are in English.", "bchat のメッセージは日本語です。"),
+    "persona.none": Message(
+        "There is no persona; set one with: /persona TEXT", "役割は未設定です。/persona 文 で設定できます。"
+    ),
+    "persona.set": Message(
+        "The persona opens the conversation from now on.", "役割を設定しました。会話の冒頭に置かれます。"
+    ),
+    "persona.removed": Message("The persona is gone.", "役割を外しました。"),
+    "undo.done": Message("Taken back: {text}", "取り消しました：{text}"),
+    "clear.done": Message(
+        "A new conversation; the old one is kept (/resume).",
+        "新しい会話を始めます。前の会話は残っています（/resume）。",
+    ),
+    "history.empty": Message("Nothing has been said yet.", "まだ何も話していません。"),
+    "history.nothing-to-save": Message(
+        "Nothing has been said yet, so there is nothing to write.",
+        "まだ何も話していないので、書き出すものがありません。",
+    ),
+    "progress": Message(
+        "{file}: {percent} % of {size} GB, {rate} MB/s, {left} left",
+        "{file}：{size} GB の {percent} %、{rate} MB/秒、残り {left}",
+    ),
+    "finish.stop": Message("whole", "完了"),
+    "finish.length": Message("cut at max_new_tokens", "max_new_tokens で打ち切り"),
+    "finish.interrupted": Message("stopped by you", "中止"),
+    "finish.repetition": Message("stopped: repetition", "繰り返しのため停止"),
+    "finish.failed": Message("failed", "失敗"),
+    "prompt.counts": Message(
+        "{tokens} tokens of {context}, {characters} characters, {dropped} turn(s) left out.",
+        "{tokens} トークン（上限 {context}）、{characters} 文字、除いた往復 {dropped}。",
+    ),
+    "prompt.ids": Message("the token ids", "トークン ID"),
+    "save.done": Message("Saved {turns} turn(s) to {path}", "{turns} 往復を {path} に保存しました。"),
+    "save.overwrite": Message(
+        "{path} is not a file of bchat's. Overwrite it? [y/N] ",
+        "{path} は bchat のファイルではありません。上書きしますか？ [y/N] ",
+    ),
+    "load.done": Message("Going on after {turns} turn(s).", "{turns} 往復の会話を続けます。"),
+    "load.pending": Message(
+        "The last message had no reply yet; it is in the line for you to send.",
+        "最後のメッセージにはまだ返答がありません。入力欄に入れたので、そのまま送れます。",
+    ),
+    "resume.none": Message("There is no earlier conversation.", "以前の会話はありません。"),
+    "resume.which": Message("Which (1–{last}, Enter: none)? ", "どれを再開しますか（1–{last}、Enter で取り消し）？ "),
+    "resume.unknown": Message(
+        "There is no conversation {which!r}; give a number from 1 to {last}.",
+        "会話 {which!r} はありません。1 から {last} の番号を指定してください。",
+    ),
+    "model.here": Message("here", "あり"),
+    "model.absent": Message("not here", "なし"),
+    "model.chosen": Message("Model {name}, preset {preset}.", "モデルを {name}、プリセットを {preset} にしました。"),
+    # -- repl
+    "chat.how-to-leave": Message("Ctrl-D or /exit leaves.", "Ctrl-D か /exit で終了します。"),
+    "chat.waiting": Message(
+        "(the model is loading; your message waits for it)",
+        "（モデルを読み込み中です。読み込みが終わりしだい答えます）",
+    ),
+    "chat.stopped": Message("(stopped)", "（中止しました）"),
+    "toolbar.loading": Message("loading …", "読み込み中 …"),
+    "toolbar.failed": Message("not loaded", "読み込み失敗"),
+    "toolbar.unsaved": Message("NOT SAVED", "未保存"),
+    # -- cli
+    "banner.demo": Message(
+        "{name}: a tiny demonstration model ({size} M parameters), trained for small talk and first words.",
+        "{name}：とても小さなデモ用モデル（パラメータ {size} M）です。あいさつや単語の練習ができます。",
+    ),
+    "banner.real": Message(
+        "The real one, rinna's bilingual 4B model (7.6 GB): bchat pull sft",
+        "本物の rinna バイリンガル 4B モデル（7.6 GB）は bchat pull sft で入手できます。",
+    ),
+    "banner.model": Message("{name}: {description}", "{name}：{description}"),
+    "banner.base": Message(
+        "A base model continues texts; it does not converse.",
+        "ベースモデルは文章の続きを書くもので、対話用ではありません。",
+    ),
+    "banner.help": Message("/help lists the commands, Ctrl-D leaves.", "/help でコマンド一覧、Ctrl-D で終了します。"),
+    "cli.nothing-to-ask": Message(
+        'Say what to ask, as in: bchat ask "Hello" (or - for standard input).',
+        "質問を指定してください。例：bchat ask こんにちは（- なら標準入力）",
+    ),
+    "cli.usage": Message("{problem} See: {command} --help", "{problem} 使い方：{command} --help"),
+    "cli.unforeseen": Message(
+        "Something unforeseen went wrong ({kind}); the details are in {path}. Your conversation is kept.",
+        "予期しないエラーが起きました（{kind}）。詳細は {path} にあります。会話は保存されています。",
+    ),
+    "cli.pulled": Message("{name} is here: {path}", "{name} を入手しました：{path}"),
+    "cli.nothing-found": Message("No conversation holds {words!r}.", "{words!r} を含む会話はありません。"),
+    "cli.which-transcript": Message(
+        "There is no conversation {which!r}; `bchat transcripts list` shows them.",
+        "会話 {which!r} はありません。`bchat transcripts list` で一覧を見られます。",
+    ),
+    "cli.app": Message(
+        "Chat in Japanese and English with rinna's GPT-NeoX models.",
+        "rinna の GPT-NeoX モデルと日本語・英語で会話します。",
+    ),
+    "cli.chat": Message("Chat (the same as bchat alone).", "会話する（bchat だけでも同じ）。"),
+    "cli.ask": Message("One reply to standard output.", "ひとつの返答を標準出力に書く。"),
+    "cli.presets": Message("List the decoding presets.", "デコード設定のプリセット一覧。"),
+    "cli.models": Message("List the models.", "モデルの一覧。"),
+    "cli.pull": Message("Download a model.", "モデルをダウンロードする。"),
+    "cli.where": Message("Show where bchat keeps its files.", "ファイルの置き場所を表示する。"),
+    "cli.transcripts": Message("List, show and search saved conversations.", "保存した会話の一覧・表示・検索。"),
+    "cli.transcripts.list": Message("List the conversations, newest first.", "会話の一覧（新しい順）。"),
+    "cli.transcripts.show": Message("Print one as JSON.", "会話を JSON で表示する。"),
+    "cli.transcripts.search": Message(
+        "Find words in all of them; kana and width do not matter.", "会話を検索する（かな・全角半角の違いは無視）。"
+    ),
+    "option.model": Message(
+        "A model's name, or the path of its directory.", "モデルの名前、またはディレクトリのパス。"
+    ),
+    "option.preset": Message("A decoding preset (bchat presets).", "デコード設定のプリセット（bchat presets）。"),
+    "option.set": Message("Change a setting; may be repeated.", "設定を変える（繰り返し可）。"),
+    "option.seed": Message("The seed, for a reply that can be repeated.", "返答を再現するためのシード。"),
+    "option.persona": Message("Who the model is to be.", "モデルの役割。"),
+    "option.load": Message("Go on from a saved conversation.", "保存した会話から続ける。"),
+    "option.config": Message(
+        "Read this TOML file instead of yours and the project's.", "通常の設定ファイルの代わりにこの TOML を読む。"
+    ),
+    "option.lang": Message("Language of bchat's messages: en or ja.", "bchat のメッセージの言語（en または ja）。"),
+    "option.debug": Message(
+        "Show a traceback when something unforeseen happens.", "予期しないエラーのとき詳細を表示する。"
+    ),
+    "option.version": Message("Print the version.", "バージョンを表示する。"),
+    "option.json": Message("Print one JSON object with everything.", "すべての情報を JSON で出力する。"),
+    "option.text": Message("What to ask; - reads it from standard input.", "質問。- なら標準入力から読む。"),
+    "place.config": Message("your settings", "設定ファイル"),
+    "place.project": Message("settings of this directory", "このディレクトリの設定"),
+    "place.conversations": Message("conversations", "会話"),
+    "place.state": Message("line history, logs", "入力履歴・ログ"),
+    "place.cache": Message("cache", "キャッシュ"),
+    "place.models": Message("downloaded models", "ダウンロードしたモデル"),
+    "place.demo": Message("embedded model", "同梱モデル"),
+    "place.presets": Message("presets", "プリセット"),
+    "place.catalogue": Message("models known by name", "モデルカタログ"),
+    # -- bootstrap
+    "bootstrap.python": Message(
+        "bchat needs Python {needed} or newer, and this one is {found}; run the command with a newer Python.",
+        "bchat には Python {needed} 以上が必要です（これは {found} です）。新しい Python で実行してください。",
+    ),
+    "bootstrap.libraries-missing": Message(
+        "Libraries of bchat are missing from this Python ({names}); install the package again with pip.",
+        "bchat に必要なライブラリー（{names}）がありません。pip でパッケージを入れ直してください。",
+    ),
+    "bootstrap.environment": Message(
+        "setting up, this once: making {path} with Python {version} …",
+        "初回の準備をします。Python {version} で {path} を作成中…",
+    ),
+    "bootstrap.torch": Message(
+        "installing torch {version}, the build without CUDA …",
+        "torch {version}（CUDA なし）をインストール中…",
+    ),
+    "bootstrap.torch-full": Message(
+        "there is none here; the ordinary build comes instead, which may take gigabytes …",
+        "CUDA なしのものが見つからないため、通常の torch を入れます（数 GB になることがあります）…",
+    ),
+    "bootstrap.libraries": Message("installing bchat and its libraries …", "bchat とライブラリーをインストール中…"),
+    "bootstrap.downloading": Message("  downloading {name}, {size}", "  ダウンロード中: {name}（{size}）"),
+    "bootstrap.done": Message("set up in {seconds} s.", "準備ができました（{seconds} 秒）。"),
+    "bootstrap.waiting": Message(
+        "another bchat is setting this checkout up; waiting for it …",
+        "別の bchat が準備中です。終わるのを待っています…",
+    ),
+    "bootstrap.interrupted": Message(
+        "set-up interrupted; the same command does it next time.",
+        "準備を中断しました。同じコマンドでやり直せます。",
+    ),
+    "bootstrap.foreign": Message(
+        "{path} is not an environment that bchat can use, and bchat did not make it; move it away and run this again.",
+        "{path} は bchat が作った環境ではなく、使えません。別の場所に移してからもう一度実行してください。",
+    ),
+    "bootstrap.no-venv": Message(
+        "This Python {version} cannot make environments (venv or ensurepip is missing); on Debian and Ubuntu"
+        " `sudo apt install python{version}-venv` mends that, then run this again.",
+        "この Python {version} では仮想環境を作れません（venv か ensurepip がありません）。Debian や Ubuntu では"
+        " `sudo apt install python{version}-venv` の後、もう一度実行してください。",
+    ),
+    "bootstrap.venv-failed": Message(
+        "The environment {path} could not be made, for the reason above; mend that and run this again.",
+        "上の理由で {path} を作れませんでした。原因を直してからもう一度実行してください。",
+    ),
+    "bootstrap.offline": Message(
+        "Set-up failed, since pip could not reach its package index; check the network and run this again"
+        " (pip's whole answer: {log}).",
+        "pip がパッケージの配布元に接続できず、準備に失敗しました。ネットワークを確認して、もう一度実行してください"
+        "（pip の全出力: {log}）。",
+    ),
+    "bootstrap.pip-failed": Message(
+        "Set-up failed, since pip could not install the libraries, for the reason above; mend that and run this again"
+        " (pip's whole answer: {log}).",
+        "上の理由で pip がライブラリーをインストールできず、準備に失敗しました。原因を直して、もう一度実行してください"
+        "（pip の全出力: {log}）。",
+    ),
+    "bootstrap.os": Message(
+        "Set-up failed: {reason}; mend that and run this again.",
+        "準備に失敗しました（{reason}）。原因を直して、もう一度実行してください。",
+    ),
+}

@@ -1,0 +1,231 @@
+"""What a model is told: a conversation rendered in its prompt format, parsed back, and fitted to its context.
+
+The formats are those of the model cards. `render` and `parse` are each other's inverse for every
+text, so no text can forge a turn: a line that looks like a speaker label is moved one space away.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from typing import Literal
+
+from bilingual_chat.conversation import Conversation, Speaker, Utterance
+from bilingual_chat.errors import BchatError, ExitStatus
+
+Encode = Callable[[str], list[int]]
+Normalize = Callable[[str], str]
+
+NEWLINE_SYMBOL = "<NL>"
+
+# Unicode's Default_Ignorable_Code_Point, and the other format characters that show nothing.
+_INVISIBLE = (
+    "\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff"
+)
+_CONTROL = "\x00-\x1f\x7f-\x9f"
+# U+2581 is how sentencepiece writes a space: typed by a person, it is encoded as one.
+_UNSEEN = re.compile(rf"[{_INVISIBLE}{_CONTROL}\s\u2581]+")
+# Wherever a model may see the start of a line; a format's own separator is always "\n" in a text.
+_LINE_END = re.compile("([\n\r\v\f\x1c-\x1e\x85\u2028\u2029])")
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """How a model was taught to read a conversation; the defaults are those of the bilingual 4B models.
+
+    "speaker-text": each utterance is "{label}: {text}", joined by `separator`, and the prompt ends
+    "{system_label}: ". "plain": no labels, the texts one after another, for base models.
+    `newline` is what a newline inside a text becomes: "<NL>" for the Japanese 3.6B models.
+    """
+
+    kind: Literal["speaker-text", "plain"] = "speaker-text"
+    user_label: str = "ユーザー"
+    system_label: str = "システム"
+    separator: str = "\n"
+    newline: str = "\n"
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """How a turn that the model forges begins in its output, as the model writes it."""
+        if self.kind == "plain":
+            return ()
+        return tuple(f"{self.separator}{label}:" for label in self.labels)
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        return self.user_label, self.system_label
+
+    def label(self, speaker: Speaker) -> str:
+        return self.user_label if speaker is Speaker.USER else self.system_label
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt that fits: its text, its token ids, and how many of the oldest turns are not in it."""
+
+    text: str
+    ids: tuple[int, ...]
+    dropped_turns: int
+
+
+def identity(text: str) -> str:
+    return text
+
+
+def render(utterances: Iterable[Utterance], format: PromptFormat, normalize: Normalize = identity) -> str:
+    """The prompt that asks for the reply to `utterances`: it ends "システム: ", space included.
+
+    `normalize` is the tokenizer's normaliser: a line that becomes a label only through it is
+    neutralised too.
+    """
+    if format.kind == "plain":
+        return "".join(_to_model(u.text, format, normalize) for u in utterances)
+    spoken = [f"{format.label(u.speaker)}: {_to_model(u.text, format, normalize)}" for u in utterances]
+    return format.separator.join([*spoken, f"{format.system_label}: "])
+
+
+def parse(text: str, format: PromptFormat, normalize: Normalize = identity) -> tuple[Utterance, ...]:
+    """The utterances that `render` made `text` from; ValueError for a text that is no such prompt.
+
+    A plain prompt has no speakers: all of it comes back as one user utterance.
+    """
+    if format.kind == "plain":
+        return (Utterance(Speaker.USER, _from_prompt(text, format, normalize)),)
+    labels = "|".join(re.escape(label) for label in format.labels)
+    parts = re.split(f"(?:^|{re.escape(format.separator)})({labels}): ", text)
+    if parts[0] or len(parts) < 3 or parts[-2:] != [format.system_label, ""]:
+        raise ValueError("not a prompt of this format")
+    speakers = {format.user_label: Speaker.USER, format.system_label: Speaker.SYSTEM}
+    return tuple(
+        Utterance(speakers[label], _from_prompt(body, format, normalize))
+        for label, body in zip(parts[1:-2:2], parts[2:-2:2], strict=True)
+    )
+
+
+def from_model(text: str, format: PromptFormat) -> str:
+    """What a model wrote, with its newline symbol as newlines."""
+    return text.replace(format.newline, "\n")
+
+
+def is_neutralised(text: str, format: PromptFormat, normalize: Normalize = identity) -> bool:
+    """Whether the model is told `text` otherwise than it was said, so that it cannot forge a turn."""
+    return _neutralise(text, format, normalize) != text
+
+
+def fit(
+    conversation: Conversation,
+    message: str,
+    format: PromptFormat,
+    encode: Encode,
+    budget: int,
+    *,
+    normalize: Normalize = identity,
+    already_dropped: int = 0,
+) -> Prompt:
+    """The prompt for `message` within `budget` tokens (the context less the room for the reply).
+
+    The opening always stays. `already_dropped` turns stay dropped; when the rest is still too long,
+    the oldest go in one block, down to 3/4 of the budget, so that the next turns find the same
+    beginning in the KV cache. Raises BchatError (USAGE) when opening and message alone are too long.
+    """
+
+    def prompt(dropped: int) -> Prompt:
+        turns = chain.from_iterable(turn.utterances() for turn in conversation.turns[dropped:])
+        said = (*conversation.opening, *turns, Utterance(Speaker.USER, message))
+        text = render(said, format, normalize)
+        return Prompt(text, tuple(encode(text)), dropped)
+
+    count = len(conversation.turns)
+    whole = prompt(min(already_dropped, count))
+    if len(whole.ids) <= budget:
+        return whole
+    least = prompt(count)
+    if len(least.ids) > budget:
+        raise BchatError("prompt.too-long", status=ExitStatus.USAGE, tokens=len(least.ids), budget=budget)
+    room = budget * 3 // 4
+    return _first_within(prompt, whole.dropped_turns, least, room if len(least.ids) <= room else budget)
+
+
+def _first_within(prompt: Callable[[int], Prompt], too_few: int, enough: Prompt, room: int) -> Prompt:
+    """The prompt with the fewest turns dropped that has at most `room` tokens, by bisection.
+
+    Each try encodes the whole text: a piece may reach over the end of an utterance, so counts of
+    utterances do not add up.
+    """
+    while enough.dropped_turns - too_few > 1:
+        middle = prompt((too_few + enough.dropped_turns) // 2)
+        if len(middle.ids) <= room:
+            enough = middle
+        else:
+            too_few = middle.dropped_turns
+    return enough
+
+
+def _to_model(text: str, format: PromptFormat, normalize: Normalize) -> str:
+    return _neutralise(text, format, normalize).replace("\n", format.newline)
+
+
+def _from_prompt(text: str, format: PromptFormat, normalize: Normalize) -> str:
+    text = text.replace(format.newline, "\n")
+    if format.newline != "\n":
+        text = _newline_symbol().sub(lambda m: m[1] + m[2].removeprefix(" ") + m[3], text)
+    return _each_later_line(text, format, normalize, lambda line: line.removeprefix(" "))
+
+
+def _neutralise(text: str, format: PromptFormat, normalize: Normalize) -> str:
+    text = _each_later_line(text, format, normalize, lambda line: f" {line}")
+    if format.newline != "\n":
+        text = _newline_symbol().sub(lambda m: f"{m[1]} {m[2]}{m[3]}", text)
+    return text
+
+
+def _each_later_line(text: str, format: PromptFormat, normalize: Normalize, change: Callable[[str], str]) -> str:
+    """`text` with `change` made to every line that looks like a speaker label.
+
+    Not to the first: it stands behind its own speaker's label, where no turn can begin. Lines with
+    and without spaces in front are judged alike, so that one space more or less can be undone.
+    """
+    if format.kind == "plain":
+        return text
+    first, *rest = _LINE_END.split(text)
+    for i in range(1, len(rest), 2):
+        if _looks_like_label(rest[i].lstrip(" "), format, normalize):
+            rest[i] = change(rest[i])
+    return first + "".join(rest)
+
+
+def _looks_like_label(line: str, format: PromptFormat, normalize: Normalize) -> bool:
+    labels = tuple(_fold(label) + ":" for label in format.labels)
+    return _fold(line).startswith(labels) or (normalize is not identity and _fold(normalize(line)).startswith(labels))
+
+
+def _fold(line: str) -> str:
+    """The beginning of `line` as a reader sees it: no invisible characters, no spaces, NFKC."""
+    # NFKC is slow on long runs of marks; a label's compatibility spelling is far below 64 characters.
+    return _UNSEEN.sub("", unicodedata.normalize("NFKC", _UNSEEN.sub("", line)[:64]))
+
+
+@cache
+def _newline_symbol() -> re.Pattern[str]:
+    """Matches "<NL>", its look-alikes, and both with spaces behind the "<"; groups: "<", spaces, the rest."""
+    blocks = (
+        (0x1D00, 0x1D80),
+        (0x2100, 0x2500),
+        (0xFE50, 0xFE70),
+        (0xFF00, 0xFF60),
+        (0x1D400, 0x1D800),
+        (0x1F100, 0x1F200),
+    )
+    compatible = [chr(code) for block in blocks for code in range(*block)]
+    classes = [
+        f"[{like}{''.join(c for c in compatible if unicodedata.normalize('NFKC', c) == like)}]"
+        for like in NEWLINE_SYMBOL
+    ]
+    gap = f"[{_INVISIBLE}]*"
+    return re.compile(f"({classes[0]})( *)({gap}{classes[1]}{gap}{classes[2]}{gap}{classes[3]})")

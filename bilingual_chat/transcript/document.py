@@ -1,0 +1,165 @@
+"""The one JSON file of `/save` and `/load`, in the model card's own shape.
+
+    {"format": "bchat-transcript", "version": 1, "id": …, "opening": 0,
+     "utterances": [{"speaker": "ユーザー", "text": …},
+                    {"speaker": "システム", "text": …, "finish_reason": "stop", "settings": …}]}
+
+`transcript-1.schema.json` beside this package describes it. A bare list of utterances, as in the
+card, and a journal are read too. The first `opening` utterances are the conversation's opening; in
+a bare list none are. The others alternate, the user first; a last one of the user's may be alone.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bilingual_chat.conversation import Conversation
+from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.transcript import Loaded, disk, replay, shapes
+from bilingual_chat.transcript.jsontext import JsonFault, encode, parse
+from bilingual_chat.transcript.shapes import Misshapen
+
+FORMAT = "bchat-transcript"
+VERSION = 1
+_FIELDS = ("format", "version", "opening", "utterances")
+
+
+def document_of(loaded: Loaded) -> dict[str, Any]:
+    """The document of a conversation, as a JSON value."""
+    conversation = loaded.conversation
+    known = {
+        "format": FORMAT,
+        "version": VERSION,
+        **shapes.header_fields(loaded.header),
+        "opening": len(conversation.opening),
+        "utterances": _utterances_of(loaded),
+    }
+    return {**known, **shapes.without(loaded.details, tuple(known))}
+
+
+def write_document(path: Path, loaded: Loaded, *, overwrite: bool = False) -> Path:
+    """Saves a conversation as one file; the path it is at, links followed.
+
+    Raises BchatError: "transcript.not-ours" for an existing file that is no bchat transcript, unless
+    `overwrite`; "transcript.is-journal" and "transcript.not-a-file" in any case; and
+    "transcript.not-written" when a system call fails, the older file being whole.
+    """
+    target = resolve_target(path, overwrite=overwrite, ours=_is_document)
+    save_whole(target, encode(document_of(loaded), indent=2) + b"\n")
+    return target
+
+
+def read_document(path: Path) -> Loaded:
+    """The conversation in a document, a bare list of utterances or a journal.
+
+    Raises BchatError (DATA) for anything else, in bounded time and memory.
+    """
+    data = disk.read_file(path)
+    if replay.is_journal(data):
+        return replay.replay(data, path).loaded
+    try:
+        value = parse(data)
+        if isinstance(value, list):
+            value = {"format": FORMAT, "version": VERSION, "opening": 0, "utterances": value}
+        return _loaded(value, path)
+    except JsonFault as fault:
+        raise BchatError("transcript.invalid", status=ExitStatus.DATA, path=path, reason=fault.reason) from None
+    except Misshapen as fault:
+        raise BchatError(
+            "transcript.misshapen", status=ExitStatus.DATA, path=path, where=fault.where, wanted=fault.wanted
+        ) from None
+
+
+def resolve_target(path: Path, *, overwrite: bool, ours: Callable[[bytes], bool]) -> Path:
+    """Where a file may be written in place of what is there; BchatError (see `write_document`) if not.
+
+    A link is followed, so that it stays a link. `ours` tells from its bytes whether an existing file
+    may be replaced without asking.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        status = disk.patient(os.stat, target)
+    except FileNotFoundError:
+        return target
+    except (OSError, ValueError) as error:
+        raise _not_written(path, error) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise BchatError("transcript.not-a-file", status=ExitStatus.DATA, path=path)
+    if not os.access(target, os.W_OK):  # a rename would not ask
+        raise BchatError("transcript.read-only", status=ExitStatus.DATA, path=path)
+    data = _peek(target)
+    if data is not None and replay.is_journal(data):
+        raise BchatError("transcript.is-journal", status=ExitStatus.DATA, path=path)
+    if not overwrite and (data is None or not ours(data)):
+        raise BchatError("transcript.not-ours", status=ExitStatus.DATA, path=path)
+    return target
+
+
+def save_whole(path: Path, data: bytes) -> None:
+    """`disk.write_whole` with a sentence for a person when it fails (BchatError, FAILED)."""
+    try:
+        disk.write_whole(path, data)
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _utterances_of(loaded: Loaded) -> list[dict[str, Any]]:
+    kept = dict(enumerate(loaded.opening_details))
+    utterances = []
+    for number, utterance in enumerate(loaded.conversation.opening):
+        same, beside = kept.get(number, (None, {}))
+        utterances.append({**shapes.utterance_fields(utterance), **(beside if same == utterance else {})})
+    for turn in loaded.conversation.turns:
+        utterances += [shapes.user_fields(turn), shapes.reply_fields(turn)]
+    if loaded.pending_user is not None:
+        utterances.append(shapes.utterance_fields(shapes.user_utterance(loaded.pending_user)))
+    return utterances
+
+
+def _loaded(value: object, path: Path) -> Loaded:
+    fields = shapes.mapping(value, "$")
+    if fields.get("format") != FORMAT:
+        raise BchatError("transcript.not-a-transcript", status=ExitStatus.DATA, path=path)
+    version = shapes.whole_number(fields, "version", low=1)
+    if version > VERSION:
+        raise BchatError("transcript.newer", status=ExitStatus.DATA, path=path, version=version, known=VERSION)
+    header, others = shapes.header_of(fields, shapes.header_of_file(path))
+    values = fields.get("utterances")
+    if not isinstance(values, list):
+        raise Misshapen("utterances", "list")
+    count = shapes.whole_number(fields, "opening", low=0, default=0)
+    if count > len(values):
+        raise Misshapen("opening", "opening", count=len(values))
+    opening = tuple(shapes.utterance_of(said, f"utterances[{number}]") for number, said in enumerate(values[:count]))
+    turns, pending = shapes.turns_of(values[count:], first=count)
+    return Loaded(
+        header,
+        Conversation(tuple(utterance for utterance, _ in opening), tuple(turns)),
+        pending_user=pending,
+        details=shapes.without(others, _FIELDS),
+        opening_details=opening,
+    )
+
+
+def _is_document(data: bytes) -> bool:
+    try:
+        value = parse(data)
+    except JsonFault:
+        return False
+    # Not one of a newer version: what it holds beyond this one would be lost.
+    return isinstance(value, dict) and value.get("format") == FORMAT and value.get("version") == VERSION
+
+
+def _peek(path: Path) -> bytes | None:
+    try:
+        return disk.read_file(path)
+    except BchatError:
+        return None
+
+
+def _not_written(path: Path, error: OSError | ValueError) -> BchatError:
+    return BchatError("transcript.not-written", status=ExitStatus.FAILED, path=path, reason=disk.reason(error))

@@ -1,0 +1,248 @@
+"""The append-only file behind a conversation: what was said is on disk when a method returns.
+
+    with Journal.create(directory, new_header("sft")) as journal:
+        journal.record_user("VRはなんですか。")      # before the reply begins
+        journal.record_turn(turn)
+
+How it stays whole: records wait in memory until they are written *and* fsynced, and are always
+written from the end of what is known to be on disk. So a part that a failing call left there is the
+beginning of the very bytes that the next attempt puts over it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+from bilingual_chat.conversation import Conversation, Turn, Utterance
+from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.transcript import Header, Loaded, disk, lock, replay, shapes
+
+SUFFIX = ".jsonl"
+_MAX_NAMESAKES = 100
+
+
+class Journal:
+    """A conversation being saved. One process at a time; not for several threads.
+
+    Each `record_…` raises BchatError "transcript.not-saved" when the record could not be made
+    durable. It then waits in memory and the next record takes it along: the chat may go on.
+    """
+
+    def __init__(self, path: Path, waiting: bytes = b"") -> None:
+        """For `create` and `resume`."""
+        self.path = path
+        self._lock: lock.Lock | None = None
+        self._fd: int | None = None
+        self._begun = False
+        # Bytes on disk, bytes that wait: one value, so that an interrupt cannot come between.
+        self._state = (0, waiting)
+
+    @classmethod
+    def create(cls, directory: Path, header: Header, conversation: Conversation | None = None) -> Journal:
+        """A journal that begins with a copy of `conversation`.
+
+        Nothing is written before the first `record_user` or `record_turn`; until then `path` is where
+        the file would be.
+        """
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", header.id)[:100].lstrip(".-") or "conversation"
+        journal = cls(directory / (name + SUFFIX), replay.header_line(header, {}))
+        if conversation and conversation.opening:
+            journal._wait(_opening_line(conversation.opening))
+        for turn in conversation.turns if conversation else ():
+            journal._wait(_turn_line(turn))
+        return journal
+
+    @classmethod
+    def resume(cls, path: Path) -> tuple[Journal, Loaded]:
+        """The journal at `path`, to go on with, and the conversation in it.
+
+        A damaged file is repaired: every good record stays, the original is kept beside it as
+        `.bak`, `Loaded.problems` says what happened. Raises BchatError "transcript.locked" if another
+        process writes it (then: `read_journal` and `create` with its conversation), (DATA) if it is
+        no journal, "transcript.not-saved" if it cannot be written here.
+        """
+        disk.demand_file(path)
+        journal = cls(Path(os.path.realpath(path)))
+        try:
+            loaded = journal._take_over()
+        except OSError as error:
+            journal._release()
+            raise journal._not_saved(error) from error
+        except BaseException:
+            journal._release()
+            raise
+        return journal, loaded
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether something that was said is not on disk yet."""
+        return self._begun and bool(self._state[1])
+
+    def record_opening(self, utterances: Iterable[Utterance]) -> None:
+        """The utterances that start the conversation from here on, instead of those before."""
+        self._record(_opening_line(utterances))
+
+    def record_user(self, text: str) -> None:
+        """What the user said, before the reply begins."""
+        self._begun = True
+        self._record(replay.line("user", _now(), text=text))
+
+    def record_turn(self, turn: Turn) -> None:
+        """A turn, however its reply ended."""
+        self._begun = True
+        self._record(_turn_line(turn))
+
+    def record_undo(self) -> None:
+        """The last turn is taken back; so are user's words without a reply. (`/retry`, `/edit`: an
+        undo, then what follows.)"""
+        self._record(replay.line("undo", _now()))
+
+    def record_clear(self) -> None:
+        """All turns are taken back; the opening stays."""
+        self._record(replay.line("clear", _now()))
+
+    def record_event(self, kind: str, details: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Something that is not said but belongs to the story: settings changed, turns dropped …"""
+        self._record(replay.line("event", _now(), kind=kind, details=details))
+
+    def close(self) -> None:
+        """A last attempt at what waits (BchatError if it fails), and the lock is given back."""
+        try:
+            self._flush()
+        finally:
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _record(self, line: bytes) -> None:
+        self._wait(line)
+        self._flush()
+
+    def _wait(self, line: bytes) -> None:
+        saved, waiting = self._state
+        self._state = (saved, waiting + line)
+
+    def _flush(self) -> None:
+        saved, waiting = self._state
+        if not (self._begun and waiting):
+            return
+        try:
+            if self._fd is None:
+                self._fd = self._open_new()
+            disk.demand_length(self.path, saved)
+            disk.write_at(self._fd, saved, waiting)
+            if saved == 0:
+                disk.sync_directory(self.path.parent)
+        except OSError as error:
+            if saved == 0:
+                self._abandon()
+            raise self._not_saved(error) from error
+        self._state = (saved + len(waiting), b"")
+
+    def _open_new(self) -> int:
+        disk.make_private_directory(self.path.parent)
+        for path in _namesakes(self.path):
+            held = lock.acquire(path)
+            if held is None:
+                continue
+            try:
+                fd = disk.open_new(path)
+            except FileExistsError:
+                held.release()
+                continue
+            except BaseException:
+                held.release()
+                raise
+            self.path, self._lock = path, held
+            return fd
+        raise FileExistsError(f"{self.path}: too many files of this name")
+
+    def _abandon(self) -> None:
+        """No file without a record in it stays behind; the next attempt makes a new one."""
+        if self._fd is None:
+            return
+        with contextlib.suppress(OSError):
+            disk.remove(self.path)
+            self._release()
+
+    def _take_over(self) -> Loaded:
+        self._lock = lock.acquire(self.path)
+        if self._lock is None:
+            raise BchatError("transcript.locked", path=self.path)
+        data = disk.read_file(self.path)
+        replayed = replay.replay(data, self.path)
+        if replayed.repaired != data:
+            if replayed.loaded.problems:
+                _keep_original(self.path, data)
+            disk.write_whole(self.path, replayed.repaired)
+        self._fd = disk.open_existing(self.path)
+        disk.make_private(self._fd)
+        self._state = (len(replayed.repaired), b"")
+        self._begun = True
+        return replayed.loaded
+
+    def _release(self) -> None:
+        if self._fd is not None:
+            disk.close(self._fd)
+            self._fd = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _not_saved(self, error: OSError) -> BchatError:
+        return BchatError("transcript.not-saved", status=ExitStatus.FAILED, path=self.path, reason=disk.reason(error))
+
+
+def read_journal(path: Path) -> Loaded:
+    """The conversation in a journal, which is left as it is; another process may be writing it.
+
+    Raises BchatError (DATA) for what is no journal, or a newer one.
+    """
+    return replay.replay(disk.read_file(path), path).loaded
+
+
+def _opening_line(utterances: Iterable[Utterance]) -> bytes:
+    said = [shapes.utterance_fields(utterance) for utterance in utterances]
+    return replay.line("opening", _now(), utterances=said)
+
+
+def _turn_line(turn: Turn) -> bytes:
+    # The user's words again: a turn is whole even if the record before it is damaged.
+    return replay.line(
+        "turn", _now(), user=turn.user, reply=turn.reply, finish_reason=turn.finish.value, details=turn.details
+    )
+
+
+def _keep_original(path: Path, data: bytes) -> None:
+    """`data` as the journal's `.bak`, or `.bak.2` … where an earlier, other original is kept."""
+    for number in range(1, _MAX_NAMESAKES):
+        backup = path.with_name(path.name + (".bak" if number == 1 else f".bak.{number}"))
+        if not backup.exists():
+            disk.write_whole(backup, data)
+            return
+        if disk.read_file(backup) == data:
+            return
+    raise FileExistsError(f"{path}: too many backups")
+
+
+def _namesakes(path: Path) -> Iterator[Path]:
+    yield path
+    for number in range(2, _MAX_NAMESAKES):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")

@@ -1,0 +1,145 @@
+"""JSON values ↔ bytes: what is written is plain and safe to look at, what is read is distrusted."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, NoReturn
+
+from bilingual_chat.messages import Phrase
+
+MAX_DEPTH = 64
+MAX_VALUES = 1_000_000  # at some 250 bytes each
+MAX_NUMBER_CHARACTERS = 100
+
+# Legal in JSON strings as they are, but a terminal or an editor would act on them.
+_UNFIT_TO_SHOW = re.compile(
+    "[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_MARKS = (b",", b"[", b"{")
+_JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+
+
+class JsonFault(ValueError):
+    """Why bytes are not JSON that can be taken; `reason` is a clause for a sentence."""
+
+    def __init__(self, reason: Phrase) -> None:
+        super().__init__(reason.key)
+        self.reason = reason
+
+
+def encode(value: object, *, indent: int | None = None) -> bytes:
+    """`value` as UTF-8 JSON without a final newline; never fails because of what a text holds.
+
+    Japanese stays readable. Surrogate halves are joined or replaced, numbers that JSON lacks become
+    null, values of other types their `str`.
+    """
+    text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    return mend_surrogates(_UNFIT_TO_SHOW.sub(_escape, text)).encode("utf-8")
+
+
+def parse(data: bytes) -> Any:
+    """The JSON value of `data`; raises JsonFault, in bounded time and memory.
+
+    Refused: a byte-order mark, other encodings, NaN and infinities, numbers of more than 100
+    characters, the same key twice, more than 64 levels, more than a million values.
+    """
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise JsonFault(Phrase("json.bom"))
+    if too_many := excess(data):
+        raise JsonFault(too_many)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise JsonFault(Phrase("json.utf8", line=data.count(b"\n", 0, error.start) + 1)) from None
+    try:
+        value = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise JsonFault(Phrase("json.syntax", line=error.lineno, column=error.colno)) from None
+    except RecursionError:
+        raise JsonFault(Phrase("json.depth", limit=MAX_DEPTH)) from None
+    return _mended(value, 0)
+
+
+def excess(data: bytes) -> Phrase | None:
+    """Why `data` holds more values than memory is given to, before anything is made of them."""
+    count = sum(data.count(mark) for mark in _MARKS)
+    if count > MAX_VALUES:  # commas of the text itself do not count; a slower look tells them apart
+        outside = _JSON_STRING.sub(b"", data)
+        count = sum(outside.count(mark) for mark in _MARKS)
+    return Phrase("json.values", limit=MAX_VALUES) if count > MAX_VALUES else None
+
+
+def mend_surrogates(text: str) -> str:
+    """`text` with surrogate halves joined where two meet, replaced by U+FFFD where one is alone."""
+    if not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _escape(match: re.Match[str]) -> str:
+    return json.dumps(match.group())[1:-1]
+
+
+def _plain(value: object) -> object:
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(part) for part in value]
+    return str(value)
+
+
+def _mended(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return mend_surrogates(value)
+    if depth > MAX_DEPTH:
+        raise JsonFault(Phrase("json.depth", limit=MAX_DEPTH))
+    if isinstance(value, list):
+        return [_mended(part, depth + 1) for part in value]
+    if isinstance(value, dict):
+        return {mend_surrogates(name): _mended(part, depth + 1) for name, part in value.items()}
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = sorted(name for name, _ in pairs)
+        twice = next(name for name, following in pairwise(names) if name == following)
+        raise JsonFault(Phrase("json.duplicate", name=twice[:60]))
+    return value
+
+
+def _whole_number(text: str) -> int:
+    _refuse_long(text)
+    return int(text)
+
+
+def _fraction(text: str) -> float:
+    _refuse_long(text)
+    number = float(text)
+    if not math.isfinite(number):
+        _refuse_number(text)
+    return number
+
+
+def _refuse_long(text: str) -> None:
+    if len(text) > MAX_NUMBER_CHARACTERS:
+        _refuse_number(text)
+
+
+def _refuse_number(text: str) -> NoReturn:
+    raise JsonFault(Phrase("json.number", number=text[:20]))
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=_whole_number, parse_float=_fraction, parse_constant=_refuse_number
+)

@@ -1,0 +1,1 @@
+"""The tests of bchat: `python3 -m tests`."""

@@ -1,0 +1,20 @@
+"""`python3 -m tests [--quick] [arguments of pytest]`: sets up what is missing, then runs the tests.
+
+--quick leaves out what takes minutes. The exit status is pytest's.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from bilingual_chat import bootstrap
+
+
+def main(arguments: list[str]) -> int:
+    """Runs pytest in the checkout's .venv."""
+    chosen = [part for given in arguments for part in (["-m", "not slow"] if given == "--quick" else [given])]
+    return bootstrap.run(["-m", "pytest", *chosen], extra="dev")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

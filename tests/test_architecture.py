@@ -1,0 +1,197 @@
+"""The house stays as it was drawn: imports point downward, and each library has its room."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import bilingual_chat
+
+PACKAGE = Path(bilingual_chat.__file__).parent
+
+# From the bottom to the top: a room may import the rooms before it, and its own modules.
+ORDER = (
+    ("speech", "messages errors"),
+    ("what is said", "conversation decoding prompt detokenizer untrusted linebreak"),
+    ("where things are", "paths tables catalogue presets config hub tokenizer"),
+    ("what answers", "engines"),
+    ("one turn", "transcript session explore"),
+    ("what a person meets", "display commands editor repl cli"),
+)
+ROOMS = [room for _, rooms in ORDER for room in rooms.split()]
+# Beside the house: whole lists, since they run where the libraries are not there yet.
+ASIDE = {"bootstrap": {"messages", "errors", "untrusted"}, "__main__": {"bootstrap", "cli"}}
+# Only these may import the room that is named; it is somebody's inside.
+INSIDE_OF = {"cli": {"__main__"}, "repl": {"cli"}, "editor": {"repl", "cli"}, "bootstrap": {"__main__"}}
+
+LIBRARIES = {
+    "torch": {"engines"},
+    "transformers": {"engines"},
+    "safetensors": {"engines"},
+    "sentencepiece": {"tokenizer"},
+    "huggingface_hub": {"hub"},
+    "rich": {"display"},
+    "prompt_toolkit": {"editor", "repl"},
+    "typer": {"cli"},
+    "wcwidth": {"linebreak", "display"},
+    # Of the standard library, what reads configuration or speaks to the network.
+    "tomllib": {"tables"},
+    "http": {"engines"},
+    "socket": {"engines"},
+    "ssl": {"engines"},
+    "asyncio": set(),
+}
+HEAVY = {"torch", "transformers", "sentencepiece", "huggingface_hub"}
+VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "handler", "base", "misc"}
+LONGEST = 450
+
+
+def sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def dotted(path: Path) -> tuple[str, ...]:
+    """The module's name below bilingual_chat: ("engines", "local"), ("engines",), () for the package itself."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+def room_of(path: Path) -> str:
+    return (*dotted(path), "")[0]
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, ...]]:
+    """Every module named in an import statement of `path`, those inside functions included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield tuple(alias.name.split("."))
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            module = tuple((node.module or "").split("."))
+            yield from ((*module, alias.name) for alias in node.names) if len(module) == 1 else [module]
+
+
+def rooms_imported(path: Path) -> set[str]:
+    imported = {name[1] for name in imports_of(path) if name[0] == "bilingual_chat" and len(name) > 1}
+    return imported - {room_of(path), "__version__"}
+
+
+def allowed(room: str) -> set[str]:
+    return ASIDE[room] if room in ASIDE else set(ROOMS[: ROOMS.index(room)])
+
+
+def test_every_module_has_its_place() -> None:
+    """A new room is drawn into ORDER first."""
+    assert {room_of(path) for path in sources()} <= {*ROOMS, *ASIDE, ""}
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_point_downward(path: Path) -> None:
+    room = room_of(path)
+    upward = rooms_imported(path) - (allowed(room) if room else set())
+    assert not upward, f"{room} may not import {sorted(upward)}"
+
+
+def test_the_inside_of_a_room_is_imported_by_its_owner_only() -> None:
+    entered = {(room_of(path), inner) for path in sources() for inner in rooms_imported(path) if inner in INSIDE_OF}
+    assert not {(room, inner) for room, inner in entered if room not in INSIDE_OF[inner]}
+
+
+def test_each_library_has_one_room() -> None:
+    """Whatever is not of the standard library is in the table, and imported in its room only."""
+    astray = set()
+    for path in sources():
+        for top in {name[0] for name in imports_of(path)} - {"bilingual_chat", "__future__"}:
+            if top in LIBRARIES:
+                if room_of(path) not in LIBRARIES[top]:
+                    astray.add((path.name, top))
+            elif top not in sys.stdlib_module_names:
+                astray.add((path.name, top))
+    assert not astray
+
+
+def test_opening_an_engine_is_what_loads_torch() -> None:
+    """engines/__init__ is imported at start-up, so torch may only be inside its functions, as a module of ours."""
+    path = PACKAGE / "engines" / "__init__.py"
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    at_start = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name for node in at_start for alias in node.names} | {
+        node.module or "" for node in at_start if isinstance(node, ast.ImportFrom)
+    }
+    assert not {name for name in names if name.split(".")[0] in HEAVY or name.startswith("bilingual_chat.engines.")}
+
+
+def test_no_room_has_a_name_that_means_nothing() -> None:
+    assert not {part for path in sources() for part in dotted(path)} & VAGUE
+
+
+def docstrings(tree: ast.Module) -> set[int]:
+    """The ids of the nodes that are statements of nothing but a string."""
+    return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+
+
+def test_only_paths_knows_where_a_home_is() -> None:
+    """Else a test that moves HOME away could still write into the person's own."""
+    readers = set()
+    for path in sources():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        skip = docstrings(tree)
+        for node in ast.walk(tree):
+            named = isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skip
+            if named and (node.value in ("HOME", "USERPROFILE", "APPDATA") or node.value.startswith("XDG_")):
+                readers.add(room_of(path))
+            if isinstance(node, ast.Attribute) and node.attr == "home" and getattr(node.value, "id", "") == "Path":
+                readers.add(room_of(path))
+    assert readers <= {"paths"}
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
+    """messages is a table to look things up in, not a text to read."""
+    if path.name == "messages.py":
+        return
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
+
+
+def loaded_after(statement: str) -> set[str]:
+    """The top-level modules that a fresh Python has loaded after `statement`."""
+    program = f"""
+import json, sys
+try:
+    {statement}
+except SystemExit as leaving:
+    assert not leaving.code, leaving.code
+sys.__stdout__.write("\\n" + json.dumps(sorted({{name.split(".")[0] for name in sys.modules}})))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, encoding="utf-8", check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import bilingual_chat.cli, bilingual_chat.repl",
+        "import bilingual_chat.cli; sys.argv = ['bchat', '--help']; sys.exit(bilingual_chat.cli.main())",
+        "import bilingual_chat.bootstrap",
+    ],
+)
+def test_the_start_loads_no_heavy_library(statement: str) -> None:
+    """The prompt takes keys in a fraction of the time that `import torch` takes."""
+    assert not loaded_after(statement) & HEAVY
+
+
+def test_this_would_be_seen() -> None:
+    """The check above sees a heavy library when there is one."""
+    assert "sentencepiece" in loaded_after("import sentencepiece")
+
+
+def test_set_up_needs_the_standard_library_only() -> None:
+    """bootstrap runs before anything is installed."""
+    assert not loaded_after("import bilingual_chat.bootstrap") & set(LIBRARIES) - {"socket", "ssl", "http", "asyncio"}

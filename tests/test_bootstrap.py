@@ -1,0 +1,441 @@
+"""The first command: from a bare checkout to a running bchat, whatever happens on the way."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import bilingual_chat
+from bilingual_chat import bootstrap
+from bilingual_chat import messages as sentences
+from tests import __main__ as suite
+
+PACKAGE = Path(bilingual_chat.__file__).parent
+ALONE = ("__init__", "__main__", "bootstrap", "errors", "messages", "untrusted")
+
+NO_MATCH = [
+    "ERROR: Could not find a version that satisfies the requirement torch==9.9.0+cpu (from versions: 9.8.0, 9.9.0)",
+    "ERROR: No matching distribution found for torch==9.9.0+cpu",
+]
+OFFLINE = [
+    "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('Failed to establish')'",
+    "ERROR: Could not find a version that satisfies the requirement torch==9.9.0+cpu (from versions: none)",
+    "ERROR: No matching distribution found for torch==9.9.0+cpu",
+]
+
+
+class Stage:
+    """A checkout with nothing in it, and what was done to it instead of being done."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.asked: list[list[str]] = []
+        self.answers: list[list[str] | type[BaseException]] = []
+        self.became: list[list[str]] = []
+
+    def pip(self, root: Path, wanted: list[str], say: bootstrap.Say) -> list[str]:
+        self.asked.append(wanted)
+        answer = self.answers.pop(0) if self.answers else []
+        if isinstance(answer, list):
+            return answer
+        raise answer
+
+    def make_environment(self, root: Path, say: bootstrap.Say) -> None:
+        python = bootstrap.python_of(root)
+        python.parent.mkdir(parents=True, exist_ok=True)
+        python.touch()
+        bootstrap._write_marker(root, bootstrap.UNFINISHED)
+
+    def become(self, command: list[str]) -> int:
+        self.became.append(command)
+        return 7
+
+    @property
+    def marker(self) -> str:
+        return bootstrap._read_marker(self.root)
+
+
+def bare_checkout(root: Path, torch: str = "torch==9.9.0\n") -> Path:
+    (root / ".ci").mkdir(parents=True)
+    (root / "bilingual_chat").mkdir()
+    (root / "bilingual_chat" / "__init__.py").write_text("")
+    (root / "pyproject.toml").write_text("[project]\n")
+    (root / bootstrap.CONSTRAINTS).write_text(torch)
+    return root
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """Everything but venv, pip and exec is real."""
+    stage = Stage(bare_checkout(tmp_path / "a checkout"))
+    monkeypatch.setattr(bootstrap, "checkout", lambda: stage.root)
+    monkeypatch.setattr(bootstrap, "_pip", stage.pip)
+    monkeypatch.setattr(bootstrap, "_make_environment", stage.make_environment)
+    monkeypatch.setattr(bootstrap, "_become", stage.become)
+    monkeypatch.setattr(bootstrap, "wants_cpu_torch", lambda: True)
+    return stage
+
+
+def test_set_up_then_start(stage: Stage) -> None:
+    """torch's CPU build first, then the rest, then the environment's Python with the same arguments."""
+    assert bootstrap.run(["-m", "bilingual_chat", "--version"]) == 7
+    assert stage.asked == [["torch==9.9.0+cpu"], ["--editable", "."]]
+    assert stage.became == [[str(bootstrap.python_of(stage.root)), "-m", "bilingual_chat", "--version"]]
+
+
+def test_the_second_time_nothing_is_installed(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    bootstrap.run([])
+    capsys.readouterr()
+    del stage.asked[:]
+    assert bootstrap.run([]) == 7
+    assert stage.asked == []
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", bootstrap.CONSTRAINTS, "bilingual_chat/__init__.py"])
+def test_a_change_of_what_is_wanted_is_installed(stage: Stage, name: str) -> None:
+    bootstrap.run([])
+    (stage.root / name).write_text("torch==9.9.1\n")
+    assert not bootstrap.is_current(stage.root)
+    bootstrap.run([])
+    assert len(stage.asked) == 4
+    assert bootstrap.is_current(stage.root)
+
+
+def test_a_checkout_that_was_moved_is_set_up_again(stage: Stage) -> None:
+    """An editable install names the place it was made in."""
+    bootstrap.run([])
+    stage.root = stage.root.rename(stage.root.with_name("elsewhere"))
+    assert not bootstrap.is_current(stage.root)
+
+
+def test_a_python_that_went_away_is_noticed(stage: Stage) -> None:
+    bootstrap.run([])
+    bootstrap.python_of(stage.root).unlink()
+    assert not bootstrap.is_current(stage.root)
+
+
+def test_the_tests_want_more_than_the_chat(stage: Stage) -> None:
+    """The dev group includes the chat's libraries, not the other way round."""
+    bootstrap.run([])
+    assert not bootstrap.is_current(stage.root, "dev")
+    bootstrap.run([], extra="dev")
+    assert stage.asked[-1] == ["--editable", ".[dev]"]
+    assert bootstrap.is_current(stage.root, "dev")
+    assert bootstrap.is_current(stage.root)
+
+
+def test_where_pip_knows_no_cpu_build_the_ordinary_one_comes(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    stage.answers = [NO_MATCH, []]
+    assert bootstrap.run([]) == 7
+    assert stage.asked[1] == ["--editable", "."]
+    assert "gigabytes" in capsys.readouterr().err
+
+
+def test_a_machine_with_a_gpu_gets_the_ordinary_torch(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "wants_cpu_torch", lambda: False)
+    bootstrap.run([])
+    assert stage.asked == [["--editable", "."]]
+
+
+@pytest.mark.parametrize(
+    ("platform", "smi", "wanted"), [("linux", None, True), ("linux", "/bin/nvidia-smi", False), ("darwin", None, False)]
+)
+def test_a_gpu_is_known_by_its_tool(
+    monkeypatch: pytest.MonkeyPatch, platform: str, smi: str | None, wanted: bool
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(shutil, "which", lambda name: smi)
+    assert bootstrap.wants_cpu_torch() is (wanted and not Path("/proc/driver/nvidia").exists())
+
+
+def test_without_network_it_says_so_at_once(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not "no CPU build here", and no second wait for the same network."""
+    stage.answers = [OFFLINE]
+    assert bootstrap.run([]) == 1
+    assert stage.asked == [["torch==9.9.0+cpu"]]
+    assert stage.became == []
+    assert "check the network" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_when_pip_fails_its_last_lines_and_one_sentence_are_shown(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pip repeats what a server says, so that no line of it may act on the terminal."""
+    stage.answers = [[], [*(f"line {number}" for number in range(30)), "ERROR: \x1b[31mNo space left on device"]]
+    assert bootstrap.run([]) == 1
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[-1].startswith("bchat: Set-up failed, since pip could not install the libraries")
+    assert shown[-2] == "  | ERROR: ␛[31mNo space left on device"
+    assert "  | line 3" not in shown
+    assert stage.marker == bootstrap.INCOMPLETE
+
+
+def test_what_failed_is_done_the_next_time(stage: Stage) -> None:
+    stage.answers = [OFFLINE]
+    bootstrap.run([])
+    assert not bootstrap.is_current(stage.root)
+    assert bootstrap.run([]) == 7
+    assert bootstrap.is_current(stage.root)
+
+
+def test_ctrl_c_leaves_with_130_and_a_note_for_the_next_time(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    stage.answers = [[], KeyboardInterrupt]
+    assert bootstrap.run([]) == 130
+    assert stage.marker == bootstrap.UNFINISHED
+    assert capsys.readouterr().err.splitlines()[-1].startswith("bchat: set-up interrupted")
+
+
+def test_a_checkout_that_cannot_be_written_to_is_told(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    (stage.root / ".venv").write_text("a file in the way")
+    assert bootstrap.run([]) == 1
+    assert capsys.readouterr().err.startswith("bchat: Set-up failed: ")
+
+
+@pytest.mark.parametrize(
+    ("lang", "sentence"), [("ja_JP.UTF-8", "以上が必要です（これは 3.8 です）"), ("C", "needs Py")]
+)
+def test_an_old_python_is_told(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lang: str, sentence: str
+) -> None:
+    monkeypatch.setenv("LANG", lang)
+    monkeypatch.setattr(sys, "version_info", (3, 8, 18))
+    assert not bootstrap.is_ready()
+    assert bootstrap.run([]) == 1
+    assert sentence in capsys.readouterr().err
+    assert not (stage.root / ".venv").exists()
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_an_old_python_can_read_this_far(name: str) -> None:
+    """Syntax of 3.8; and no `list[str]` or `str | None` that is computed at import, outside of annotations."""
+    tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"), feature_version=(3, 8))
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            assert not isinstance(node.value, ast.Subscript)
+            assert not (isinstance(node.value, ast.BinOp) and isinstance(node.value.op, ast.BitOr))
+
+
+@pytest.mark.parametrize("missing", ["venv", "ensurepip"])
+def test_a_python_without_venv_is_told_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    """As Debian's python3 comes."""
+    root = bare_checkout(tmp_path / "x")
+    found = importlib.util.find_spec
+    monkeypatch.setattr(bootstrap, "checkout", lambda: root)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else found(name))
+    assert bootstrap.run([]) == 1
+    assert "apt install python3" in capsys.readouterr().err
+
+
+def test_an_environment_of_somebody_else_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One without pip, as another tool makes it, cannot be used and is not ours to delete."""
+    root = bare_checkout(tmp_path / "x")
+    theirs = root / ".venv" / "pyvenv.cfg"
+    theirs.parent.mkdir()
+    theirs.write_text("uv = 0.9\n")
+    monkeypatch.setattr(bootstrap, "checkout", lambda: root)
+    assert bootstrap.run([]) == 1
+    assert theirs.read_text() == "uv = 0.9\n"
+    assert "did not make it" in capsys.readouterr().err
+
+
+def test_a_wheel_without_its_libraries_names_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bootstrap, "checkout", lambda: None)
+    monkeypatch.setattr(bootstrap, "missing_libraries", lambda: ["typer"])
+    assert not bootstrap.is_ready()
+    assert bootstrap.run([]) == 1
+    assert "(typer)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("missing", "installed", "ready"), [([], True, True), (["rich"], True, False), ([], False, False)]
+)
+def test_a_python_that_has_everything_is_used_as_it_is(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, missing: list[str], installed: bool, ready: bool
+) -> None:
+    monkeypatch.setattr(bootstrap, "missing_libraries", lambda: missing)
+    monkeypatch.setattr(bootstrap, "_is_installed", lambda: installed)
+    assert bootstrap.is_ready() is ready
+
+
+def test_inside_the_environment_nothing_is_started_twice(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if a library was removed by hand: else it would start itself for ever."""
+    bootstrap.run([])
+    monkeypatch.setattr(bootstrap, "missing_libraries", lambda: ["rich"])
+    assert not bootstrap.is_ready()
+    monkeypatch.setattr(sys, "prefix", str(stage.root / ".venv"))
+    assert bootstrap.is_ready()
+
+
+def test_pip_is_not_led_astray_by_the_persons_settings() -> None:
+    """Where to install is ours to say; where from is theirs."""
+    theirs = {"PIP_INDEX_URL": "theirs", "PIP_TARGET": "/x", "PIP_USER": "1", "PYTHONPATH": "/y", "PYTHONHOME": "/z"}
+    told = bootstrap._pip_environment(theirs)
+    assert told["PIP_INDEX_URL"] == "theirs"
+    assert told["PIP_USER"] == "0"
+    assert told["PIP_CONSTRAINT"] == bootstrap.CONSTRAINTS
+    assert not {"PIP_TARGET", "PYTHONPATH", "PYTHONHOME"} & told.keys()
+
+
+@pytest.fixture
+def scripted_pip(tmp_path: Path) -> Callable[[str], Path]:
+    """A checkout whose environment's Python is a shell script."""
+
+    def make(script: str) -> Path:
+        root = bare_checkout(tmp_path / "scripted")
+        python = bootstrap.python_of(root)
+        python.parent.mkdir(parents=True)
+        python.write_text(f"#!/bin/sh\n{script}\n")
+        python.chmod(0o755)
+        return root
+
+    return make
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+def test_pip_is_quiet_but_for_what_takes_a_while(scripted_pip: Callable[[str], Path]) -> None:
+    """A small download passes unseen, a large one is announced; everything is in the log."""
+    root = scripted_pip(
+        "echo 'Collecting torch'\n"
+        "echo '  Downloading torch-9.9.0-cp311.whl (190.3 MB)'\n"
+        "echo '  Downloading rich-15.0.0-py3.whl (310 kB)'\n"
+        "echo '  Downloading idna-3.0-py3.whl (1.2 MB)'"
+    )
+    said: list[tuple[str, dict[str, object]]] = []
+    assert bootstrap._pip(root, ["torch"], lambda key, **values: said.append((key, values))) == []
+    assert said == [("bootstrap.downloading", {"name": "torch", "size": "190.3 MB"})]
+    assert b"rich-15.0.0" in (root / ".venv" / bootstrap.LOG).read_bytes()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+@pytest.mark.parametrize("script", ["echo it broke; exit 3", "exit 3"])
+def test_a_pip_that_fails_is_never_taken_for_one_that_did_not(scripted_pip: Callable[[str], Path], script: str) -> None:
+    assert bootstrap._pip(scripted_pip(script), ["torch"], lambda key, **values: None)
+
+
+@pytest.mark.parametrize(
+    ("given", "handed_on"),
+    [([], []), (["--quick", "-x"], ["-m", "not slow", "-x"]), (["tests/test_a.py"], ["tests/test_a.py"])],
+)
+def test_the_test_command_hands_its_arguments_to_pytest(
+    monkeypatch: pytest.MonkeyPatch, given: list[str], handed_on: list[str]
+) -> None:
+    ran = []
+
+    def run(arguments: list[str], extra: str) -> int:
+        ran.append((arguments, extra))
+        return 5
+
+    monkeypatch.setattr(bootstrap, "run", run)
+    assert suite.main(given) == 5
+    assert ran == [(["-m", "pytest", *handed_on], "dev")]
+
+
+@pytest.mark.parametrize(
+    ("environ", "language"),
+    [
+        ({}, "en"),
+        ({"LANG": "ja_JP.UTF-8"}, "ja"),
+        ({"LANG": "ja_JP.UTF-8", "LC_ALL": "C"}, "en"),
+        ({"LC_ALL": "", "LC_MESSAGES": "ja", "LANG": "en_US"}, "ja"),
+    ],
+)
+def test_the_locale_chooses_the_language(environ: dict[str, str], language: str) -> None:
+    assert sentences.language_of(environ) == language
+
+
+BACKEND = """
+import zipfile
+
+def build_editable(directory, config_settings=None, metadata_directory=None):
+    name = "bilingual_chat-0-py3-none-any.whl"
+    with zipfile.ZipFile(directory + "/" + name, "w") as wheel:
+        info = "bilingual_chat-0.dist-info/"
+        wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\\nName: bilingual-chat\\nVersion: 0\\n")
+        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(info + "RECORD", "")
+    return name
+"""
+PYPROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["backend"]
+[project]
+name = "bilingual-chat"
+version = "0"
+"""
+
+
+@pytest.fixture
+def small_checkout(tmp_path: Path) -> Path:
+    """bchat's own first command around a bchat that needs no library, so that no network is needed."""
+    root = bare_checkout(tmp_path / "a checkout", torch="")
+    for name in ALONE:
+        (root / "bilingual_chat" / f"{name}.py").write_bytes((PACKAGE / f"{name}.py").read_bytes())
+    (root / "bilingual_chat" / "cli.py").write_text("import sys\ndef main(): print(sys.argv[1:]); return 3\n")
+    (root / "backend").mkdir()
+    (root / "backend" / "backend.py").write_text(BACKEND)
+    (root / "pyproject.toml").write_text(PYPROJECT)
+    return root
+
+
+def begin(root: Path) -> subprocess.Popen[str]:
+    """The first command, by a Python without any library, with no home to write to."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("HOME", "PYTHONPATH")}
+    return subprocess.Popen(
+        [sys.executable, "-S", "-m", "bilingual_chat", "--seed", "a b"],
+        cwd=root,
+        env={**kept, "HOME": "/nonexistent/home", "PIP_NO_INDEX": "1", "PIP_NO_CACHE_DIR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+@pytest.mark.slow
+def test_the_first_command_for_real(small_checkout: Path) -> None:
+    """Two begin at once: one sets up, one waits. The third starts at once. One killed in between is completed."""
+    pair = [begin(small_checkout) for _ in range(2)]
+    ends = [process.communicate(timeout=300) for process in pair]
+    assert [(process.returncode, out) for process, (out, _) in zip(pair, ends, strict=True)] == [
+        (3, "['--seed', 'a b']\n")
+    ] * 2, ends
+    assert sorted("waiting for it" in err for _, err in ends) == [False, True]
+    assert sorted("set up in" in err for _, err in ends) == [False, True]
+
+    third = begin(small_checkout)
+    assert third.communicate(timeout=60) == ("['--seed', 'a b']\n", "")
+
+    leftover = small_checkout / ".venv" / "half-unpacked"
+    leftover.touch()
+    (small_checkout / ".venv" / bootstrap.MARKER).unlink()
+    (small_checkout / "pyproject.toml").write_text(PYPROJECT + "description = ''\n")
+    killed = begin(small_checkout)
+    deadline = time.monotonic() + 60
+    while bootstrap._read_marker(small_checkout) != bootstrap.UNFINISHED and time.monotonic() < deadline:
+        time.sleep(0.01)
+    killed.kill()
+    killed.communicate()
+    time.sleep(0.5)  # a pip that outlived its parent
+
+    last = begin(small_checkout)
+    out, err = last.communicate(timeout=300)
+    assert (last.returncode, out) == (3, "['--seed', 'a b']\n"), err
+    assert not leftover.exists()

@@ -1,0 +1,164 @@
+"""What is installed is what was written: the wheel by exact names, the pins, the entry point."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bilingual_chat
+from bilingual_chat import bootstrap
+
+ROOT = Path(__file__).parent.parent
+VERSION = bilingual_chat.__version__
+
+# By hand, so that a file that .gitignore or a misspelt path drops is missed.
+DATA = {
+    "bilingual_chat/configs/models.toml",
+    "bilingual_chat/configs/presets.toml",
+    "bilingual_chat/demo/README.md",
+    "bilingual_chat/demo/config.json",
+    "bilingual_chat/demo/model.safetensors",
+    "bilingual_chat/demo/spiece.model",
+    "bilingual_chat/demo/spiece.vocab",
+    "bilingual_chat/demo/tokenizer_config.json",
+    "bilingual_chat/transcript-1.schema.json",
+}
+DIST_INFO = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of what is, or is about to be, committed."""
+    copy = tmp_path_factory.mktemp("source")
+    # The clone may belong to somebody else, as in a container; git then wants to be told that this is meant.
+    git = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(git, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(copy / "dist"), str(copy)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (built,) = (copy / "dist").iterdir()
+    return built
+
+
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def canonical(requirement: str) -> str:
+    """The project's name in a requirement, as PEP 503 writes it."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement, maxsplit=1)[0]).lower()
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_exactly_these_files(wheel: Path) -> None:
+    """Code as in the tree, data as listed: no configs lost, no model dropped, no tests or training inside."""
+    code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "bilingual_chat").rglob("*.py")}
+    expected = code | DATA | {f"bilingual_chat-{VERSION}.dist-info/{name}" for name in DIST_INFO}
+    with zipfile.ZipFile(wheel) as archive:
+        assert set(archive.namelist()) == expected
+
+
+@pytest.mark.slow
+def test_the_wheel_names_its_command_and_its_needs(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        described = archive.read(f"bilingual_chat-{VERSION}.dist-info/METADATA").decode()
+        entry_points = archive.read(f"bilingual_chat-{VERSION}.dist-info/entry_points.txt").decode()
+    assert entry_points.split() == ["[console_scripts]", "bchat", "=", "bilingual_chat.cli:main"]
+    fields = [line.partition(": ")[::2] for line in described.split("\n\n")[0].splitlines()]
+    assert ("Name", "bilingual-chat") in fields
+    assert ("Version", VERSION) in fields
+    assert ("License-Expression", "MIT") in fields
+    needs = {canonical(value) for name, value in fields if name == "Requires-Dist" and "extra" not in value}
+    assert needs == {canonical(value) for value in pyproject()["project"]["dependencies"]}
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_runs_from_anywhere(wheel: Path, tmp_path: Path) -> None:
+    """Without the checkout around it, `python -m bilingual_chat` sets nothing up and finds its own files."""
+    target = tmp_path / "installed"
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet", "--target", str(target)]
+    subprocess.run([*pip, str(wheel)], check=True)
+    environment = {**os.environ, "PYTHONPATH": str(target)}
+
+    def python(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        return done.stdout
+
+    where = python("-c", "import bilingual_chat; print(bilingual_chat.__file__)")
+    assert Path(where.strip()).is_relative_to(target)
+    assert VERSION in python("-m", "bilingual_chat", "--version")
+
+
+def test_the_command_is_bchat() -> None:
+    """Said by the installation that runs the tests, where there is one."""
+    assert pyproject()["project"]["scripts"] == {"bchat": "bilingual_chat.cli:main"}
+    try:
+        installed = metadata.distribution("bilingual-chat")
+    except metadata.PackageNotFoundError:
+        return
+    assert {(point.name, point.value) for point in installed.entry_points} == {("bchat", "bilingual_chat.cli:main")}
+    assert installed.version == VERSION
+
+
+def test_set_up_asks_for_every_dependency() -> None:
+    """What decides that this Python is ready knows all that pyproject.toml wants."""
+    named = {canonical(name) for name in bootstrap.REQUIRED}
+    assert named == {canonical(value) for value in pyproject()["project"]["dependencies"]}
+
+
+def test_set_up_wants_the_python_that_pyproject_wants() -> None:
+    assert pyproject()["project"]["requires-python"] == ">=" + ".".join(map(str, bootstrap.OLDEST))
+
+
+def pins() -> dict[str, str]:
+    text = (ROOT / bootstrap.CONSTRAINTS).read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return {canonical(line): line.partition("==")[2].split(";")[0] for line in lines}
+
+
+def needed(project: str) -> set[str]:
+    """The installed projects that a requirement brings, itself included, all the way down."""
+    from packaging.requirements import Requirement
+
+    found: set[str] = set()
+    waiting = [Requirement(project)]
+    while waiting:
+        name = canonical(waiting.pop().name)
+        if name in found:
+            continue
+        found.add(name)
+        for text in metadata.distribution(name).requires or []:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                waiting.append(requirement)
+    return found
+
+
+def test_everything_that_is_installed_is_pinned() -> None:
+    """A dependency of a dependency too: the set-up of next year is the one that was tested."""
+    project = pyproject()["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    everything = set().union(*(needed(requirement) for requirement in wanted))
+    # Of the CUDA build, which torch itself pins.
+    brought = {name for name in everything if name.startswith(("nvidia-", "cuda-")) or name == "triton"}
+    assert everything - brought - set(pins()) == set()
+
+
+def test_pins_are_exact() -> None:
+    assert all(re.fullmatch(r"\d+(\.\d+)*", version) for version in pins().values())
