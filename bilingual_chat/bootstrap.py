@@ -260,7 +260,7 @@ def _install(root: Path, extra: str, say: Say) -> None:
     if torch and wants_cpu_torch():
         say("bootstrap.torch", version=torch)
         last = _pip(root, [f"torch=={torch}+cpu"], say)
-        if last and (_is_offline(last) or not any("No matching distribution found for torch" in line for line in last)):
+        if last and (_is_offline(last) or not _is_unknown(last)):
             raise _pip_failed(root, last)
         if last:
             say("bootstrap.torch-full")
@@ -326,6 +326,11 @@ def _pip_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def _is_offline(lines: Sequence[str]) -> bool:
     signs = r"NewConnectionError|Failed to establish|name resolution|ConnectTimeout|ReadTimeout|ProxyError|Max retries"
     return any(re.search(signs, line) for line in lines)
+
+
+def _is_unknown(lines: Sequence[str]) -> bool:
+    """Whether no index has the version; pip calls it a conflict where a constraint names the project as well."""
+    return any(re.search(r"No matching distribution found for torch|ResolutionImpossible", line) for line in lines)
 
 
 def _pip_failed(root: Path, last: Sequence[str]) -> BchatError:

@@ -18,13 +18,14 @@ from typing import Any, Literal
 from bilingual_chat import paths, tables
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import LANGUAGES, Phrase, did_you_mean
-from bilingual_chat.prompt import PromptFormat
+from bilingual_chat.prompt import TEMPLATE, PromptFormat
 from bilingual_chat.tables import WrongValue
 
 DEFAULT_MODEL = "sft"
 DEMO_MODEL = "demo"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "spiece.model"
+OTHER_TOKENIZER_FILE = "tokenizer.json"  # of other families, which come with a chat template
 # In the order in which they are preferred; an index names the shards beside it.
 WEIGHT_FILES = (
     "model.safetensors",
@@ -33,6 +34,8 @@ WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
 )
 DTYPES = ("float16", "bfloat16", "float32")
+# The cards of newer chat models have temperatures from 0.6 to 0.8; 1.0 is that of rinna's.
+OTHER_PRESET = "balanced"
 _MOST_JSON = 16 << 20  # bytes
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
@@ -111,7 +114,8 @@ def open_path(directory: Path, catalogue: Mapping[str, ModelEntry] = MappingProx
     """An entry for a model directory, named after it.
 
     Where the directory, or the model it was saved from, is one of the catalogue's, its format and
-    settings are taken from there; else it is a chat model in the speaker/text format.
+    settings are taken from there; else it is a chat model, in the speaker/text format or, if it is
+    of another family, with the chat template in its files.
     Raises BchatError (MODEL) for a directory that holds no whole model.
     """
     if not directory.is_dir():
@@ -122,6 +126,8 @@ def open_path(directory: Path, catalogue: Mapping[str, ModelEntry] = MappingProx
     directory = directory.absolute()
     name = _name_of(directory)
     like = _known_as(name, catalogue.values()) or _saved_from(directory, catalogue.values())
+    if like is None and is_other_family(directory):
+        return ModelEntry(name, directory=str(directory), prompt=TEMPLATE, preset=OTHER_PRESET)
     if like is None:
         return ModelEntry(name, directory=str(directory))
     return replace(like, name=name, aliases=(), embedded=False, directory=str(directory))
@@ -146,9 +152,10 @@ def default_entry(catalogue: Mapping[str, ModelEntry]) -> ModelEntry:
 
 def missing_file(directory: Path) -> str | None:
     """The first file that a model directory lacks, None for a whole one (content is not looked at)."""
-    for name in (CONFIG_FILE, TOKENIZER_FILE):
-        if not (directory / name).is_file():
-            return name
+    if not (directory / CONFIG_FILE).is_file():
+        return CONFIG_FILE
+    if not (directory / TOKENIZER_FILE).is_file() and not is_other_family(directory):
+        return TOKENIZER_FILE
     lacking = WEIGHT_FILES[0]
     for name in WEIGHT_FILES:
         if (directory / name).is_file():
@@ -157,6 +164,11 @@ def missing_file(directory: Path) -> str | None:
                 return None
             lacking = shard
     return lacking
+
+
+def is_other_family(directory: Path) -> bool:
+    """Whether this is a model directory whose tokenizer is not sentencepiece's but transformers' own."""
+    return (directory / OTHER_TOKENIZER_FILE).is_file() and not (directory / TOKENIZER_FILE).is_file()
 
 
 def _missing_shard(index: Path) -> str | None:
@@ -252,7 +264,9 @@ def _parse_entry(name: str, table: Mapping[str, Any], base: ModelEntry) -> Model
 def _parse_prompt(name: str, value: Any, base: PromptFormat) -> PromptFormat:
     values = tables.mapping(tables.text, *(each.name for each in fields(PromptFormat)))((name, "prompt"), value)
     if "kind" in values:
-        tables.choice("speaker-text", "plain")((name, "prompt", "kind"), values["kind"])
+        tables.choice("speaker-text", "plain", "template")((name, "prompt", "kind"), values["kind"])
+        if values["kind"] == "template" != base.kind:
+            base = TEMPLATE
     return replace(base, **values)
 
 

@@ -1,14 +1,20 @@
 """Token ids to text as it streams: whole characters only, nothing of a stop string.
 
-The text returned is, joined, what sentencepiece's `decode(ids)` gives, each character in the step
-that completes it.
+The text returned is, joined, what the tokenizer's own `decode(ids)` gives, each character in the
+step that completes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 REPLACEMENT = "\ufffd"
+Piece = bytes | str
+# What becomes one U+FFFD where bytes form no character: each byte (sentencepiece), the longest part that
+# could have begun one (Unicode's advice; byte-level BPE), each byte of the whole run of byte pieces, good
+# characters included (the byte fallback of Hugging Face's tokenizers; a run is returned when it ends).
+Damaged = Literal["byte", "part", "run"]
 
 
 class Detokenizer:
@@ -17,15 +23,24 @@ class Detokenizer:
     `piece(id)` is the text of an ordinary piece ("▁" already a space; "" for a control piece) or,
     for a byte-fallback piece, that one byte. `stop_strings` and `newline` are spelt as the model
     writes them; `newline` is returned as "\\n". A stop string also matches with real newlines in it.
+    `begin` is what becomes of the first piece that is not empty: some tokenizers take a space from it.
     """
 
     def __init__(
-        self, piece: Callable[[int], bytes | str], *, stop_strings: Iterable[str] = (), newline: str = "\n"
+        self,
+        piece: Callable[[int], Piece],
+        *,
+        stop_strings: Iterable[str] = (),
+        newline: str = "\n",
+        damaged: Damaged = "byte",
+        begin: Callable[[Piece], Piece] | None = None,
     ) -> None:
         self._piece = piece
+        self._damaged = damaged
+        self._begin = begin
         self._newline = newline
         self._stop_strings = tuple(stop.replace(newline, "\n") for stop in stop_strings if stop)
-        self._bytes = b""  # the beginning of a character, at most 3 bytes
+        self._bytes = b""  # the beginning of a character, at most 3 bytes; or a run of byte pieces
         self._held = ""  # complete characters that may still become a newline symbol …
         self._held_stop = ""  # … or a stop string
         self._returned: list[str] = []
@@ -41,13 +56,18 @@ class Detokenizer:
         if self.stopped:
             return ""
         piece = self._piece(token_id)
+        if piece and self._begin is not None:
+            piece, self._begin = self._begin(piece), None
         if isinstance(piece, str):  # even an empty piece ends a run of bytes, as in sentencepiece
             return self._release(self._end_bytes() + piece)
-        characters, self._bytes = _decode(self._bytes + piece)
+        if self._damaged == "run":
+            self._bytes += piece
+            return ""
+        characters, self._bytes = _decode(self._bytes + piece, each_byte=self._damaged == "byte")
         return self._release(characters)
 
     def finish(self) -> str:
-        """What was held back: half a stop string is text, half a character is U+FFFD for each byte."""
+        """What was held back: half a stop string is text, half a character is U+FFFD."""
         if self.stopped:
             return ""
         rest = self._until_stop(self._with_newlines(self._end_bytes()) + self._held)
@@ -58,7 +78,12 @@ class Detokenizer:
 
     def _end_bytes(self) -> str:
         unfinished, self._bytes = self._bytes, b""
-        return REPLACEMENT * len(unfinished)
+        if self._damaged == "part":
+            return REPLACEMENT * bool(unfinished)
+        try:
+            return unfinished.decode()
+        except UnicodeDecodeError:
+            return REPLACEMENT * len(unfinished)
 
     def _release(self, characters: str) -> str:
         return self._keep(self._until_stop(self._with_newlines(characters)))
@@ -86,8 +111,8 @@ class Detokenizer:
         return text
 
 
-def _decode(data: bytes) -> tuple[str, bytes]:
-    """The characters of `data`, U+FFFD for each byte that cannot be part of one, and the unfinished rest."""
+def _decode(data: bytes, *, each_byte: bool) -> tuple[str, bytes]:
+    """The characters of `data`, U+FFFD for what cannot be part of one, and the unfinished rest."""
     text = ""
     while data:
         try:
@@ -98,7 +123,7 @@ def _decode(data: bytes) -> tuple[str, bytes]:
             if error.reason == "unexpected end of data":
                 return text, data
             text += REPLACEMENT
-            data = data[1:]
+            data = data[1 if each_byte else error.end - error.start :]
     return text, data
 
 

@@ -1,33 +1,42 @@
 """What a person sees: the model's words on stdout, bchat's own on stderr. The only room that knows rich.
 
-Everything from outside passes `untrusted` here, and nothing is ever read as markup. Output is
-append-only, except that a word which turns out too long for its line moves down whole.
+Everything from outside passes `untrusted` here, and is printed as plain text, never as markup. Output is
+append-only, except that a word which turns out too long for its line moves down whole. rich writes to
+screens; pipes and files get the bare text, and rich is not imported for them.
 """
 
 from __future__ import annotations
 
+import codecs
+import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable
-from io import TextIOWrapper
-from typing import TextIO
-
-from rich.console import Console
-from rich.control import Control
-from rich.segment import ControlType
-from rich.table import Table
-from rich.text import Text
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from io import StringIO, TextIOWrapper
+from typing import TYPE_CHECKING, Any, TextIO
 
 from bilingual_chat import messages
 from bilingual_chat.errors import BchatError
-from bilingual_chat.hub import Progress
-from bilingual_chat.linebreak import Erase, LineBreaker, break_lines
+from bilingual_chat.linebreak import Erase, LineBreaker, break_lines, count_cells
 from bilingual_chat.messages import Phrase
 from bilingual_chat.untrusted import outward, outward_line
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bilingual_chat.hub import Progress
+
 MIN_WIDTH = 10  # narrower screens are left to the terminal
+MIN_LAST_COLUMN = 16  # cells; a table with less room for its last column is written as lines
+GAP = "  "  # between columns
+PROGRESS_S = 0.1  # between two looks of a download
+DIM, RED = "dim", "red"
+
+Row = tuple[str, ...]
 
 
 def sentence(said: Phrase | BchatError, lang: str) -> str:
@@ -36,28 +45,23 @@ def sentence(said: Phrase | BchatError, lang: str) -> str:
 
 
 def _shown(value: object, lang: str) -> object:
-    if isinstance(value, BchatError):
-        return sentence(value, lang)
-    if isinstance(value, Phrase):
+    if isinstance(value, BchatError | Phrase):
         return sentence(value, lang)
     return value if isinstance(value, int | float) else outward_line(str(value))
 
 
 class Display:
-    """Prints. State: where the reply that is being printed stands on its line."""
+    """Prints. State: where the reply that is being printed stands on its line, and how far a download is."""
 
     def __init__(self, lang: str = "en", *, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self.lang = lang
-        self._out_file = _tolerant(out or sys.stdout)
-        self._err_file = _tolerant(err or sys.stderr)
-        self._out = _console(self._out_file)
-        self._err = _console(self._err_file)
-        self.is_terminal = _is_screen(self._out_file)
-        self._breaker: LineBreaker | None = None
+        self._out = _tolerant(out or sys.stdout)
+        self._err = _tolerant(err or sys.stderr)
+        self.is_terminal = _is_screen(self._out)
+        self._breaker: LineBreaker | None = None  # None: the rest of the line is left to the terminal
         self._width = 0
         self._at_line_start = True
-        self._download: tuple[float, int] | None = None
-        self._tenths = -1
+        self._download = _Download()
 
     # -- the model's words ----------------------------------------------------------------------------
 
@@ -70,132 +74,258 @@ class Display:
         text = outward(text)
         if not text:
             return
-        if not self.is_terminal:
-            self._out_file.write(text)
+        if self.is_terminal:
+            self._put_events(self._broken(text))
         else:
-            for event in self._broken(text):
-                if isinstance(event, Erase):
-                    self._out.control(
-                        Control((ControlType.CURSOR_MOVE_TO_COLUMN, event.column), (ControlType.ERASE_IN_LINE, 0))
-                    )
-                else:
-                    self._out.out(event, end="", highlight=False)
+            self._out.write(text)
         self._at_line_start = text.endswith("\n")
-        self._out_file.flush()
+        self._out.flush()
+
+    def _put_events(self, events: list[str | Erase]) -> None:
+        from rich.control import Control
+        from rich.segment import ControlType
+
+        for event in events:
+            if isinstance(event, Erase):
+                # A terminal that has just filled its last column is not where a backspace thinks it is.
+                to_column = (ControlType.CURSOR_MOVE_TO_COLUMN, event.column)
+                self._screen.control(Control(to_column, (ControlType.ERASE_IN_LINE, 0)))
+            else:
+                self._screen.out(event, end="", highlight=False)
+
+    @cached_property
+    def _screen(self) -> Console:
+        """stdout, where it is a screen."""
+        return _console(self._out)
+
+    @cached_property
+    def _err_screen(self) -> Console:
+        return _console(self._err)
 
     def end_reply(self) -> None:
         """Leave the line; an empty reply leaves none behind."""
         if not self._at_line_start:
-            self._out_file.write("\n")
-            self._out_file.flush()
-        self._at_line_start = True
+            self._out.write("\n")
+            self._out.flush()
+        self.begin_reply()
 
     def _broken(self, text: str) -> list[str | Erase]:
-        """`text` in lines of the screen's width; after a resize the rest of that line is left to the terminal."""
-        width = shutil.get_terminal_size().columns
-        if width < MIN_WIDTH:
-            return [text]
-        if self._breaker is None:
-            self._breaker, self._width = LineBreaker(width), width
-        elif width != self._width:
-            head, newline, tail = text.partition("\n")
+        """`text` in lines of the screen's width; a line begun at another width is left to the terminal."""
+        width = _width(self._out)
+        if self._breaker is not None and width == self._width:
+            return self._breaker.push(text)
+        begun = ""
+        if not self._at_line_start:
+            begun, newline, text = text.partition("\n")
             if not newline:
-                return [text]
-            self._breaker, self._width = LineBreaker(width), width
-            return [head + newline, *self._breaker.push(tail)]
-        return self._breaker.push(text)
+                self._breaker = None
+                return [_untabbed(begun)]
+            begun += newline
+        self._width = width
+        self._breaker = LineBreaker(width) if width >= MIN_WIDTH else None
+        return [_untabbed(begun), *(self._breaker.push(text) if self._breaker else [_untabbed(text)])]
 
     # -- bchat's own ----------------------------------------------------------------------------------
 
     def say(self, said: Phrase | BchatError, *, is_error: bool = False) -> None:
         """A sentence; an error in red, anything else dim."""
-        style = "red" if is_error or isinstance(said, BchatError) else "dim"
-        self._print(sentence(said, self.lang), style)
+        self._print(sentence(said, self.lang), RED if is_error or isinstance(said, BchatError) else DIM)
 
     def show(self, text: str) -> None:
         """Text of any origin, as it is, except that it cannot act."""
-        self._print(outward(text), "")
+        self._print(outward(text))
 
-    def show_rows(self, rows: Iterable[tuple[str, ...]]) -> None:
+    def show_rows(self, rows: Iterable[Row]) -> None:
         """A table without lines; tabs between the columns where nobody looks at a screen."""
-        _print_rows(rows, self._err, self._err_file)
+        _write_rows(rows, self._err)
 
-    def put_rows(self, rows: Iterable[tuple[str, ...]]) -> None:
-        """The same on stdout: for commands whose output is what was asked for."""
-        _print_rows(rows, self._out, self._out_file)
+    def _print(self, text: str, style: str = "") -> None:
+        if self._download.is_half_written:
+            self._err.write("\n")
+            self._download.is_half_written = False
+        if _is_screen(self._err):
+            self._print_styled(text, style)
+        else:
+            self._err.write(text + "\n")
+        self._err.flush()
 
-    def put(self, text: str) -> None:
-        """Text of any origin on stdout."""
-        self._out_file.write(outward(text) + "\n")
-        self._out_file.flush()
+    def _print_styled(self, text: str, style: str) -> None:
+        from rich.text import Text
+
+        # The empty string is any value but "", so says https://no-color.org; dim is a colour to those who ask.
+        style = "" if os.environ.get("NO_COLOR") else style
+        width = _width(self._err)
+        for line in (line for part in text.split("\n") for line in _lines(part, width)):
+            self._err_screen.print(Text(line, style=style), soft_wrap=True)
 
     def progress(self, now: Progress) -> None:
         """Where a download stands: one line that changes on a screen, else a line for each tenth."""
-        began, before = self._download or (time.monotonic(), now.done)
-        self._download = began, before
-        seconds = max(time.monotonic() - began, 1e-3)
-        rate = (now.done - before) / seconds
-        left = f"{(now.size - now.done) / rate:.0f} s" if rate > 0 else "–"
-        percent = 100 * now.done // max(now.size, 1)
-        values = {"percent": percent, "size": f"{now.size / 1e9:.2f}", "rate": f"{rate / 1e6:.1f}", "left": left}
+        is_screen = _is_screen(self._err)
+        if not self._download.is_news(now, each_tenth=not is_screen):
+            return
+        values = {
+            "percent": 100 * now.done // max(now.size, 1),
+            "size": f"{now.size / 1e9:.2f}",
+            "rate": f"{now.rate / 1e6:.1f}",
+            "left": "–" if now.seconds_left is None else f"{now.seconds_left:.0f} s",
+        }
         text = sentence(Phrase("progress", file=now.file, **values), self.lang)
-        if _is_screen(self._err_file):
-            self._err.control(Control((ControlType.CURSOR_MOVE_TO_COLUMN, 0), (ControlType.ERASE_IN_LINE, 2)))
-            self._err.out(text, end="\n" if now.done >= now.size else "", highlight=False)
-        elif percent // 10 != self._tenths:
-            self._tenths = percent // 10
-            self._err_file.write(text + "\n")
-        self._err_file.flush()
-
-    def _print(self, text: str, style: str) -> None:
-        if _is_screen(self._err_file):
-            width = shutil.get_terminal_size().columns
-            lines = (
-                [line for part in text.split("\n") for line in (break_lines(part, width) or [""])]
-                if width >= MIN_WIDTH
-                else text.split("\n")
-            )
-            for line in lines:
-                self._err.print(Text(line, style=style, end=""), soft_wrap=True)
+        if is_screen:
+            fitting = (_lines(text, _width(self._err) - 1) or [""])[0]
+            self._download.is_half_written = now.done < now.size
+            self._rewrite_line(fitting, end="" if self._download.is_half_written else "\n")
         else:
-            self._err_file.write(text + "\n")
-        self._err_file.flush()
+            self._err.write(text + "\n")
+        self._err.flush()
+
+    def _rewrite_line(self, text: str, end: str) -> None:
+        from rich.control import Control
+        from rich.segment import ControlType
+
+        self._err_screen.control(Control((ControlType.CURSOR_MOVE_TO_COLUMN, 0), (ControlType.ERASE_IN_LINE, 0)))
+        self._err_screen.out(text, end=end, highlight=False)
+
+    # -- what was asked for, on stdout -----------------------------------------------------------------
+
+    def put(self, text: str) -> None:
+        """Text of any origin."""
+        self._out.write(outward(text) + "\n")
+        self._out.flush()
+
+    def put_rows(self, rows: Iterable[Row]) -> None:
+        """As `show_rows`."""
+        _write_rows(rows, self._out)
+
+    def put_json(self, value: Any, *, indent: int | None = None) -> None:
+        """JSON that reads back as `value`, although nothing in it can act; Japanese stays readable where it can."""
+        is_utf8 = codecs.lookup(getattr(self._out, "encoding", None) or "utf-8").name == "utf-8"
+        text = json.dumps(value, ensure_ascii=not is_utf8, indent=indent)
+        self._out.write(_escaped(text) + "\n")
+        self._out.flush()
 
 
-def _print_rows(rows: Iterable[tuple[str, ...]], console: Console, file: TextIO) -> None:
+class _Download:
+    """How far a download is, and what of it was told."""
+
+    def __init__(self) -> None:
+        self.is_half_written = False  # its line is not ended
+        self._told_at = 0.0
+        self._tenths = -1
+
+    def is_news(self, now: Progress, *, each_tenth: bool) -> bool:
+        """Whether to tell it already."""
+        at, tenths = time.monotonic(), 10 * now.done // max(now.size, 1)
+        is_news = tenths != self._tenths if each_tenth else now.done >= now.size or at - self._told_at >= PROGRESS_S
+        if is_news:
+            self._told_at, self._tenths = at, tenths
+        return is_news
+
+
+# -- tables -------------------------------------------------------------------------------------------
+
+
+def _write_rows(rows: Iterable[Row], file: TextIO) -> None:
     cleaned = [tuple(outward_line(cell) for cell in row) for row in rows]
-    if not cleaned:
-        return
-    if not _is_screen(file):
-        for row in cleaned:
-            file.write("\t".join(row) + "\n")
-        file.flush()
-        return
-    table = Table.grid(padding=(0, 2))
-    for _ in range(max(map(len, cleaned))):
-        table.add_column(overflow="fold")
-    for row in cleaned:
-        table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
+    lines = laid_out(cleaned, _width(file)) if _is_screen(file) else ["\t".join(row) for row in cleaned]
+    file.write("".join(line + "\n" for line in lines))
+    file.flush()
 
 
-def _console(file: TextIO) -> Console:
-    """A console that never interprets what it prints; colour only on a screen that wants it."""
-    return Console(
-        file=file, highlight=False, markup=False, emoji=False, legacy_windows=False if os.name != "nt" else None
-    )
+def laid_out(rows: list[Row], width: int) -> list[str]:
+    """The lines of a table on a screen of `width` cells: columns side by side, the last one broken.
+
+    Where that leaves too little of the screen, each row is a line of its own, broken where it must be.
+    """
+    count = max((len(row) for row in rows), default=0)
+    widths = [max(count_cells(row[column]) for row in rows if column < len(row)) for column in range(count)]
+    indent = sum(widths[:-1]) + len(GAP) * (count - 1)
+    if count and width - indent < min(MIN_LAST_COLUMN, widths[-1]):
+        return [line for row in rows for line in _lines(GAP.join(filter(None, row)), width)]
+    lines = []
+    for row in rows:
+        *before, last = (*row, *[""] * (count - len(row)))
+        start = "".join(cell + " " * (widths[at] - count_cells(cell)) + GAP for at, cell in enumerate(before))
+        first, *more = _lines(last, width - indent)
+        lines += [(start + first).rstrip(" "), *(" " * indent + line for line in more)]
+    return lines
+
+
+def _lines(text: str, width: int) -> list[str]:
+    """One line of text in lines of the screen, at least one."""
+    return [line.rstrip(" ") for line in break_lines(text, width)] if width >= MIN_WIDTH else [_untabbed(text)]
+
+
+def _untabbed(text: str) -> str:
+    """A tab at the end of a full line makes terminals write over its last character."""
+    return text.replace("\t", " ")
+
+
+def _escaped(text: str) -> str:
+    """JSON text in which what `outward` would mark is an escape of JSON's: the same value, and harmless."""
+    if outward(text) == text:
+        return text
+    return "".join(c if outward(c) == c else json.dumps(c)[1:-1] for c in text)
+
+
+# -- the terminal -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def quiet_keys() -> Iterator[None]:
+    """Keys typed meanwhile are not mixed into what is printed; they wait for the next line. Ctrl-C still acts."""
+    try:
+        import termios
+
+        fd = sys.stdin.fileno()
+        before = termios.tcgetattr(fd)
+    except (ImportError, AttributeError, OSError, ValueError):  # Windows, no stdin, or no terminal
+        yield
+        return
+    except termios.error:
+        yield
+        return
+    quiet = [*before]
+    quiet[0] &= ~termios.ICRNL  # Return stays what the line editor takes for Return
+    quiet[3] &= ~(termios.ECHO | termios.ICANON)
+    with suppress(termios.error):
+        termios.tcsetattr(fd, termios.TCSANOW, quiet)
+    try:
+        yield
+    finally:
+        with suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(fd, termios.TCSANOW, before)
 
 
 def _is_screen(file: TextIO) -> bool:
     """Whether somebody looks at a terminal that can move its cursor."""
     try:
-        return file.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+        if not file.isatty() or os.environ.get("TERM", "") in ("dumb", "unknown"):
+            return False
     except ValueError:  # closed
         return False
+    return True
 
 
-def _tolerant(file: TextIO) -> TextIO:
-    """A stream that prints a replacement for what its encoding lacks, instead of failing."""
+def _console(file: TextIO) -> Console:
+    """rich for a screen: no markup, no emoji names, no highlighting (quadratic on some text), nothing wrapped."""
+    from rich.console import Console
+
+    return Console(file=file, force_terminal=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def _width(file: TextIO) -> int:
+    """The columns of the screen that `file` is, at this moment."""
+    try:
+        columns = os.get_terminal_size(file.fileno()).columns
+    except (OSError, ValueError):
+        columns = 0
+    return columns or shutil.get_terminal_size().columns
+
+
+def _tolerant(file: TextIO | None) -> TextIO:
+    """A stream that prints a replacement for what its encoding lacks; one that was closed swallows everything."""
+    if file is None:
+        return StringIO()
     if isinstance(file, TextIOWrapper):
         file.reconfigure(errors="replace")
     return file

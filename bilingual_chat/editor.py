@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import get_app_or_none
+from prompt_toolkit.application import get_app
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
-from prompt_toolkit.filters import Condition, completion_is_selected
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import Condition, completion_is_selected, has_focus
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import History
+from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
+from prompt_toolkit.layout.screen import Char
+from prompt_toolkit.output import Output
 from prompt_toolkit.styles import Style
 
 from bilingual_chat import commands
-from bilingual_chat.commands import COMMANDS, Desk
+from bilingual_chat.commands import COMMANDS, Command, Desk
+from bilingual_chat.errors import BchatError
 from bilingual_chat.messages import Phrase
-from bilingual_chat.untrusted import inward, outward_line
+from bilingual_chat.untrusted import MARKS, inward, outward_line
 
 REFRESH_S = 0.25  # how often the toolbar looks again, while a model loads
+SETTLED_S = 0.01  # from the first paint to what takes the processor for itself
 HISTORY_LIMIT = 2_000_000  # bytes of the history file that are read
 
-# No colours of a theme: what the terminal has, and reverse video for the toolbar.
+# No colours of a theme: what the terminal has.
 STYLE = Style.from_dict(
     {"bottom-toolbar": "noreverse", "bottom-toolbar.text": "", "prompt": "bold", "auto-suggestion": "ansibrightblack"}
 )
+# What may not act in a reply may not in the line either: a paste, a file's name, an old message to edit.
+Char.display_mappings.update(MARKS)
 
 
 class Editor:
@@ -45,32 +55,40 @@ class Editor:
         toolbar: Callable[[], str],
         busy: Callable[[], bool],
         when_shown: Callable[[], None] = lambda: None,
+        *,
+        keys: Input | None = None,
+        screen: Output | None = None,
     ) -> None:
         self._desk = desk
         self._busy = busy
         self._when_shown: Callable[[], None] | None = when_shown
+        self._keys, self._screen = keys, screen
+        self._completer = CommandCompleter(desk)
+        self._prefilled = False
         self._session: PromptSession[str] = PromptSession(
             history=SharedHistory(history_file) if history_file else None,
             auto_suggest=AutoSuggestFromHistory(),
-            completer=CommandCompleter(desk),
-            complete_while_typing=Condition(_typing_a_command),
-            complete_in_thread=False,
-            enable_history_search=False,
+            completer=self._completer,
+            complete_while_typing=Condition(lambda: commands.is_command(get_app().current_buffer.text)),
             multiline=True,
             prompt_continuation=lambda width, number, wrapped: " " * width,
             bottom_toolbar=lambda: FormattedText([("class:bottom-toolbar.text", toolbar())]),
-            key_bindings=_key_bindings(),
+            key_bindings=self._key_bindings(),
             style=STYLE,
-            refresh_interval=REFRESH_S,
             reserve_space_for_menu=6,
-            mouse_support=False,
+            input=keys,
+            output=screen,
         )
+        self._reading = self._session
 
     def read(self, prefill: str = "") -> str:
         """One message or command, several lines perhaps.
 
-        EOFError for Ctrl-D; KeyboardInterrupt for Ctrl-C on an empty line.
+        EOFError for Ctrl-D; KeyboardInterrupt for Ctrl-C on an empty line, and on a line that was
+        given as `prefill`, which it gives up.
         """
+        self._prefilled = bool(prefill)
+        self._completer.forget()
         refresh = REFRESH_S if self._busy() else 0
         return inward(
             self._session.prompt("> ", default=prefill, refresh_interval=refresh, pre_run=self._after_first_paint)
@@ -78,81 +96,62 @@ class Editor:
 
     def ask(self, question: Phrase) -> str:
         """The answer to a question of bchat's own; "" for Ctrl-C or Ctrl-D."""
-        plain: PromptSession[str] = PromptSession()
+        self._reading = PromptSession(input=self._keys, output=self._screen)
         try:
-            return plain.prompt(outward_line(self._desk.text(question)))
+            return inward(self._reading.prompt(outward_line(self._desk.text(question))))
         except (EOFError, KeyboardInterrupt):
             return ""
+        finally:
+            self._reading = self._session
+
+    def is_reading(self) -> bool:
+        return self._reading.app.is_running
+
+    def leave(self, error: BaseException) -> None:
+        """End `read` or `ask` with `error` from a signal handler; terminal modes are put back on the way."""
+        app = self._reading.app
+
+        def end() -> None:
+            if app.is_running and app.future is not None and not app.future.done():
+                app.exit(exception=error)
+
+        if app.loop is not None:
+            app.loop.call_soon_threadsafe(end)
 
     def _after_first_paint(self) -> None:
         """What takes the processor for itself (importing torch) starts when the prompt is on the screen."""
         when_shown, self._when_shown = self._when_shown, None
         if when_shown is not None and (loop := self._session.app.loop) is not None:
-            loop.call_later(0.01, when_shown)
+            loop.call_later(SETTLED_S, when_shown)
 
-    def is_reading(self) -> bool:
-        return self._session.app.is_running
+    def _key_bindings(self) -> KeyBindings:
+        keys = KeyBindings()
+        in_line = has_focus(DEFAULT_BUFFER)  # and not in the search line, whose keys are prompt_toolkit's
 
-    def leave(self, error: BaseException) -> None:
-        """End `read` with `error` from a signal handler; terminal modes are put back on the way."""
-        app = self._session.app
-        if app.loop is not None:
-            app.loop.call_soon_threadsafe(lambda: app.exit(exception=error))
+        @keys.add(Keys.Enter, filter=in_line & ~completion_is_selected)
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.validate_and_handle()
 
+        @keys.add(Keys.Enter, filter=in_line & completion_is_selected)
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.complete_state = None
 
-@contextmanager
-def quiet_keys() -> Iterator[None]:
-    """Keys typed while a reply is printed wait for the next line instead of being mixed into it."""
-    try:
-        import sys
-        import termios
+        @keys.add(Keys.Escape, Keys.Enter, filter=in_line)
+        @keys.add(Keys.ControlJ, filter=in_line)
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("\n")
 
-        fd = sys.stdin.fileno()
-        before = termios.tcgetattr(fd)
-    except (ImportError, OSError, ValueError):  # Windows, or no terminal
-        yield
-        return
-    quiet = [*before]
-    quiet[0] &= ~termios.ICRNL  # Return stays what the line editor takes for Return
-    quiet[3] &= ~(termios.ECHO | termios.ICANON)
-    termios.tcsetattr(fd, termios.TCSANOW, quiet)
-    try:
-        yield
-    finally:
-        with suppress(termios.error):
-            termios.tcsetattr(fd, termios.TCSANOW, before)
+        @keys.add(Keys.ControlC, filter=in_line)
+        def _(event: KeyPressEvent) -> None:
+            if event.current_buffer.text and not self._prefilled:
+                event.current_buffer.reset()
+            else:
+                event.app.exit(exception=KeyboardInterrupt(), style="class:aborting")
+
+        return keys
 
 
-def _typing_a_command() -> bool:
-    app = get_app_or_none()
-    return app is not None and commands.is_command(app.current_buffer.text)
-
-
-def _key_bindings() -> KeyBindings:
-    keys = KeyBindings()
-
-    @keys.add(Keys.Enter, filter=~completion_is_selected)
-    def _(event: KeyPressEvent) -> None:
-        event.current_buffer.validate_and_handle()
-
-    @keys.add(Keys.Enter, filter=completion_is_selected)
-    def _(event: KeyPressEvent) -> None:
-        event.current_buffer.complete_state = None
-
-    @keys.add(Keys.Escape, Keys.Enter)
-    @keys.add(Keys.ControlJ)
-    def _(event: KeyPressEvent) -> None:
-        event.current_buffer.insert_text("\n")
-
-    @keys.add(Keys.ControlC)
-    def _(event: KeyPressEvent) -> None:
-        buffer = event.current_buffer
-        if buffer.text:
-            buffer.reset()
-        else:
-            event.app.exit(exception=KeyboardInterrupt(), style="class:aborting")
-
-    return keys
+# -- completion ---------------------------------------------------------------------------------------
 
 
 class CommandCompleter(Completer):
@@ -161,38 +160,60 @@ class CommandCompleter(Completer):
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._paths = PathCompleter(expanduser=True)
+        self._offered: dict[str, list[tuple[str, str]]] = {}
+
+    def forget(self) -> None:
+        """Look at presets, models and conversations anew: with the next line, not with every key."""
+        self._offered.clear()
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         line = document.text_before_cursor
         if not commands.is_command(line) or "\n" in line:
             return
-        name, space, argument = line[1:].replace("　", " ").partition(" ")
+        parts = re.fullmatch(r"(\S*)(\s+)?(.*)", line[1:])
+        assert parts is not None
+        name, space, argument = parts.groups()
         if not space:
-            yield from _matching(commands.folded(name).lower(), len(name), self._commands())
+            listed = [(command.name, self._desk.text(command.description)) for command in COMMANDS]
+            yield from _matching(name, listed)
             return
-        command = next((c for c in COMMANDS if commands.folded(name).lower() in (c.name, *c.aliases)), None)
-        if command is None or command.choices is None:
+        # What is slow, broken or gone is not offered; running the command says why.
+        with suppress(BchatError, OSError, ValueError):
+            command = commands.find(commands.folded(name).lower())
+            if command.choices == "file":
+                yield from self._files(argument, complete_event)
+            else:
+                yield from self._arguments(command, argument)
+
+    def _arguments(self, command: Command, argument: str) -> Iterator[Completion]:
+        if command.choices is None or isinstance(command.choices, str):
             return
-        if isinstance(command.choices, str):
-            yield from self._paths.get_completions(Document(argument, len(argument)), complete_event)
-            return
-        last = argument.rsplit(" ", 1)[-1]
-        yield from _matching(last, len(last), command.choices(self._desk, argument))
+        if command.name not in self._offered:
+            self._offered[command.name] = list(command.choices(self._desk, argument))
+        *_, before, last = ["", *re.split(r"\s", argument)]
+        choices = self._offered[command.name]
+        if before not in [choice for choice, _ in choices]:  # after a setting comes its value
+            yield from _matching(last, choices)
 
-    def _commands(self) -> Iterable[tuple[str, str]]:
-        return [(command.name, self._desk.text(command.description)) for command in COMMANDS]
+    def _files(self, argument: str, event: CompleteEvent) -> Iterator[Completion]:
+        for found in self._paths.get_completions(Document(argument, len(argument)), event):
+            yield Completion(found.text, found.start_position, display=outward_line(found.display_text))
 
 
-def _matching(typed: str, length: int, choices: Iterable[tuple[str, str]]) -> Iterable[Completion]:
+def _matching(typed: str, choices: Iterable[tuple[str, str]]) -> Iterator[Completion]:
+    wanted = commands.folded(typed).lower()
     for text, remark in choices:
-        if text.startswith(typed):
-            yield Completion(text, start_position=-length, display_meta=outward_line(remark))
+        if text.lower().startswith(wanted):
+            yield Completion(text, -len(typed), display=outward_line(text), display_meta=outward_line(remark))
+
+
+# -- history ------------------------------------------------------------------------------------------
 
 
 class SharedHistory(History):
     """Lines typed before, in a file that several bchats may write: each entry is one locked append, mode 0600.
 
-    The format is prompt_toolkit's own (`FileHistory`): "+" before each line of an entry.
+    The format is prompt_toolkit's own (`FileHistory`): a comment, then "+" before each line of an entry.
     """
 
     def __init__(self, path: Path) -> None:
@@ -203,11 +224,13 @@ class SharedHistory(History):
     def load_history_strings(self) -> Iterable[str]:
         try:
             with self._path.open("rb") as file:
-                file.seek(0, os.SEEK_END)
-                file.seek(max(0, file.tell() - HISTORY_LIMIT))
+                file.seek(max(0, file.seek(0, os.SEEK_END) - HISTORY_LIMIT))
+                is_cut = file.tell() > 0
                 data = file.read().decode("utf-8", "replace")
         except OSError:
             return []
+        if is_cut:  # begin with a whole entry
+            data = data.partition("\n#")[2]
         entries: list[str] = []
         lines: list[str] = []
         for line in [*data.split("\n"), ""]:
@@ -219,14 +242,15 @@ class SharedHistory(History):
         return reversed(entries)
 
     def store_string(self, string: str) -> None:
-        entry = "\n" + "".join(f"+{line}\n" for line in string.split("\n"))
+        lines = "".join(f"+{line}\n" for line in inward(string).split("\n"))
+        entry = f"\n# {datetime.now()}\n{lines}".encode()
         # A line history is a convenience: where it cannot be written, the chat goes on without a word.
         with self._guard, suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 with _locked(fd):
-                    os.write(fd, inward(entry).encode())
+                    os.write(fd, entry)
             finally:
                 os.close(fd)
 

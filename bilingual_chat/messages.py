@@ -190,8 +190,76 @@ TABLE: dict[str, Message] = {
         "{directory} のディスクに空きがありません。空きを作るか、HF_HOME を別のディスクにしてください。",
     ),
     "hub.cut": Message(
-        "The download of {repo} broke off; start it again: complete files are kept.",
-        "{repo} のダウンロードが途中で切れました。もう一度実行してください（完了したファイルは残っています）。",
+        "The download of {repo} broke off; start it again: it goes on where it stopped.",
+        "{repo} のダウンロードが途中で切れました。もう一度実行すると、続きから再開します。",
+    ),
+    "hub.slow": Message(
+        "{endpoint} sends next to nothing of {repo}; try again later: what has come is kept.",
+        "{endpoint} から {repo} がほとんど届きません。後でもう一度お試しください（届いた分は残っています）。",
+    ),
+    "hub.busy": Message(
+        "{endpoint} allows no more requests now; try again in {seconds} s: what has come is kept.",
+        "{endpoint} の利用制限に達しました。{seconds} 秒後にもう一度お試しください（届いた分は残っています）。",
+    ),
+    "hub.forbidden": Message(
+        "{endpoint} does not let you read {repo}; set HF_TOKEN to a token that may.",
+        "{endpoint} に {repo} の閲覧を拒否されました。閲覧できるトークンを HF_TOKEN に設定してください。",
+    ),
+    "hub.token": Message(
+        "HF_TOKEN holds characters that no token has; copy it again.",
+        "HF_TOKEN にトークンでは使えない文字が含まれています。コピーし直してください。",
+    ),
+    "hub.endpoint": Message(
+        "HF_ENDPOINT is no web address: {endpoint}. Write it as https://huggingface.co, or unset it.",
+        "HF_ENDPOINT が URL ではありません（{endpoint}）。https://huggingface.co のように書くか、解除してください。",
+    ),
+    "hub.no-hub": Message(
+        "{endpoint} does not answer as a hub does; check HF_ENDPOINT, and whether the network wants you to log in.",
+        "{endpoint} の応答が Hub のものではありません。HF_ENDPOINT か、ネットワークのログイン画面を確認してください。",
+    ),
+    "hub.no-digest": Message(
+        "{endpoint} states no checksum of {file} in {repo}, so it cannot be verified; use another HF_ENDPOINT.",
+        "{endpoint} が {repo} の {file} のチェックサムを示さず、検証できません。別の HF_ENDPOINT を使ってください。",
+    ),
+    "hub.wrong-digest": Message(
+        "{file} of {repo} came damaged (its checksum is wrong) and was thrown away; try again.",
+        "{repo} の {file} が壊れて届いた（チェックサム不一致）ため、破棄しました。もう一度お試しください。",
+    ),
+    "hub.other-weights": Message(
+        "{file} of {repo} is not the file that bchat knows (its MD5 is {md5}), so it is not used; "
+        "if you trust it, write its MD5 under models.{name}.weights_md5 in your settings.",
+        "{repo} の {file} は既知のファイルと異なる（MD5 {md5}）ため使いません。"
+        "信頼できる場合は、設定の models.{name}.weights_md5 にその MD5 を書いてください。",
+    ),
+    "hub.withdrawn": Message(
+        "{file} of {repo} is the version that was withdrawn, because part of its training data has a "
+        "non-commercial licence; get the current one with `bchat rm` and `bchat pull`, or add --accept-withdrawn.",
+        "{repo} の {file} は、学習データの一部が非商用ライセンスだったため公開が取り下げられた版です。"
+        "`bchat rm` と `bchat pull` で現在の版にするか、--accept-withdrawn を付けてください。",
+    ),
+    "hub.not-here": Message(
+        "The model {name} is not on this machine; `bchat pull` fetches it.",
+        "モデル {name} はこのコンピューターにありません。`bchat pull` で取得できます。",
+    ),
+    "hub.not-read": Message(
+        "{path} cannot be read: {reason}. Mend that and try again.",
+        "{path} を読み込めません（{reason}）。原因を直して、もう一度お試しください。",
+    ),
+    "hub.embedded": Message(
+        "The model {name} is part of bchat; it goes when bchat is uninstalled.",
+        "モデル {name} は bchat の一部です。bchat をアンインストールすると削除されます。",
+    ),
+    "hub.not-ours": Message(
+        "The model {name} lies in {path}, which is not bchat's to remove; delete it yourself if you want to.",
+        "モデル {name} は {path} にあり、bchat は削除しません。不要ならご自身で削除してください。",
+    ),
+    "hub.in-use": Message(
+        "The model {name} is being downloaded; stop that first.",
+        "モデル {name} はダウンロード中です。先にダウンロードを止めてください。",
+    ),
+    "hub.not-removed": Message(
+        "{path} could not be removed: {reason}. Mend that and try again.",
+        "{path} を削除できません（{reason}）。原因を直して、もう一度お試しください。",
     ),
     "hub.failed": Message(
         "{repo} could not be downloaded: {reason}. Try again.",
@@ -293,10 +361,41 @@ TABLE: dict[str, Message] = {
         "対応するファイルを使ってください。",
     ),
     "engine.memory": Message(
-        "This model needs {needed} GB of memory and {available} GB are free; "
-        "close other programs or choose a smaller model.",
-        "このモデルには {needed} GB のメモリーが必要ですが、空きは {available} GB です。"
-        "ほかのプログラムを閉じるか、より小さいモデルを選んでください。",
+        "This model needs {needed} GB of memory and {available} GB are free; {choice}.",
+        "このモデルには {needed} GB のメモリーが必要ですが、空きは {available} GB です。{choice}。",
+    ),
+    "engine.choose-dtype": Message(
+        "in {dtype} it needs {needed} GB and fits",
+        "{dtype} なら {needed} GB で収まります",
+    ),
+    "engine.choose-cpu": Message(
+        "on the CPU (--device cpu) there is room for the {needed} GB that it needs there",
+        "CPU（--device cpu）なら必要な {needed} GB が空いています",
+    ),
+    "engine.choose-model": Message(
+        "the model {name} needs {needed} GB and fits",
+        "モデル {name} なら {needed} GB で収まります",
+    ),
+    "engine.choose-smaller": Message(
+        "close other programs or choose a smaller model",
+        "ほかのプログラムを閉じるか、より小さいモデルを選んでください",
+    ),
+    "engine.withdrawn": Message(
+        "{file} in {directory} was withdrawn by its publisher, because part of its training data has a non-commercial "
+        "licence; get the good weights{good} with `bchat pull {name}`, or add --accept-withdrawn.",
+        "{directory} の {file} は、学習データの一部が非商用ライセンスのため公開元が取り下げた重みです。"
+        "`bchat pull {name}` で正しい重み{good}を入手するか、--accept-withdrawn を付けてください。",
+    ),
+    "engine.good-weights": Message(" ({good}, MD5 {md5})", "（{good}、MD5 {md5}）"),
+    "engine.no-room-to-convert": Message(
+        "The weights were opened without converting them, which is slower every time: that takes {needed} of disk, "
+        "and {free} are free.",
+        "重みを変換せずに開いたため、毎回時間がかかります（変換には {needed} の空きが必要ですが、{free} しかありません）。",
+    ),
+    "engine.not-converted": Message(
+        "The weights were opened without converting them, which is slower every time: bchat's cache cannot be "
+        "written ({reason}).",
+        "重みを変換せずに開いたため、毎回時間がかかります（bchat のキャッシュに書き込めません: {reason}）。",
     ),
     "engine.device": Message(
         "There is no {device} device that torch can use here; choose cpu.",
@@ -315,10 +414,29 @@ TABLE: dict[str, Message] = {
         "モデルの出力が数値になりませんでした。重みが壊れています。モデルをダウンロードし直してください。",
     ),
     # -- session
-    "session.not-saved": Message("Not saved: {reason}", "保存できませんでした：{reason}"),
+    "session.nothing-said": Message(
+        "There is nothing to tell the model yet; write something.",
+        "モデルに渡す文章がまだありません。何か入力してください。",
+    ),
+    "session.broke-off": Message(
+        "The reply broke off without an end; what came is kept. /retry asks again.",
+        "返答が途中で途切れました。届いた分は残しました。/retry でやり直せます。",
+    ),
+    "session.silent": Message(
+        "(the model said nothing; /retry asks again)",
+        "（モデルは何も答えませんでした。/retry でやり直せます）",
+    ),
+    "session.full": Message(
+        "(the model's context is full, so the reply ends here; the next message makes room)",
+        "（モデルのコンテキストがいっぱいになり、返答はここまでです。次のメッセージで古い部分を除きます）",
+    ),
     "session.dropped": Message(
         "The conversation no longer fits the model's context: it is now told without its first {count} turn(s).",
         "会話がモデルのコンテキストに収まらなくなったため、最初の {count} 往復を除いて伝えます。",
+    ),
+    "session.cut": Message(
+        "The text no longer fits the model's context: the model reads it without its first {count} characters.",
+        "文章がモデルのコンテキストに収まらないため、最初の {count} 文字を除いて渡します。",
     ),
     "session.look-alike": Message(
         "A line of this message looks like a speaker label; the model is told it with one space before it.",
@@ -328,9 +446,13 @@ TABLE: dict[str, Message] = {
         "(max_new_tokens reached; /max_new_tokens allows longer replies)",
         "（max_new_tokens に達しました。/max_new_tokens で長くできます）",
     ),
+    "session.same-again": Message(
+        "(temperature 0 gives the same reply each time; /retry temperature=0.8 gives another)",
+        "（temperature が 0 だと返答は毎回同じです。/retry temperature=0.8 なら変わります）",
+    ),
     "session.repetition": Message(
-        "(stopped: the reply went round in circles; /retry repetition_penalty=1.2 tries again)",
-        "（同じ内容の繰り返しになったため止めました。/retry repetition_penalty=1.2 でやり直せます）",
+        "(stopped: the reply went round in circles; /retry repetition_penalty={penalty} tries again)",
+        "（同じ内容の繰り返しになったため止めました。/retry repetition_penalty={penalty} でやり直せます）",
     ),
     "session.nothing-to-undo": Message(
         "There is no turn yet; say something first.", "まだやり取りがありません。先に何か話しかけてください。"
@@ -455,7 +577,7 @@ TABLE: dict[str, Message] = {
     "command.value-missing": Message(
         "{name} needs a value, as in: /set {name} 1", "{name} には値が必要です。例：/set {name} 1"
     ),
-    "command.file-missing": Message("Name a file, as in: {usage}", "ファイル名を指定してください。例：{usage}"),
+    "command.argument-missing": Message("Something is missing; write: {usage}", "指定が足りません。使い方：{usage}"),
     "command.help": Message("this list, or what a command or setting does", "この一覧、またはコマンドや設定の説明"),
     "command.settings": Message("every setting: value, range, where it came from", "すべての設定の値・範囲・由来"),
     "command.set": Message("change a setting", "設定を変える"),
@@ -540,8 +662,16 @@ TABLE: dict[str, Message] = {
     "persona.set": Message(
         "The persona opens the conversation from now on.", "役割を設定しました。会話の冒頭に置かれます。"
     ),
+    "persona.base": Message(
+        "{name} is a base model, which continues texts: write who it is to be into your message instead.",
+        "{name} は文章の続きを書くベースモデルです。役割はメッセージの中に書いてください。",
+    ),
     "persona.removed": Message("The persona is gone.", "役割を外しました。"),
     "undo.done": Message("Taken back: {text}", "取り消しました：{text}"),
+    "undo.count": Message(
+        "{value!r} is not a number of turns from 1 to {turns}.",
+        "取り消せるのは 1 から {turns} 往復です（{value!r} は使えません）。",
+    ),
     "clear.done": Message(
         "A new conversation; the old one is kept (/resume).",
         "新しい会話を始めます。前の会話は残っています（/resume）。",
@@ -566,9 +696,13 @@ TABLE: dict[str, Message] = {
     ),
     "prompt.ids": Message("the token ids", "トークン ID"),
     "save.done": Message("Saved {turns} turn(s) to {path}", "{turns} 往復を {path} に保存しました。"),
+    "save.export": Message(
+        "/save writes JSON, which can be loaded again; write: /export {path}",
+        "/save は読み込み直せる JSON を書きます。この形式なら /export {path} を使ってください。",
+    ),
     "save.overwrite": Message(
-        "{path} is not a file of bchat's. Overwrite it? [y/N] ",
-        "{path} は bchat のファイルではありません。上書きしますか？ [y/N] ",
+        "{path} exists, and is not a transcript of bchat's. Overwrite it? [y/N] ",
+        "{path} はすでにあり、bchat の会話ファイルではありません。上書きしますか？ [y/N] ",
     ),
     "load.done": Message("Going on after {turns} turn(s).", "{turns} 往復の会話を続けます。"),
     "load.pending": Message(
@@ -585,7 +719,13 @@ TABLE: dict[str, Message] = {
     "model.absent": Message("not here", "なし"),
     "model.chosen": Message("Model {name}, preset {preset}.", "モデルを {name}、プリセットを {preset} にしました。"),
     # -- repl
-    "chat.how-to-leave": Message("Ctrl-D or /exit leaves.", "Ctrl-D か /exit で終了します。"),
+    "chat.how-to-leave": Message(
+        "Ctrl-C once more, Ctrl-D or /exit leaves.", "もう一度 Ctrl-C を押すか、Ctrl-D か /exit で終了します。"
+    ),
+    "chat.not-loaded": Message(
+        "The model {name} could not be loaded ({reason}); /model chooses another.",
+        "モデル {name} を読み込めませんでした（{reason}）。/model で別のモデルを選べます。",
+    ),
     "chat.waiting": Message(
         "(the model is loading; your message waits for it)",
         "（モデルを読み込み中です。読み込みが終わりしだい答えます）",
@@ -617,6 +757,13 @@ TABLE: dict[str, Message] = {
     "cli.unforeseen": Message(
         "Something unforeseen went wrong ({kind}); the details are in {path}. Your conversation is kept.",
         "予期しないエラーが起きました（{kind}）。詳細は {path} にあります。会話は保存されています。",
+    ),
+    "cli.unforeseen-unlogged": Message(
+        "Something unforeseen went wrong ({kind}); --debug shows the details. Your conversation is kept.",
+        "予期しないエラーが起きました（{kind}）。--debug を付けると詳細が表示されます。会話は保存されています。",
+    ),
+    "cli.no-option": Message(
+        "There is no option {name}.{suggestion}", "{name} というオプションはありません。{suggestion}"
     ),
     "cli.pulled": Message("{name} is here: {path}", "{name} を入手しました：{path}"),
     "cli.nothing-found": Message("No conversation holds {words!r}.", "{words!r} を含む会話はありません。"),
@@ -655,6 +802,9 @@ TABLE: dict[str, Message] = {
     "option.debug": Message(
         "Show a traceback when something unforeseen happens.", "予期しないエラーのとき詳細を表示する。"
     ),
+    "option.help": Message("Show this help.", "このヘルプを表示する。"),
+    "option.install-completion": Message("Set up completion in this shell.", "このシェルに補完を設定する。"),
+    "option.show-completion": Message("Print that completion script.", "補完用のスクリプトを表示する。"),
     "option.version": Message("Print the version.", "バージョンを表示する。"),
     "option.json": Message("Print one JSON object with everything.", "すべての情報を JSON で出力する。"),
     "option.text": Message("What to ask; - reads it from standard input.", "質問。- なら標準入力から読む。"),

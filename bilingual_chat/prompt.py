@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -19,6 +19,7 @@ from bilingual_chat.errors import BchatError, ExitStatus
 
 Encode = Callable[[str], list[int]]
 Normalize = Callable[[str], str]
+Tell = Callable[[Sequence[Utterance]], tuple[str, list[int]]]
 
 NEWLINE_SYMBOL = "<NL>"
 
@@ -40,11 +41,13 @@ class PromptFormat:
     """How a model was taught to read a conversation; the defaults are those of the bilingual 4B models.
 
     "speaker-text": each utterance is "{label}: {text}", joined by `separator`, and the prompt ends
-    "{system_label}: ". "plain": no labels, the texts one after another, for base models.
+    "{system_label}: ". "plain": no labels, the texts one after another with nothing between, for base
+    models: all of it is one text. "template": as the chat template in the model's own files has it,
+    which only its tokenizer can apply; the labels are then for people.
     `newline` is what a newline inside a text becomes: "<NL>" for the Japanese 3.6B models.
     """
 
-    kind: Literal["speaker-text", "plain"] = "speaker-text"
+    kind: Literal["speaker-text", "plain", "template"] = "speaker-text"
     user_label: str = "ユーザー"
     system_label: str = "システム"
     separator: str = "\n"
@@ -53,7 +56,7 @@ class PromptFormat:
     @property
     def stop_strings(self) -> tuple[str, ...]:
         """How a turn that the model forges begins in its output, as the model writes it."""
-        if self.kind == "plain":
+        if self.kind != "speaker-text":
             return ()
         return tuple(f"{self.separator}{label}:" for label in self.labels)
 
@@ -65,13 +68,26 @@ class PromptFormat:
         return self.user_label if speaker is Speaker.USER else self.system_label
 
 
+PLAIN = PromptFormat(kind="plain")
+TEMPLATE = PromptFormat(kind="template", user_label="user", system_label="assistant")
+
+
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt that fits: its text, its token ids, and how many of the oldest turns are not in it."""
+    """A prompt that fits: its text, its token ids, and how many of the oldest turns are not in it.
+
+    A plain prompt leaves out characters of the text's beginning instead.
+    """
 
     text: str
     ids: tuple[int, ...]
     dropped_turns: int
+    dropped_characters: int = 0
+
+    @property
+    def dropped(self) -> int:
+        """What is left out, in the unit of its format."""
+        return self.dropped_turns or self.dropped_characters
 
 
 def identity(text: str) -> str:
@@ -82,10 +98,12 @@ def render(utterances: Iterable[Utterance], format: PromptFormat, normalize: Nor
     """The prompt that asks for the reply to `utterances`: it ends "システム: ", space included.
 
     `normalize` is the tokenizer's normaliser: a line that becomes a label only through it is
-    neutralised too.
+    neutralised too. ValueError for a template, which is the tokenizer's to apply.
     """
+    if format.kind == "template":
+        raise ValueError("a chat template is applied by its tokenizer")
     if format.kind == "plain":
-        return "".join(_to_model(u.text, format, normalize) for u in utterances)
+        return _to_model("".join(u.text for u in utterances), format, normalize)
     spoken = [f"{format.label(u.speaker)}: {_to_model(u.text, format, normalize)}" for u in utterances]
     return format.separator.join([*spoken, f"{format.system_label}: "])
 
@@ -95,6 +113,8 @@ def parse(text: str, format: PromptFormat, normalize: Normalize = identity) -> t
 
     A plain prompt has no speakers: all of it comes back as one user utterance.
     """
+    if format.kind == "template":
+        raise ValueError("a chat template cannot be taken apart")
     if format.kind == "plain":
         return (Utterance(Speaker.USER, _from_prompt(text, format, normalize)),)
     labels = "|".join(re.escape(label) for label in format.labels)
@@ -127,44 +147,61 @@ def fit(
     *,
     normalize: Normalize = identity,
     already_dropped: int = 0,
+    tell: Tell | None = None,
 ) -> Prompt:
     """The prompt for `message` within `budget` tokens (the context less the room for the reply).
 
     The opening always stays. `already_dropped` turns stay dropped; when the rest is still too long,
     the oldest go in one block, down to 3/4 of the budget, so that the next turns find the same
-    beginning in the KV cache. Raises BchatError (USAGE) when opening and message alone are too long.
+    beginning in the KV cache. Of a plain text characters go, not turns: its last turn may be nearly
+    all of it. Raises BchatError (USAGE) when opening and message alone are too long.
+
+    `tell` gives text and ids of utterances where `render` cannot (a template).
     """
+    said_last = Utterance(Speaker.USER, message)
+    if format.kind == "plain":
+        whole = "".join(u.text for u in (*conversation.utterances(), said_last))
 
-    def prompt(dropped: int) -> Prompt:
-        turns = chain.from_iterable(turn.utterances() for turn in conversation.turns[dropped:])
-        said = (*conversation.opening, *turns, Utterance(Speaker.USER, message))
-        text = render(said, format, normalize)
-        return Prompt(text, tuple(encode(text)), dropped)
+        def cut(characters: int) -> Prompt:
+            text = _to_model(whole[characters:], format, normalize)
+            return Prompt(text, tuple(encode(text)), 0, characters)
 
-    count = len(conversation.turns)
-    whole = prompt(min(already_dropped, count))
-    if len(whole.ids) <= budget:
-        return whole
-    least = prompt(count)
-    if len(least.ids) > budget:
-        raise BchatError("prompt.too-long", status=ExitStatus.USAGE, tokens=len(least.ids), budget=budget)
-    room = budget * 3 // 4
-    return _first_within(prompt, whole.dropped_turns, least, room if len(least.ids) <= room else budget)
+        return _longest_within(cut, already_dropped, len(whole) - len(message), budget)
+
+    def told(utterances: Sequence[Utterance]) -> tuple[str, list[int]]:
+        text = render(utterances, format, normalize)
+        return text, encode(text)
+
+    def drop(turns: int) -> Prompt:
+        kept = chain.from_iterable(turn.utterances() for turn in conversation.turns[turns:])
+        text, ids = (tell or told)((*conversation.opening, *kept, said_last))
+        return Prompt(text, tuple(ids), turns)
+
+    return _longest_within(drop, already_dropped, len(conversation.turns), budget)
 
 
-def _first_within(prompt: Callable[[int], Prompt], too_few: int, enough: Prompt, room: int) -> Prompt:
-    """The prompt with the fewest turns dropped that has at most `room` tokens, by bisection.
+def _longest_within(without: Callable[[int], Prompt], already: int, most: int, budget: int) -> Prompt:
+    """The prompt with the least left out, `already` or more, at most `most`; by bisection.
 
     Each try encodes the whole text: a piece may reach over the end of an utterance, so counts of
     utterances do not add up.
     """
-    while enough.dropped_turns - too_few > 1:
-        middle = prompt((too_few + enough.dropped_turns) // 2)
+    too_few = min(already, most)
+    whole = without(too_few)
+    if len(whole.ids) <= budget:
+        return whole
+    best = without(most)
+    if len(best.ids) > budget:
+        raise BchatError("prompt.too-long", status=ExitStatus.USAGE, tokens=len(best.ids), budget=budget)
+    room = budget * 3 // 4
+    room = room if len(best.ids) <= room else budget
+    while best.dropped - too_few > 1:
+        middle = without((too_few + best.dropped) // 2)
         if len(middle.ids) <= room:
-            enough = middle
+            best = middle
         else:
-            too_few = middle.dropped_turns
-    return enough
+            too_few = middle.dropped
+    return best
 
 
 def _to_model(text: str, format: PromptFormat, normalize: Normalize) -> str:
@@ -191,7 +228,7 @@ def _each_later_line(text: str, format: PromptFormat, normalize: Normalize, chan
     Not to the first: it stands behind its own speaker's label, where no turn can begin. Lines with
     and without spaces in front are judged alike, so that one space more or less can be undone.
     """
-    if format.kind == "plain":
+    if format.kind != "speaker-text":
         return text
     first, *rest = _LINE_END.split(text)
     for i in range(1, len(rest), 2):

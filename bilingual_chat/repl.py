@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from bilingual_chat import commands
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.commands import Desk, Edit, Leave, Retry, Say
+from bilingual_chat.config import DEFAULT, Settings
 from bilingual_chat.decoding import RANGES
-from bilingual_chat.display import Display
+from bilingual_chat.display import Display, quiet_keys
+from bilingual_chat.engines.preload import load_library
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 from bilingual_chat.session import Event, Model, open_model
@@ -23,6 +26,8 @@ from bilingual_chat.untrusted import inward, outward_line
 if TYPE_CHECKING:
     from bilingual_chat.editor import Editor
 
+SWITCH_S = 0.0005  # after which a thread lets another have Python's lock; 0.005 as Python starts
+THREAD = "bchat loads a model"
 MAX_LINE = 1_000_000  # characters of one line from a pipe
 
 
@@ -34,14 +39,20 @@ class Terminated(BaseException):
         self.status = 128 + number
 
 
+def open_behind(entry: ModelEntry) -> Model:
+    """`open_model` in a thread, so that keys keep their echo meanwhile."""
+    load_library()
+    return open_model(entry)
+
+
 class Loader:
     """Opens a model in a thread of its own, so that the prompt takes keys meanwhile."""
 
-    def __init__(self, entry: ModelEntry, open_it: Callable[[ModelEntry], Model] = open_model) -> None:
+    def __init__(self, entry: ModelEntry, open_it: Callable[[ModelEntry], Model] = open_behind) -> None:
         self._done = threading.Event()
         self._model: Model | None = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._open, args=(entry, open_it), name="load", daemon=True)
+        self._error: BchatError | None = None
+        self._thread = threading.Thread(target=self._open, args=(entry, open_it), name=THREAD, daemon=True)
 
     def start(self) -> None:
         if not self._thread.is_alive() and not self._done.is_set():
@@ -49,9 +60,14 @@ class Loader:
 
     def _open(self, entry: ModelEntry, open_it: Callable[[ModelEntry], Model]) -> None:
         try:
-            self._model = open_it(entry)
-        except BaseException as error:
+            with keys_first():
+                self._model = open_it(entry)
+        except BchatError as error:
             self._error = error
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            self._error = BchatError("chat.not-loaded", status=ExitStatus.MODEL, name=entry.name, reason=reason)
+            self._error.__cause__ = error
         finally:
             self._done.set()
 
@@ -65,7 +81,7 @@ class Loader:
         return self._model
 
     def wait(self) -> Model:
-        """The model; waits for it, Ctrl-C ends the waiting. Raises what went wrong while opening."""
+        """The model; waits for it, Ctrl-C ends the waiting. Raises BchatError when it could not be opened."""
         self.start()
         while not self._done.wait(0.1):
             pass
@@ -73,6 +89,29 @@ class Loader:
             raise self._error
         assert self._model is not None
         return self._model
+
+
+def is_a_model_loading() -> bool:
+    """Whether a thread is inside a load that nobody waits for any more."""
+    return any(thread.name == THREAD for thread in threading.enumerate())
+
+
+@contextmanager
+def keys_first() -> Iterator[None]:
+    """While a thread imports torch and reads a model, the prompt comes first.
+
+    Measured on two busy cores: the longest that a key waited for its echo went from 300–640 ms to
+    30–60 ms. (The rest of it is `engines.preload`.)
+    """
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
+    gc.disable()  # a full collection among torch's objects stops everything for 50–90 ms
+    try:
+        yield
+    finally:
+        gc.freeze()  # nor may the first collection afterwards look at them all: 200 ms
+        gc.enable()
+        sys.setswitchinterval(usual)
 
 
 class Reader(Protocol):
@@ -88,9 +127,11 @@ class PlainReader:
         self._file = file
 
     def read(self, prefill: str = "") -> str:
-        line = self._file.readline(MAX_LINE)
+        line = rest = self._file.readline(MAX_LINE)
         if not line:
             raise EOFError
+        while rest and not rest.endswith("\n"):  # what is beyond is no message of its own
+            rest = self._file.readline(MAX_LINE)
         return inward(line).rstrip("\n")
 
 
@@ -106,44 +147,55 @@ class Chat:
         self._used: tuple[object, int] = (None, 0)
 
     def run(self, reader: Reader, *, interactive: bool) -> int:
-        """Until the person leaves; the exit status. Without a person, the first error that stops a reply counts."""
+        """Until the person leaves; the exit status. Without a person, that of the first line that failed."""
         status = int(ExitStatus.OK)
-        interrupts = 0
         try:
-            while True:
-                prefill, self._prefill = self._prefill, ""
-                try:
-                    line = reader.read(prefill)
-                except KeyboardInterrupt:
-                    self._replaces_last = False
-                    interrupts += 1
-                    if not interactive or interrupts == 2:
-                        return ExitStatus.INTERRUPTED
-                    self._display.say(Phrase("chat.how-to-leave"))
-                    continue
-                except EOFError:
-                    return status
-                interrupts = 0
-                try:
-                    if not self.handle(line):
-                        return status
-                except BchatError as error:
-                    self._display.say(error)
-                    status = status if interactive else status or int(error.status)
+            with quiet_keys() if interactive else nullcontext():
+                while (line := self._read(reader, interactive)) is not None:
+                    try:
+                        if not self.handle(line):
+                            break
+                    except BchatError as error:
+                        self._display.say(error)
+                        status = status if interactive else status or int(error.status)
+                    except KeyboardInterrupt:
+                        if not interactive or self.is_loading():
+                            raise
+                        self._display.say(Phrase("chat.stopped"))
+            return status
+        except KeyboardInterrupt:
+            return ExitStatus.INTERRUPTED
         finally:
             self._close()
 
+    def _read(self, reader: Reader, interactive: bool) -> str | None:
+        """The next line, None after the last. KeyboardInterrupt for a second Ctrl-C on an empty line."""
+        is_warned = False
+        while True:
+            prefill, self._prefill = self._prefill, ""
+            try:
+                return reader.read(prefill)
+            except EOFError:
+                return None
+            except KeyboardInterrupt:
+                self._replaces_last = False
+                if prefill:  # an edit was given up
+                    continue
+                if is_warned or not interactive:
+                    raise
+                is_warned = True
+                self._display.say(Phrase("chat.how-to-leave"))
+
     def handle(self, line: str) -> bool:
         """Do one line; False when it ends the chat. Raises BchatError; the chat goes on after it."""
+        replaces, self._replaces_last = self._replaces_last, False
         if not line.strip():
-            self._replaces_last = False
             return True
         if commands.is_command(line):
             action = commands.execute(line, self.desk)
             self._display.lang = self.desk.lang
         else:
             action = Say(commands.message_of(line))
-        replaces, self._replaces_last = self._replaces_last, False
         if isinstance(action, Leave):
             return False
         if isinstance(action, Edit):
@@ -151,32 +203,31 @@ class Chat:
         elif isinstance(action, Retry):
             self._speak(self.desk.session.retry(action.changes))
         elif isinstance(action, Say):
-            self._speak(self._said_again(action.text) if replaces else self.desk.session.reply(action.text))
+            self._say(action.text, replaces)
         return True
 
-    def _said_again(self, text: str) -> Generator[Event, None, None]:
-        """An edited message: the old turn goes only when the new one is sent."""
-        self.desk.session.take_back()
-        yield from self.desk.session.reply(text)
+    def _say(self, text: str, replaces_last: bool) -> None:
+        try:
+            session = self.desk.session
+            self._speak(session.revise(text) if replaces_last else session.reply(text))
+        except BchatError as error:
+            if error.key == "prompt.too-long":  # for the person to shorten
+                self._prefill, self._replaces_last = text, replaces_last
+            raise
 
     def _speak(self, events: Generator[Event, None, None]) -> None:
         """Show a reply as it comes. Ctrl-C stops it within a token; what was said is kept."""
-        if not self._loader.is_done:
+        if self.is_loading():
             self._display.say(Phrase("chat.waiting"))
         self._display.begin_reply()
         try:
-            with closing(events), quiet_keys(self._display.is_terminal):
+            with interrupted_once(), closing(events):
                 for event in events:
                     if isinstance(event, str):
                         self._display.piece(event)
                     else:
                         self._display.end_reply()
                         self._display.say(event)
-        except KeyboardInterrupt:
-            self._display.end_reply()
-            if not self._loader.is_done:
-                raise
-            self._display.say(Phrase("chat.stopped"))
         finally:
             self._display.end_reply()
 
@@ -197,16 +248,11 @@ class Chat:
         session = self.desk.session
         text = self.desk.text
         parts = [session.entry.name]
-        if not self._loader.is_done:
+        if self.is_loading():
             parts.append(text(Phrase("toolbar.loading")))
         elif self._loader.model is None:
             parts.append(text(Phrase("toolbar.failed")))
-        changed = [
-            f"{name}={getattr(session.settings.parameters, name)}"
-            for name in RANGES
-            if session.settings.provenance[name] == "session"
-        ]
-        parts.append(" ".join([session.settings.preset, *changed]))
+        parts.append(" ".join([session.settings.preset, *_differing(session.settings)]))
         if model := self._loader.model:
             parts.append(f"{self._context_used(model)}/{model.context_length}")
         if session.last and session.last.tokens_per_second:
@@ -229,34 +275,60 @@ class Chat:
             self._display.say(error)
 
 
+def _differing(settings: Settings) -> list[str]:
+    """The settings that something stronger than the preset said."""
+    usual = (DEFAULT, f"preset {settings.preset}")
+    return [f"{name}={getattr(settings.parameters, name)}" for name in RANGES if settings.provenance[name] not in usual]
+
+
 @contextmanager
-def quiet_keys(wanted: bool) -> Iterator[None]:
-    """See `editor.quiet_keys`; nothing where no keys are read."""
-    if not wanted or "bilingual_chat.editor" not in sys.modules:
+def interrupted_once() -> Iterator[None]:
+    """Ctrl-C acts once: a second one must not disturb the keeping of what was said."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    usual = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if usual is not signal.default_int_handler or not is_main:  # whoever started us wants it otherwise
         yield
         return
-    from bilingual_chat import editor
-
-    with editor.quiet_keys():
+    signal.signal(signal.SIGINT, interrupt)
+    try:
         yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 @contextmanager
 def signals_end_the_chat(editor: Editor | None) -> Iterator[None]:
-    """SIGTERM and SIGHUP close the conversation and put the terminal back before the process ends."""
+    """SIGTERM and SIGHUP close the conversation and put the terminal back before the process ends.
+
+    Raises Terminated, also where the terminal is gone and everything else fails because of it.
+    """
+    received: list[Terminated] = []
 
     def end(number: int, frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)  # once is enough
+        received.append(Terminated(number))
         if editor is not None and editor.is_reading():
-            editor.leave(Terminated(number))
+            editor.leave(received[0])
         else:
-            raise Terminated(number)
+            raise received[0]
 
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {}
     with suppress(ValueError):  # not the main thread, in a test
-        before = {number: signal.signal(number, end) for number in numbers}
+        for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+                before[number] = signal.signal(number, end)
     try:
         yield
+    except (OSError, EOFError):
+        if received:
+            raise received[0] from None
+        raise
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, usual in before.items():
+            signal.signal(number, usual)

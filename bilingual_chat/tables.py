@@ -92,8 +92,7 @@ def line_of(text: str, path: KeyPath) -> int | None:
     lines = [f"{line}\n" for line in text.split("\n")]
     candidates = [number for number, line in enumerate(lines) if path[-1] in line][:_CANDIDATES]
     for number in candidates:
-        before = _beginning(lines[:number])
-        if before is None or _holds(before, path):  # within a value of several lines, or too late
+        if _holds(_beginning(lines[:number]), path):  # set before, in a spelling that was not found
             continue
         ends = range(number + 1, min(number + _LONGEST, len(lines)) + 1)
         after = next((tables for end in ends if (tables := _beginning(lines[:end])) is not None), None)

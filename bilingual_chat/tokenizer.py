@@ -9,11 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import sentencepiece
-
-from bilingual_chat import messages
+from bilingual_chat import messages, prompt
+from bilingual_chat.conversation import Utterance
+from bilingual_chat.detokenizer import Detokenizer
 from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.prompt import PromptFormat
+
+if TYPE_CHECKING:
+    import sentencepiece
 
 SPACE = "▁"  # U+2581, sentencepiece's spelling of a space
 
@@ -76,6 +81,19 @@ class Tokenizer:
             return self.decode([token_id])
         return str(self._model.id_to_piece(token_id)).replace(SPACE, " ")
 
+    def detokenizer(self, format: PromptFormat) -> Detokenizer:
+        """For one reply of a model that reads and writes in `format`."""
+        return Detokenizer(self.piece, stop_strings=format.stop_strings, newline=format.newline)
+
+    def tell(
+        self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True
+    ) -> tuple[str, list[int]]:
+        """A prompt's text and ids; `asks` False leaves out the label that asks for a reply."""
+        text = prompt.render(utterances, format, self.normalize)
+        if not asks and format.kind == "speaker-text":
+            text = text.removesuffix(f"{format.separator}{format.system_label}: ")
+        return text, self.encode(text)
+
     def normalize(self, text: str) -> str:
         """`text` as the model sees it before it is cut into pieces, with ordinary spaces."""
         return str(self._model.normalize(_whole(text))).replace(SPACE, " ")
@@ -104,6 +122,8 @@ def _read(path: Path) -> bytes:
 
 
 def _parse(path: Path, data: bytes) -> sentencepiece.SentencePieceProcessor:
+    import sentencepiece  # 50 ms, which the first prompt does not wait for
+
     model = sentencepiece.SentencePieceProcessor()
     try:
         model.LoadFromSerializedProto(data)

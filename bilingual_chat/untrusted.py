@@ -53,7 +53,7 @@ def outward_line(text: str) -> str:
 
 
 def _mark(found: re.Match[str]) -> str:
-    return _MARKS[found[0]]
+    return MARKS[found[0]]
 
 
 def _visible(code: int) -> str:
@@ -67,7 +67,8 @@ def _pattern(ranges: tuple[tuple[int, int], ...]) -> re.Pattern[str]:
 
 
 _NEWLINE_AND_TAB = (0x09, 0x0A)
-_MARKS = {chr(code): _visible(code) for first, last in (_NEWLINE_AND_TAB, *_HIDDEN) for code in range(first, last + 1)}
+# Every character that is not shown as it is, and its mark.
+MARKS = {chr(code): _visible(code) for first, last in (_NEWLINE_AND_TAB, *_HIDDEN) for code in range(first, last + 1)}
 # Where nothing is to be replaced, as nearly always, a search takes a tenth of the time of str.translate.
 _UNFIT = _pattern(_HIDDEN)
 _UNFIT_IN_LINE = _pattern((_NEWLINE_AND_TAB, *_HIDDEN))

@@ -144,8 +144,8 @@ def test_only_paths_knows_where_a_home_is() -> None:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         skip = docstrings(tree)
         for node in ast.walk(tree):
-            named = isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skip
-            if named and (node.value in ("HOME", "USERPROFILE", "APPDATA") or node.value.startswith("XDG_")):
+            text = node.value if isinstance(node, ast.Constant) and id(node) not in skip else None
+            if isinstance(text, str) and (text in ("HOME", "USERPROFILE", "APPDATA") or text.startswith("XDG_")):
                 readers.add(room_of(path))
             if isinstance(node, ast.Attribute) and node.attr == "home" and getattr(node.value, "id", "") == "Path":
                 readers.add(room_of(path))

@@ -26,6 +26,12 @@ NO_MATCH = [
     "ERROR: Could not find a version that satisfies the requirement torch==9.9.0+cpu (from versions: 9.8.0, 9.9.0)",
     "ERROR: No matching distribution found for torch==9.9.0+cpu",
 ]
+CONFLICT = [
+    "The conflict is caused by:",
+    "    The user requested torch==9.9.0+cpu",
+    "    The user requested (constraint) torch==9.9.0",
+    "ERROR: ResolutionImpossible: for help visit the documentation",
+]
 OFFLINE = [
     "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('Failed to establish')'",
     "ERROR: Could not find a version that satisfies the requirement torch==9.9.0+cpu (from versions: none)",
@@ -62,6 +68,17 @@ class Stage:
     @property
     def marker(self) -> str:
         return bootstrap._read_marker(self.root)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in the code under test must not replace the process that runs the tests, nor reach for the network."""
+
+    def refuse(command: list[str]) -> int:
+        raise AssertionError(command)
+
+    monkeypatch.setattr(bootstrap, "_become", refuse)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
 
 
 def bare_checkout(root: Path, torch: str = "torch==9.9.0\n") -> Path:
@@ -134,8 +151,12 @@ def test_the_tests_want_more_than_the_chat(stage: Stage) -> None:
     assert bootstrap.is_current(stage.root)
 
 
-def test_where_pip_knows_no_cpu_build_the_ordinary_one_comes(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    stage.answers = [NO_MATCH, []]
+@pytest.mark.parametrize("answer", [NO_MATCH, CONFLICT])
+def test_where_pip_knows_no_cpu_build_the_ordinary_one_comes(
+    stage: Stage, capsys: pytest.CaptureFixture[str], answer: list[str]
+) -> None:
+    """As from PyPI: a pip that is given constraints speaks of a conflict, not of a version that is not there."""
+    stage.answers = [answer, []]
     assert bootstrap.run([]) == 7
     assert stage.asked[1] == ["--editable", "."]
     assert "gigabytes" in capsys.readouterr().err

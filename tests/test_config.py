@@ -270,7 +270,7 @@ def test_the_line_of_a_key_is_found_whatever_is_around_it(before: list[str], aft
 
 
 def test_a_line_that_cannot_be_found_is_that_of_its_table() -> None:
-    assert line_of('\n[t]\n"wr\\u006fng" = 1', ("t", "wrong")) == 2
+    assert line_of('\n[t]\n"wr\\u006fng" = 1\n# wrong', ("t", "wrong")) == 2
     assert line_of("a = 1", ("zzz",)) is None
 
 

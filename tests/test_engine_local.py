@@ -23,11 +23,11 @@ from torch import Tensor
 
 from bilingual_chat.conversation import FinishReason
 from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import Chunk, gpt_neox, local, open_engine
+from bilingual_chat.engines import Chunk, gpt_neox, hardware, local, open_engine
 from bilingual_chat.engines.gpt_neox import GptNeox, KVCache, parse_config
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.memory import available_memory
-from bilingual_chat.engines.weights import load_weights
+from bilingual_chat.engines.weights import load_weights, survey
 from bilingual_chat.errors import BchatError, ExitStatus
 
 VOCAB, EOS = 97, 3
@@ -157,7 +157,8 @@ def test_logits_and_greedy_ids_are_those_of_transformers(options: dict[str, Any]
     model.save_pretrained(tmp_path)
     raw = json.loads((tmp_path / "config.json").read_text())
     config = parse_config(raw)
-    weights = load_weights([tmp_path / "model.safetensors"], config.shapes(), torch.float32, torch.device("cpu"))
+    stored = survey([tmp_path / "model.safetensors"], config.shapes())
+    weights = load_weights(stored, torch.float32, torch.device("cpu"))
     ours, ids = GptNeox(config, weights), torch.tensor(prompt(20))
     with torch.no_grad():
         expected = model(ids[None]).logits[0]
@@ -516,7 +517,7 @@ def change_config(**values: Any) -> Callable[[Path], None]:
 def test_a_configuration_that_is_not_computed_here_is_refused(
     directory: Path, values: dict[str, Any], key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "available_memory", lambda: 8_000_000_000)
+    monkeypatch.setattr(hardware, "available_memory", lambda: 8_000_000_000)
     change_config(**values)(directory)
     assert refusal(directory).key == key
 
@@ -663,7 +664,7 @@ def test_a_model_that_does_not_fit_is_refused_with_the_numbers_before_it_is_read
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The 4B model on 4 GB: 7.6 GB of weights, 0.8 GB of cache; its weight file is not even opened."""
-    monkeypatch.setattr(local, "available_memory", lambda: 4_000_000_000)
+    monkeypatch.setattr(hardware, "available_memory", lambda: 4_000_000_000)
     (directory / "model.safetensors").write_bytes(b"not opened")
     change_config(
         hidden_size=2816,
@@ -682,7 +683,7 @@ def test_a_model_that_does_not_fit_is_refused_with_the_numbers_before_it_is_read
 
 
 def test_where_the_system_does_not_say_nothing_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "available_memory", lambda: None)
+    monkeypatch.setattr(hardware, "available_memory", lambda: None)
     assert reply(open_local(saved), [5])
 
 

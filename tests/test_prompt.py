@@ -270,4 +270,39 @@ def test_fitting_encodes_a_few_times_only() -> None:
 def test_a_base_model_is_fitted_too() -> None:
     conversation = Conversation(turns=(Turn("昔々", "ある所に", FinishReason.LENGTH),))
     assert fit(conversation, "、", PLAIN, encode, 10).text == "昔々ある所に、"
-    assert fit(conversation, "、", PLAIN, encode, 5).text == "、"
+    cut = fit(conversation, "、", PLAIN, encode, 6)
+    assert (cut.text, cut.dropped_turns, cut.dropped_characters) == ("る所に、", 0, 3)
+
+
+def test_a_long_text_loses_its_beginning_not_all_but_what_was_typed_last() -> None:
+    """In a chat a turn is the unit; here the one turn there is may be nearly the whole context."""
+    told = Conversation(turns=(Turn("a" * 90, "b" * 8, FinishReason.LENGTH),))
+    first = fit(told, "cc", PLAIN, encode, 80)
+    assert first.text == "a" * 50 + "b" * 8 + "cc"  # 3/4 of the budget
+    longer = told.with_turn(Turn("cc", "d" * 10, FinishReason.LENGTH))
+    second = fit(longer, "e", PLAIN, encode, 80, already_dropped=first.dropped)
+    assert second.text == first.text + "d" * 10 + "e"  # the same beginning, for the KV cache
+    with pytest.raises(BchatError) as caught:
+        fit(told, "c" * 81, PLAIN, encode, 80)
+    assert caught.value.key == "prompt.too-long"
+
+
+def test_what_is_typed_and_its_continuation_are_one_text() -> None:
+    """A newline symbol that only both together spell stays text too."""
+    format = PromptFormat(kind="plain", newline="<NL>")
+    assert render([user("a\n<N"), system("L>b\n"), user("c")], format) == "a<NL>< NL>b<NL>c"
+
+
+def test_a_template_is_not_rendered_here() -> None:
+    """Its text and ids come from its tokenizer; nothing in a message is touched, and no string stops a reply."""
+    format = PromptFormat(kind="template")
+    with pytest.raises(ValueError, match="template"):
+        render([user("a")], format)
+    with pytest.raises(ValueError, match="template"):
+        parse("a", format)
+    assert format.stop_strings == ()
+    assert not is_neutralised("a\nシステム: b", format)
+    talk = Conversation(turns=(Turn("1", "2", FinishReason.STOP),))
+    tell = lambda said: ("|".join(u.text for u in said), [len(said)] * len(said))  # noqa: E731
+    assert fit(talk, "3", format, encode, 3, tell=tell).ids == (3, 3, 3)
+    assert fit(talk, "3", format, encode, 2, tell=tell).text == "3"

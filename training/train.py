@@ -165,7 +165,10 @@ def train(steps: int, decay: int, muon: float, adam: float, threads: int) -> Non
             print(f"step {step} loss {loss.item():.3f} mean {mean:.3f} {speed:.0f} tokens/s", flush=True)
         if (step + 1) % 100 == 0 or step + 1 == steps:
             temporary = checkpoint.with_suffix(".tmp")
-            torch.save({"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step + 1}, temporary)
+            torch.save(
+                {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step + 1},
+                temporary,
+            )
             temporary.replace(checkpoint)
 
 

@@ -5,16 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.conversation import FinishReason
 from bilingual_chat.decoding import DecodingParameters
 
 if TYPE_CHECKING:
+    from bilingual_chat.engines.local import LocalEngine
     from bilingual_chat.tokenizer import Tokenizer
+
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,36 @@ class Engine(Protocol):
         """Continue `prompt_ids` (at least one) by up to `parameters.max_new_tokens` tokens."""
 
 
-def open_engine(directory: Path, tokenizer: Tokenizer, *, name: str) -> Engine:
-    """The local engine over a model directory (config.json, weights). Raises BchatError (MODEL)."""
+def open_engine(
+    directory: Path,
+    tokenizer: Tokenizer,
+    *,
+    name: str,
+    entry: ModelEntry | None = None,
+    device: DeviceName = "auto",
+    dtype: DtypeName = "auto",
+    accept_withdrawn: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    others: Iterable[ModelEntry] = (),
+) -> LocalEngine:
+    """The local engine over a model directory (config.json, weights). Raises BchatError (MODEL).
+
+    entry: which weights are withdrawn, and what dtype loses nothing. accept_withdrawn opens those too
+    (then the engine's `withdrawn` is true). progress: bytes done and bytes in all, from this thread,
+    while weights are verified and then while they are converted, which happens once; not at all
+    where neither is needed. others: models that may be named when this one does not fit.
+    """
     from bilingual_chat.engines.local import LocalEngine
 
-    return LocalEngine(directory, name=name, eos_id=tokenizer.eos_id, vocab_size=tokenizer.vocab_size)
+    return LocalEngine(
+        directory,
+        name=name,
+        eos_id=tokenizer.eos_id,
+        vocab_size=tokenizer.vocab_size,
+        entry=entry,
+        device=device,
+        dtype=dtype,
+        accept_withdrawn=accept_withdrawn,
+        progress=progress,
+        others=others,
+    )

@@ -5,29 +5,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.conversation import FinishReason
 from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import Chunk
-from bilingual_chat.engines.gpt_neox import GptNeox, KVCache, NeoxConfig, parse_config
-from bilingual_chat.engines.memory import available_memory
+from bilingual_chat.engines import Chunk, DeviceName, DtypeName
+from bilingual_chat.engines.convert import open_weights
+from bilingual_chat.engines.files import find_weights, read_json
+from bilingual_chat.engines.gpt_neox import GptNeox, KVCache, parse_config
+from bilingual_chat.engines.hardware import check_memory, pick_device, pick_dtype
+from bilingual_chat.engines.memory import SMALL
 from bilingual_chat.engines.sampling import choose
-from bilingual_chat.engines.weights import find_weights, load_weights, read_json, stored_dtype
+from bilingual_chat.engines.withdrawn import check_withdrawn
 from bilingual_chat.errors import BchatError, ExitStatus
-
-DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+from bilingual_chat.messages import Phrase
 
 PREFILL_ROWS = 256  # prompt tokens a pass: Ctrl-C acts between passes at the latest
-SMALL = 100_000_000  # parameters; below, float32 on the CPU is quick enough and holds any 16-bit weight exactly
-WORKING_MEMORY = 128 << 20  # bytes for activations and logits, beside weights and KV cache
 
 
 class LocalEngine:
@@ -44,23 +43,32 @@ class LocalEngine:
         name: str,
         eos_id: int,
         vocab_size: int,
+        entry: ModelEntry | None = None,
         dtype: DtypeName = "auto",
         device: DeviceName = "auto",
+        accept_withdrawn: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+        others: Iterable[ModelEntry] = (),
     ) -> None:
         """Load `directory` (config.json and weights) and try it once.
 
-        eos_id, vocab_size: the tokenizer's; ids from vocab_size on (padding) are never sampled.
-        Raises BchatError (MODEL): unsupported, damaged, incomplete, too large for the memory.
+        eos_id, vocab_size: the tokenizer's; ids from vocab_size on (padding) are never sampled. The
+        rest is explained at `open_engine`. Raises BchatError (MODEL): unsupported, withdrawn, damaged,
+        incomplete, too large for the memory.
         """
+        entry = entry or ModelEntry(name)
         config = parse_config(read_json(directory / "config.json"))
         if config.vocab_size < vocab_size:
             raise _refused("engine.vocabulary", model=config.vocab_size, tokenizer=vocab_size)
         paths = find_weights(directory)
-        place = _pick_device(device, config)
-        kind = _pick_dtype(dtype, place, config, paths)
-        _check_memory(config, kind, place)
+        place = pick_device(device, config)
+        kind = pick_dtype(dtype, place, config, paths, entry.dtype)
+        check_memory(config, kind, place, others)
+        self._withdrawn = check_withdrawn(paths, entry, accept=accept_withdrawn, progress=progress)
         with _allocation_errors():
-            self._model = GptNeox(config, load_weights(paths, config.shapes(), kind, place))
+            weights, problem = open_weights(paths, config.shapes(), kind, place, progress)
+            self._model = GptNeox(config, weights)
+        self._notices = () if problem is None else (problem,)
         self._name, self._eos_id, self._vocab_size = name, eos_id, vocab_size
         self._narrow_threads = 1 if place.type == "cpu" and config.parameter_count < SMALL else None
         self.forget()
@@ -84,6 +92,16 @@ class LocalEngine:
     def dtype_name(self) -> str:
         """What it computes in: "float32", "bfloat16" or "float16"."""
         return str(self._model.dtype).removeprefix("torch.")
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether these weights were withdrawn by their publisher, and opened all the same."""
+        return self._withdrawn
+
+    @property
+    def notices(self) -> tuple[Phrase, ...]:
+        """What a person should know about how the model was opened; mostly nothing."""
+        return self._notices
 
     @property
     def cached_ids(self) -> tuple[int, ...]:
@@ -171,41 +189,6 @@ class LocalEngine:
         self.forget()
         if not sound:
             raise _refused("engine.weights-not-numbers")
-
-
-def _pick_device(name: DeviceName, config: NeoxConfig) -> torch.device:
-    """auto: CUDA where there is one, but not for a small model, which waits for launches there.
-
-    Apple's mps only when asked for: no test has compared it with the CPU yet.
-    """
-    if name == "auto":
-        wants_gpu = config.parameter_count >= SMALL and torch.cuda.is_available()
-        return torch.device("cuda" if wants_gpu else "cpu")
-    missing = (name == "cuda" and not torch.cuda.is_available()) or (
-        name == "mps" and not torch.backends.mps.is_available()
-    )
-    if missing:
-        raise _refused("engine.device", device=name)
-    return torch.device(name)
-
-
-def _pick_dtype(name: DtypeName, device: torch.device, config: NeoxConfig, paths: list[Path]) -> torch.dtype:
-    """auto: float32 if small; else bfloat16 on a CPU (its float16 prefill is 8 times slower), as stored on a GPU."""
-    if name != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
-    if config.parameter_count < SMALL:
-        return torch.float32
-    if device.type != "cpu" and stored_dtype(paths) == torch.float16:
-        return torch.float16
-    return torch.bfloat16
-
-
-def _check_memory(config: NeoxConfig, dtype: torch.dtype, device: torch.device) -> None:
-    """Refuse what does not fit, before a byte is loaded; where the system does not say, try."""
-    needed = (config.parameter_count + config.cache_elements()) * dtype.itemsize + WORKING_MEMORY
-    available = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
-    if available is not None and needed > available:
-        raise _refused("engine.memory", needed=f"{needed / 1e9:.1f}", available=f"{available / 1e9:.1f}")
 
 
 def _refused(key: str, **values: object) -> BchatError:

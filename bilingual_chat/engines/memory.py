@@ -1,10 +1,36 @@
-"""How much memory is left: for the machine, and for the control group (container) we run in."""
+"""How much memory a model needs, and how much is left: for the machine, and for the control group we run in.
+
+No torch here, so that a list of models can say it too.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from bilingual_chat.catalogue import ModelEntry
+
+SMALL = 100_000_000  # parameters; below, float32 on the CPU is quick enough and holds any 16-bit weight exactly
+WORKING_MEMORY = 128 << 20  # bytes for activations and logits, beside weights and KV cache
 UNLIMITED = 1 << 60  # cgroup v1 writes "no limit" as a number near 2**63
+_USUAL_CONTEXT = 2048  # positions, where an entry does not say
+
+
+def needed_memory(parameters: int, cache_elements: int, itemsize: int) -> int:
+    """Bytes for weights and a full KV cache in numbers of `itemsize` bytes, and for working."""
+    return (parameters + cache_elements) * itemsize + WORKING_MEMORY
+
+
+def estimate_memory(entry: ModelEntry, itemsize: int) -> int:
+    """`needed_memory` from what the catalogue knows, within a few percent; 0 if it does not know the size.
+
+    The KV cache follows from the size for the usual shape: 12·layers·hidden² parameters, and hidden
+    about 80 times the layers.
+    """
+    if not entry.parameters:
+        return 0
+    hidden = (entry.parameters * 80 / 12) ** (1 / 3)
+    cache = 2 * hidden * (hidden / 80) * (entry.context_length or _USUAL_CONTEXT)
+    return needed_memory(entry.parameters, int(cache), itemsize)
 
 
 def available_memory(root: Path = Path("/")) -> int | None:

@@ -6,73 +6,56 @@ Only safetensors and tensors-only pickles are read; nothing in a file is ever ex
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.engines.files import check_file, refused, unreadable
+from bilingual_chat.errors import BchatError
 
-# In this order: the first that is there is read.
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
+# Pages of a mapped file count as ours while the mapping lives: open it anew after so many bytes.
+BATCH = 256 << 20
 # Masks and tables that older versions of transformers saved; they are computed, not learned.
 _HARMLESS = re.compile(
     r"(gpt_neox\.)?(layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)|rotary_emb\.inv_freq)"
 )
 _ALSO_CALLED = {"lm_head.weight": "embed_out.weight"}
 _KINDS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_POINTER = b"version https://git-lfs.github.com/spec/"
 _MOST_HEADER = 100_000_000  # bytes; safetensors' own bound
-_MOST_JSON = 64 << 20
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`. Raises BchatError (MODEL): missing, a pointer, too large, not an object."""
-    _check_file(path)
-    try:
-        if path.stat().st_size > _MOST_JSON:
-            raise ValueError
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise _refused("engine.json", path)
-    return value
+@dataclass(frozen=True)
+class Stored:
+    """One learned tensor in a file: what it is called there and here, and what it is stored as."""
+
+    path: Path
+    stored_name: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
 
 
-def find_weights(directory: Path) -> list[Path]:
-    """The weight files of a model directory; several where it is sharded. Raises BchatError (MODEL)."""
-    for name in WEIGHT_FILES:
-        path = directory / name
-        if path.is_file():
-            return _shards(path) if name.endswith(".index.json") else [path]
-    raise BchatError("engine.weights-missing", status=ExitStatus.MODEL, directory=str(directory))
+def survey(paths: Iterable[Path], shapes: Mapping[str, tuple[int, ...]]) -> list[Stored]:
+    """The tensors of `shapes` in these files; no number is read. An output head of a tied model is kept.
 
-
-def load_weights(
-    paths: list[Path], shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, device: torch.device
-) -> dict[str, Tensor]:
-    """Every tensor of `shapes`, as `dtype` on `device`.
-
-    Converted one at a time, so that no second copy of a model is ever in memory; tensors that are
-    stored as `dtype` stay mapped to the file. An output head in the file of a tied model is kept.
     Raises BchatError (MODEL) for missing, foreign or misshapen tensors and for unreadable files.
     """
+    paths = list(paths)
     vocabulary_shape = shapes["gpt_neox.embed_in.weight"]
-    weights: dict[str, Tensor] = {}
+    found: dict[str, Stored] = {}
     for path in paths:
         for stored_name, tensor in read_tensors(path):
             name = _ALSO_CALLED.get(stored_name, stored_name)
@@ -80,40 +63,82 @@ def load_weights(
                 continue
             expected = shapes.get(name, vocabulary_shape if name == "embed_out.weight" else None)
             if expected is None:
-                raise _refused("engine.weights-foreign", path, name=name)
+                raise refused("engine.weights-foreign", path, name=name)
             _check_tensor(path, name, tensor, expected)
-            weights[name] = tensor.detach().to(device, dtype).contiguous()
-    missing = [name for name in shapes if name not in weights]
+            found[name] = Stored(path, stored_name, name, expected, tensor.dtype)
+    missing = [name for name in shapes if name not in found]
     if missing:
-        raise _refused("engine.weights-incomplete", paths[0], name=missing[0], count=len(missing))
-    return weights
+        raise refused("engine.weights-incomplete", paths[0], name=missing[0], count=len(missing))
+    return list(found.values())
 
 
-def stored_dtype(paths: list[Path]) -> torch.dtype | None:
-    """The dtype of the first learned tensor; config.json is known to be wrong about it."""
+def load_weights(tensors: Sequence[Stored], dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+    """These tensors by name, as `dtype` on `device`.
+
+    Converted one at a time, and the file mapped anew now and then, so that no second copy of a model
+    is ever in memory; tensors that are stored as `dtype` stay mapped to the file.
+    """
+    copied = sum(each.count * dtype.itemsize for each in tensors if each.dtype != dtype or device.type != "cpu")
+    batch = BATCH if copied > BATCH else None
+    return {
+        stored.name: tensor.detach().to(device, dtype).contiguous() for stored, tensor in read_stored(tensors, batch)
+    }
+
+
+def read_stored(tensors: Sequence[Stored], batch: int | None = BATCH) -> Iterator[tuple[Stored, Tensor]]:
+    """Each tensor, mapped; a mapping ends after `batch` bytes, if nobody keeps a tensor of it."""
+    for path, wanted in _batches(tensors, batch):
+        for stored_name, tensor in read_tensors(path, wanted):
+            yield wanted[stored_name], tensor
+
+
+def stored_dtype(paths: Iterable[Path]) -> torch.dtype | None:
+    """The dtype of most learned numbers; config.json is known to be wrong about it."""
+    counts: Counter[torch.dtype] = Counter()
     for path in paths:
         for name, tensor in read_tensors(path):
             if not _HARMLESS.fullmatch(name):
-                return tensor.dtype
-    return None
+                counts[tensor.dtype] += tensor.numel()
+    return counts.most_common(1)[0][0] if counts else None
 
 
-def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Name and tensor, lazily, of one weight file. Raises BchatError (MODEL) if it is not one."""
-    _check_file(path)
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+def read_tensors(path: Path, names: Collection[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+    """Name and tensor, lazily, of one weight file. Raises BchatError (MODEL) if it is not one.
+
+    names: the tensors that are wanted; None for all.
+    """
+    check_file(path)
+    return _read_safetensors(path, names) if path.suffix == ".safetensors" else _read_pickle(path, names)
 
 
-def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+def _batches(tensors: Sequence[Stored], batch: int | None) -> Iterator[tuple[Path, dict[str, Stored]]]:
+    """Tensors of one file by stored name, at most `batch` bytes of them at a time (but at least one)."""
+    part: dict[str, Stored] = {}
+    size = 0
+    path: Path | None = None
+    for each in tensors:
+        more = each.count * each.dtype.itemsize
+        if path is not None and (each.path != path or (batch is not None and size + more > batch)):
+            yield path, part
+            part, size = {}, 0
+        path = each.path
+        part[each.stored_name] = each
+        size += more
+    if path is not None:
+        yield path, part
+
+
+def _read_safetensors(path: Path, names: Collection[str] | None) -> Iterator[tuple[str, Tensor]]:
     _check_safetensors_length(path)
     try:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - not a mapping
-                yield name, file.get_tensor(name)
+                if names is None or name in names:
+                    yield name, file.get_tensor(name)
     except SafetensorError:
-        raise _refused("engine.weights-damaged", path) from None
+        raise refused("engine.weights-damaged", path) from None
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
 def _check_safetensors_length(path: Path) -> None:
@@ -125,38 +150,39 @@ def _check_safetensors_length(path: Path) -> None:
             file.seek(8)
             header = file.read(length) if begins_well else b""
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     size = path.stat().st_size
     if not begins_well:
-        raise _refused("engine.weights-cut" if size < 9 else "engine.weights-damaged", path)
+        raise refused("engine.weights-cut" if size < 9 else "engine.weights-damaged", path)
     try:
         entries = json.loads(header) if len(header) == length else None
         spans = [entry["data_offsets"] for name, entry in (entries or {}).items() if name != "__metadata__"]
         whole = max((int(end) for _, end in spans), default=0) + 8 + length
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise _refused("engine.weights-damaged", path) from None
+        raise refused("engine.weights-damaged", path) from None
     if entries is None or size < whole:
-        raise _refused("engine.weights-cut", path)
+        raise refused("engine.weights-cut", path)
 
 
-def _read_pickle(path: Path) -> Iterator[tuple[str, Tensor]]:
+def _read_pickle(path: Path, names: Collection[str] | None) -> Iterator[tuple[str, Tensor]]:
     _check_zip(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
-        raise _refused("engine.weights-code", path) from None
+        raise refused("engine.weights-code", path) from None
     except OSError as error:
-        raise _unreadable(path, error) from None
-    except MemoryError:
+        raise unreadable(path, error) from None
+    except (MemoryError, BchatError):
         raise
     except Exception:  # torch.load raises whatever its parser trips over in a damaged file
-        raise _refused("engine.weights-damaged", path) from None
+        raise refused("engine.weights-damaged", path) from None
     if not isinstance(state, dict):
-        raise _refused("engine.weights-damaged", path)
+        raise refused("engine.weights-damaged", path)
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise _refused("engine.weights-damaged", path)
-        yield name, tensor
+            raise refused("engine.weights-damaged", path)
+        if names is None or name in names:
+            yield name, tensor
 
 
 def _check_zip(path: Path) -> None:
@@ -165,55 +191,20 @@ def _check_zip(path: Path) -> None:
         with path.open("rb") as file:
             is_zip = file.read(4) == b"PK\x03\x04"
         if not is_zip:
-            raise _refused("engine.weights-damaged", path)
+            raise refused("engine.weights-damaged", path)
         with zipfile.ZipFile(path) as archive:
             stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        raise _refused("engine.weights-cut", path) from None
+        raise refused("engine.weights-cut", path) from None
     if not stored:
-        raise _refused("engine.weights-damaged", path)
+        raise refused("engine.weights-damaged", path)
 
 
 def _check_tensor(path: Path, name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
     if tuple(tensor.shape) != expected:
         shape, wanted = "×".join(map(str, tensor.shape)), "×".join(map(str, expected))
-        raise _refused("engine.weights-shape", path, name=name, shape=shape, expected=wanted)
+        raise refused("engine.weights-shape", path, name=name, shape=shape, expected=wanted)
     if tensor.dtype not in _KINDS or tensor.layout != torch.strided or tensor.device.type != "cpu":
-        raise _refused("engine.weights-kind", path, name=name, kind=str(tensor.dtype).removeprefix("torch."))
-
-
-def _check_file(path: Path) -> None:
-    """A regular file with something in it that is not a Git-LFS pointer; else BchatError (MODEL)."""
-    try:
-        if not path.is_file():
-            raise _refused("engine.file-missing", path)
-        with path.open("rb") as file:
-            start = file.read(len(_POINTER))
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    if not start:
-        raise _refused("engine.file-empty", path)
-    if start == _POINTER:
-        raise _refused("engine.file-pointer", path)
-
-
-def _shards(index: Path) -> list[Path]:
-    """The files an index names; each must be a plain name, in the index's own directory."""
-    places = read_json(index).get("weight_map")
-    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
-        raise _refused("engine.json", index)
-    suffix = ".safetensors" if ".safetensors." in index.name else ".bin"
-    names = sorted(set(places.values()))
-    if any("/" in name or "\\" in name or "\0" in name or not name.endswith(suffix) for name in names):
-        raise _refused("engine.json", index)
-    return [index.parent / name for name in names]
-
-
-def _refused(key: str, path: Path, **values: object) -> BchatError:
-    return BchatError(key, status=ExitStatus.MODEL, file=path.name, directory=str(path.parent), **values)
-
-
-def _unreadable(path: Path, error: OSError) -> BchatError:
-    return _refused("engine.file-unreadable", path, reason=error.strerror or type(error).__name__)
+        raise refused("engine.weights-kind", path, name=name, kind=str(tensor.dtype).removeprefix("torch."))

@@ -1,0 +1,297 @@
+"""The command line: its commands and options. The only room that knows typer.
+
+Whatever computes is imported inside the commands: `bchat --help` takes a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bilingual_chat import __version__, messages
+from bilingual_chat.cli.ending import complete_streams, discard_output, ending, leave, report
+from bilingual_chat.cli.options import Options, configured, spoken
+from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.messages import Phrase, did_you_mean
+
+if TYPE_CHECKING:
+    from bilingual_chat.display import Display
+    from bilingual_chat.transcript.shelf import Summary
+
+# Every `help` here is a key of `messages`: `main` knows the language.
+app = typer.Typer(add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False, help="cli.app")
+transcripts = typer.Typer(rich_markup_mode=None, help="cli.transcripts")
+app.add_typer(transcripts, name="transcripts", invoke_without_command=True)
+
+Model = Annotated[str | None, typer.Option("--model", "-m", metavar="NAME|PATH", help="option.model")]
+Preset = Annotated[str | None, typer.Option("--preset", "-p", metavar="NAME", help="option.preset")]
+Set = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="option.set")]
+Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="option.seed")]
+Persona = Annotated[str | None, typer.Option("--persona", metavar="TEXT", help="option.persona")]
+Load = Annotated[Path | None, typer.Option("--load", metavar="FILE", help="option.load")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="option.config")]
+Lang = Annotated[str | None, typer.Option("--lang", metavar="en|ja", help="option.lang")]
+Debug = Annotated[bool, typer.Option("--debug", help="option.debug")]
+_HELP_OF_TYPERS_OWN = {
+    "help": "option.help",
+    "install_completion": "option.install-completion",
+    "show_completion": "option.show-completion",
+}
+
+
+def main() -> int:
+    """Run bchat; the exit status."""
+    complete_streams()
+    status = _run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        discard_output()
+        status = ExitStatus.CLOSED_PIPE if isinstance(error, BrokenPipeError) else status or ExitStatus.FAILED
+    repl = sys.modules.get("bilingual_chat.repl")
+    if repl is not None and repl.is_a_model_loading():
+        # Python would end under a thread that is inside torch's libraries, and abort (seen: status 134).
+        with suppress(OSError):
+            sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _run(arguments: list[str]) -> int:
+    lang = spoken(_lang_among(arguments))
+    command = typer.main.get_command(app)
+    _translate(command, lang)
+    with suppress(AttributeError, ValueError):
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # the help has characters, too
+    try:
+        return int(command(arguments, standalone_mode=False, prog_name="bchat") or 0)
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # while typer printed the help
+            discard_output()
+            return ExitStatus.CLOSED_PIPE
+        raise
+    except typer.Abort:
+        return ExitStatus.INTERRUPTED
+    except Exception as error:
+        is_usage = hasattr(error, "format_message")  # typer's classes for that have no public names
+        if not is_usage and "--debug" in arguments:
+            raise
+        from bilingual_chat.display import Display
+
+        if is_usage:
+            _complain(error, Display(lang))
+            return ExitStatus.USAGE
+        report(error, Display(lang))
+        return ExitStatus.FAILED
+
+
+def _complain(error: Any, display: Display) -> None:
+    """What typer says of the arguments, as one sentence."""
+    said = error.format_message()
+    problem: object = said if said.endswith(("?", ".")) else f"{said}."
+    if hasattr(error, "possibilities"):  # no such option
+        known = [each for param in error.ctx.command.params for each in param.opts] if error.ctx else []
+        problem = Phrase("cli.no-option", name=error.option_name, suggestion=did_you_mean(error.option_name, known))
+    where = error.ctx.command_path if getattr(error, "ctx", None) else "bchat"
+    with suppress(OSError):
+        display.say(BchatError("cli.usage", problem=problem, command=where))
+
+
+def _lang_among(arguments: list[str]) -> str | None:
+    """--lang, before typer reads the arguments: its help has to be in that language."""
+    for at, argument in enumerate(arguments):
+        if argument == "--lang":
+            return next(iter(arguments[at + 1 :]), None)
+        if argument.startswith("--lang="):
+            return argument.removeprefix("--lang=")
+    return None
+
+
+def _translate(command: Any, lang: str) -> None:
+    """Put the sentences of `messages` where their keys are."""
+    command.help = messages.render(command.help, lang) if command.help in messages.TABLE else command.help
+    help_option = command.get_help_option(typer.Context(command))
+    for param in [*command.params, *filter(None, [help_option])]:
+        key = _HELP_OF_TYPERS_OWN.get(param.name, getattr(param, "help", None))
+        if key in messages.TABLE:
+            param.help = messages.render(key, lang)
+    for each in getattr(command, "commands", {}).values():
+        _translate(each, lang)
+
+
+# -- commands -----------------------------------------------------------------------------------------
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    model: Model = None,
+    preset: Preset = None,
+    set_: Set = None,
+    seed: Seed = None,
+    persona: Persona = None,
+    load: Load = None,
+    config: ConfigFile = None,
+    lang: Lang = None,
+    debug: Debug = False,
+    version: Annotated[bool, typer.Option("--version", help="option.version")] = False,
+) -> None:
+    if version:
+        typer.echo(f"bchat {__version__}")
+        raise typer.Exit
+    context.obj = Options(model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug)
+    if context.invoked_subcommand is None:
+        _chat(context.obj)
+
+
+@app.command(help="cli.chat")
+def chat(
+    context: typer.Context,
+    model: Model = None,
+    preset: Preset = None,
+    set_: Set = None,
+    seed: Seed = None,
+    persona: Persona = None,
+    load: Load = None,
+    config: ConfigFile = None,
+    lang: Lang = None,
+    debug: Debug = False,
+) -> None:
+    _chat(Options(model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug).over(context.obj))
+
+
+def _chat(options: Options) -> None:
+    with ending(options) as display:
+        from bilingual_chat.cli import talk
+
+        leave(talk.chat(options, display))
+
+
+@app.command(help="cli.ask")
+def ask(
+    context: typer.Context,
+    text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT|-]", help="option.text")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="option.json")] = False,
+    model: Model = None,
+    preset: Preset = None,
+    set_: Set = None,
+    seed: Seed = None,
+    persona: Persona = None,
+    load: Load = None,
+    config: ConfigFile = None,
+    lang: Lang = None,
+    debug: Debug = False,
+) -> None:
+    options = Options(model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug).over(context.obj)
+    with ending(options) as display:
+        from bilingual_chat.cli import talk
+
+        talk.ask(options, display, text or [], as_json)
+
+
+@app.command(help="cli.presets")
+def presets(context: typer.Context, config: ConfigFile = None, lang: Lang = None, debug: Debug = False) -> None:
+    options = Options(config=config, lang=lang, debug=debug).over(context.obj)
+    with ending(options) as display:
+        from bilingual_chat.commands import preset_rows
+
+        known = configured(options, display)
+        display.put_rows(preset_rows(known, display.lang))
+
+
+@app.command(help="cli.models")
+def models(context: typer.Context, config: ConfigFile = None, lang: Lang = None, debug: Debug = False) -> None:
+    options = Options(config=config, lang=lang, debug=debug).over(context.obj)
+    with ending(options) as display:
+        from bilingual_chat.commands import model_rows
+
+        known = configured(options, display)
+        display.put_rows(model_rows(known, display.lang))
+
+
+@app.command(help="cli.pull")
+def pull(context: typer.Context, name: str, config: ConfigFile = None, lang: Lang = None, debug: Debug = False) -> None:
+    options = Options(config=config, lang=lang, debug=debug).over(context.obj)
+    with ending(options) as display:
+        from bilingual_chat import catalogue, hub
+
+        entry = catalogue.find(configured(options, display).catalogue, name)
+        path = hub.download(entry, display.progress)
+        display.say(Phrase("cli.pulled", name=entry.name, path=path))
+
+
+@app.command(help="cli.where")
+def where(context: typer.Context, lang: Lang = None, debug: Debug = False) -> None:
+    options = Options(lang=lang, debug=debug).over(context.obj)
+    with ending(options) as display:
+        from bilingual_chat import paths
+
+        places = paths.all_places().items()
+        display.put_rows([(messages.render(f"place.{name}", display.lang), str(path)) for name, path in places])
+
+
+# -- transcripts --------------------------------------------------------------------------------------
+
+
+@transcripts.callback()
+def transcripts_default(context: typer.Context, lang: Lang = None, debug: Debug = False) -> None:
+    context.obj = Options(lang=lang, debug=debug).over(context.obj)
+    if context.invoked_subcommand is None:
+        _list_transcripts(context.obj)
+
+
+@transcripts.command("list", help="cli.transcripts.list")
+def transcripts_list(context: typer.Context, lang: Lang = None, debug: Debug = False) -> None:
+    _list_transcripts(Options(lang=lang, debug=debug).over(context.obj))
+
+
+@transcripts.command("show", help="cli.transcripts.show")
+def transcripts_show(context: typer.Context, which: str, lang: Lang = None, debug: Debug = False) -> None:
+    with ending(Options(lang=lang, debug=debug).over(context.obj)) as display:
+        from bilingual_chat.transcript import document
+        from bilingual_chat.transcript.journal import read_journal
+
+        loaded = read_journal(_find_transcript(which).path)
+        for problem in loaded.problems:
+            display.say(problem)
+        display.put_json(document.document_of(loaded), indent=2)
+
+
+@transcripts.command("search", help="cli.transcripts.search")
+def transcripts_search(context: typer.Context, words: list[str], lang: Lang = None, debug: Debug = False) -> None:
+    with ending(Options(lang=lang, debug=debug).over(context.obj)) as display:
+        from bilingual_chat import paths
+        from bilingual_chat.transcript import shelf
+
+        found = shelf.search(paths.data_dir(), " ".join(words))
+        if not found:
+            raise BchatError("cli.nothing-found", status=ExitStatus.DATA, words=" ".join(words))
+        display.put_rows([(match.summary.id, f"{match.summary.changed:%Y-%m-%d}", match.excerpt) for match in found])
+
+
+def _list_transcripts(options: Options) -> None:
+    with ending(options) as display:
+        from bilingual_chat import paths
+        from bilingual_chat.commands import summary_row
+        from bilingual_chat.transcript import shelf
+
+        display.put_rows([(each.id, *summary_row(each)) for each in shelf.list_conversations(paths.data_dir())])
+
+
+def _find_transcript(which: str) -> Summary:
+    """By its id, or by its number in the list."""
+    from bilingual_chat import paths
+    from bilingual_chat.transcript import shelf
+
+    listed = shelf.list_conversations(paths.data_dir())
+    if which.isdecimal() and 1 <= int(which) <= len(listed):
+        return listed[int(which) - 1]
+    for summary in listed:
+        if summary.id == which:
+            return summary
+    raise BchatError("cli.which-transcript", status=ExitStatus.DATA, which=which)

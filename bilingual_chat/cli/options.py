@@ -1,0 +1,85 @@
+"""What stands on the command line, and the chat that it begins."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bilingual_chat import messages
+from bilingual_chat.errors import BchatError, ExitStatus
+
+if TYPE_CHECKING:
+    from bilingual_chat.catalogue import ModelEntry
+    from bilingual_chat.config import Config, Settings
+    from bilingual_chat.conversation import Utterance
+    from bilingual_chat.display import Display
+
+
+@dataclass(frozen=True)
+class Options:
+    """What stands on the command line; not every command has all of it."""
+
+    model: str | None = None
+    preset: str | None = None
+    set: tuple[str, ...] = ()
+    seed: str | None = None
+    persona: str | None = None
+    load: Path | None = None
+    config: Path | None = None
+    lang: str | None = None
+    debug: bool = False
+
+    def over(self, outer: Options | None) -> Options:
+        """These, and where they say nothing those before the command's name."""
+        if outer is None:
+            return self
+        own = {name: value for name, value in vars(self).items() if value not in (None, (), False)}
+        return Options(**{**vars(outer), **own, "set": (*outer.set, *self.set)})
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A chat as the options, the files and the environment want it to begin."""
+
+    config: Config
+    entry: ModelEntry
+    settings: Settings
+    opening: tuple[Utterance, ...]
+
+
+def begin(options: Options, display: Display) -> Beginning:
+    """Raises BchatError: settings that cannot be (USAGE), a model that is not here (MODEL)."""
+    from bilingual_chat import catalogue
+    from bilingual_chat.config import parse_assignments, settings_for
+    from bilingual_chat.session import persona
+
+    config = configured(options, display)
+    named = options.model or config.model
+    entry = catalogue.find(config.catalogue, named) if named else catalogue.default_entry(config.catalogue)
+    if catalogue.locate(entry) is None:
+        raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
+    chosen: dict[str, Any] = parse_assignments(options.set)
+    if options.seed is not None:
+        chosen |= parse_assignments([f"seed={options.seed}"])
+    settings = settings_for(config, entry, options.preset, chosen)
+    opening = persona(options.persona if options.persona is not None else config.persona)
+    return Beginning(config, entry, settings, opening)
+
+
+def configured(options: Options, display: Display) -> Config:
+    """What the files and the environment say; from here on `display` speaks the language they name."""
+    from bilingual_chat.config import load_config
+
+    config = load_config(options.config)
+    display.lang = options.lang or config.lang or display.lang
+    return config
+
+
+def spoken(lang: str | None) -> str:
+    """The language of bchat's words as far as it is known without reading a file."""
+    for wanted in (lang, os.environ.get("BCHAT_LANG")):
+        if wanted in messages.LANGUAGES:
+            return wanted
+    return messages.language_of(os.environ)

@@ -1,0 +1,148 @@
+"""`bchat chat` and `bchat ask`: a session, and what it speaks through."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TextIO
+
+from bilingual_chat import __version__, paths, repl
+from bilingual_chat.cli.options import Beginning, Options, begin
+from bilingual_chat.commands import Desk
+from bilingual_chat.display import Display
+from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.messages import Phrase
+from bilingual_chat.session import Completion, Session, open_model
+from bilingual_chat.transcript import document
+
+MAX_QUESTION = 10_000_000  # characters from standard input
+
+
+def chat(options: Options, display: Display) -> int:
+    """Until the person leaves; the exit status."""
+    beginning = begin(options, display)
+    loader = repl.Loader(beginning.entry)
+    session = Session(
+        loader.wait,
+        beginning.settings,
+        entry=beginning.entry,
+        directory=paths.data_dir(),
+        opening=beginning.opening,
+    )
+    desk = Desk(
+        session=session,
+        config=beginning.config,
+        conversations=paths.data_dir(),
+        lang=display.lang,
+        say=display.say,
+        show=display.show,
+        show_rows=display.show_rows,
+    )
+    talk = repl.Chat(desk, display, loader)
+    desk.load, desk.model_ready = talk.load, talk.model_ready
+    if options.load is not None:
+        _go_on_from(session, options.load, display)
+        display.say(Phrase("load.done", turns=len(session.conversation.turns)))
+    try:
+        if display.is_terminal and sys.stdin.isatty():
+            return _on_a_terminal(beginning, desk, talk, loader, display)
+        loader.start()
+        with repl.signals_end_the_chat(None):
+            return talk.run(repl.PlainReader(_standard_input()), interactive=False)
+    except repl.Terminated as ended:
+        return ended.status
+
+
+def _on_a_terminal(beginning: Beginning, desk: Desk, talk: repl.Chat, loader: repl.Loader, display: Display) -> int:
+    from bilingual_chat.editor import Editor
+
+    history = paths.state_dir() / "history"
+    editor = Editor(desk, history, talk.toolbar, talk.is_loading, when_shown=loader.start)
+    desk.ask = editor.ask
+    with repl.signals_end_the_chat(editor):
+        _banner(beginning, display)
+        return talk.run(editor, interactive=True)
+
+
+def _banner(beginning: Beginning, display: Display) -> None:
+    entry = beginning.entry
+    display.show(f"bchat {__version__}")
+    if entry.embedded:
+        display.say(Phrase("banner.demo", name=entry.name, size=f"{entry.parameters / 1e6:.1f}"))
+        display.say(Phrase("banner.real"))
+    else:
+        display.say(Phrase("banner.model", name=entry.name, description=entry.describe(display.lang)))
+    if entry.kind == "base":
+        display.say(Phrase("banner.base"))
+    display.say(Phrase("banner.help"))
+
+
+def _go_on_from(session: Session, path: Path, display: Display) -> None:
+    loaded = document.read_document(paths.expand(str(path)))
+    for problem in loaded.problems:
+        display.say(problem)
+    session.continue_from(loaded)
+
+
+def ask(options: Options, display: Display, words: list[str], as_json: bool) -> None:
+    """One reply on stdout, as it comes or, with `as_json`, as one object."""
+    beginning = begin(options, display)
+    question = _question(words)
+    if not question.strip():
+        raise BchatError("cli.nothing-to-ask", status=ExitStatus.USAGE)
+    session = Session(
+        lambda: open_model(beginning.entry),
+        beginning.settings,
+        entry=beginning.entry,
+        directory=None,
+        opening=beginning.opening,
+    )
+    if options.load is not None:
+        _go_on_from(session, options.load, display)
+    try:
+        with closing(session.reply(question)) as events:
+            for event in events:
+                if not isinstance(event, str):
+                    display.end_reply()
+                    display.say(event)
+                elif not as_json:
+                    display.piece(event)
+    finally:
+        display.end_reply()
+    if as_json and session.last is not None:
+        display.put_json(_as_json(session.last, beginning.entry.name))
+
+
+def _as_json(last: Completion, model: str) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return {
+        "reply": last.reply,
+        "finish_reason": last.finish.value,
+        "prompt": last.prompt.text,
+        "prompt_ids": list(last.prompt.ids),
+        "reply_ids": list(last.reply_ids),
+        "model": model,
+        "settings": asdict(last.parameters),
+        "usage": last.usage,
+        "timings": last.timings,
+        "dropped_turns": last.prompt.dropped_turns,
+    }
+
+
+def _question(words: list[str]) -> str:
+    """The words of the command line, or standard input for "-" or for nothing."""
+    if words and words != ["-"]:
+        return " ".join(words)
+    if not words and sys.stdin.isatty():
+        return ""
+    return _standard_input().read(MAX_QUESTION).removesuffix("\n")
+
+
+def _standard_input() -> TextIO:
+    """As UTF-8, whatever the locale says; editors of Windows begin it with a byte-order mark."""
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")
+    return sys.stdin

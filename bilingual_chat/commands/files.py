@@ -1,0 +1,175 @@
+"""Commands that read and write: transcripts, and models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from bilingual_chat import catalogue, messages, paths
+from bilingual_chat.commands.desk import Action, Desk, Edit, Rows, word
+from bilingual_chat.commands.talk import show_history
+from bilingual_chat.config import Config
+from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.messages import Phrase
+from bilingual_chat.transcript import document, export, shelf
+from bilingual_chat.transcript.journal import Journal, read_journal
+
+RECENT = 15  # conversations that /resume offers
+
+
+def save(desk: Desk, argument: str) -> Action:
+    """/save: without a name, a file named after the conversation, so that saving it again replaces it."""
+    path = _path(argument or ".")
+    if path.suffix.lower() in export.FORMATS:
+        raise BchatError("save.export", status=ExitStatus.USAGE, path=argument)
+    if _is_directory(path):
+        path /= f"bchat-{desk.session.snapshot().header.id}.json"
+    _write(desk, path, lambda overwrite: document.write_document(path, desk.session.snapshot(), overwrite=overwrite))
+    return None
+
+
+def export_to(desk: Desk, argument: str) -> Action:
+    """/export"""
+    path = _path(argument)
+    _write(desk, path, lambda overwrite: export.export(path, desk.session.snapshot(), overwrite=overwrite))
+    return None
+
+
+def _write(desk: Desk, path: Path, write: Callable[[bool], Path]) -> None:
+    if not desk.session.conversation.utterances() and desk.session.pending is None:
+        raise BchatError("history.nothing-to-save", status=ExitStatus.USAGE)
+    try:
+        written = write(False)
+    except BchatError as error:
+        if error.key != "transcript.not-ours" or not _agrees(desk.ask(Phrase("save.overwrite", path=path))):
+            raise
+        written = write(True)
+    desk.say(Phrase("save.done", path=written, turns=len(desk.session.conversation.turns)))
+
+
+def load(desk: Desk, argument: str) -> Action:
+    """/load"""
+    loaded = document.read_document(_path(argument))
+    desk.session.continue_from(loaded)
+    return _tell_loaded(desk, loaded.problems)
+
+
+def choose_conversation(desk: Desk, argument: str) -> Action:
+    """/resume"""
+    recent = _recent(desk)
+    if not recent:
+        raise BchatError("resume.none", status=ExitStatus.USAGE)
+    which = word(argument)
+    if not which:
+        desk.show_rows([(str(number), *summary_row(summary)) for number, summary in enumerate(recent, start=1)])
+        which = word(desk.ask(Phrase("resume.which", last=len(recent))))
+        if not which:
+            return None
+    chosen = {str(number): summary for number, summary in enumerate(recent, start=1)}
+    chosen |= {summary.id.lower(): summary for summary in recent}
+    if which not in chosen:
+        raise BchatError("resume.unknown", status=ExitStatus.USAGE, which=which, last=len(recent))
+    return resume(desk, chosen[which].path)
+
+
+def resume(desk: Desk, path: Path) -> Action:
+    """Go on with the conversation in this journal, or with a copy of it where another process has it."""
+    try:
+        journal, loaded = Journal.resume(path)
+    except BchatError as error:
+        if error.key not in ("transcript.locked", "transcript.not-saved"):
+            raise
+        loaded = read_journal(path)
+        desk.session.continue_from(loaded)
+        desk.say(error)
+    else:
+        try:
+            desk.session.continue_from(loaded, journal)
+        except BaseException:
+            journal.close()
+            raise
+    return _tell_loaded(desk, loaded.problems)
+
+
+def _tell_loaded(desk: Desk, problems: tuple[BchatError, ...]) -> Action:
+    for problem in problems:
+        desk.say(problem)
+    show_history(desk, "")
+    desk.say(Phrase("load.done", turns=len(desk.session.conversation.turns)))
+    if desk.session.pending is None:
+        return None
+    desk.say(Phrase("load.pending"))
+    return Edit(desk.session.pending, replaces_last=False)
+
+
+def _recent(desk: Desk) -> list[shelf.Summary]:
+    current = desk.session.journal_path
+    return [summary for summary in shelf.list_conversations(desk.conversations) if summary.path != current][:RECENT]
+
+
+def summary_row(summary: shelf.Summary) -> tuple[str, ...]:
+    """A conversation as one row: when, how long, with which model, its first words."""
+    marks = "!" if summary.problems else "*" if summary.locked else ""
+    return f"{summary.changed:%Y-%m-%d %H:%M}", str(summary.turns), summary.model, f"{summary.first_words}{marks}"
+
+
+def choose_model(desk: Desk, argument: str) -> Action:
+    """/model"""
+    session = desk.session
+    if not argument:
+        desk.show_rows(model_rows(desk.config, desk.lang, chosen=session.entry.name))
+        return None
+    try:
+        entry = catalogue.find(desk.config.catalogue, _unquoted(argument))
+        is_here = catalogue.locate(entry) is not None
+    except OSError as error:  # a name that no file can have, a directory that may not be read
+        raise BchatError("model.no-directory", status=ExitStatus.MODEL, path=argument) from error
+    if not is_here:
+        raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
+    if entry != session.entry or desk.model_ready() is None:
+        session.use_model(desk.load(entry), entry, session.settings.for_model(entry))
+    desk.say(Phrase("model.chosen", name=entry.name, preset=session.settings.preset))
+    return None
+
+
+def model_rows(config: Config, lang: str, chosen: str = "") -> Rows:
+    """Every model of the catalogue: its name, whether it is on this machine, what it is for."""
+    return [
+        (
+            f"{'*' if name == chosen else ' '} {name}",
+            messages.render("model.here" if catalogue.locate(entry) else "model.absent", lang),
+            entry.describe(lang),
+        )
+        for name, entry in config.catalogue.items()
+    ]
+
+
+def _path(argument: str) -> Path:
+    """A path as a person types it: "~" and variables mean what they mean in a shell, quotes are taken off."""
+    return paths.expand(_unquoted(argument))
+
+
+def _unquoted(argument: str) -> str:
+    for quote in "'\"":
+        if len(argument) > 2 and argument[0] == argument[-1] == quote:
+            return argument[1:-1]
+    return argument
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _agrees(answer: str) -> bool:
+    return word(answer) in ("y", "yes", "はい", "ok", "overwrite", "上書き")
+
+
+def model_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:
+    return [(name, entry.describe(desk.lang)) for name, entry in desk.config.catalogue.items()]
+
+
+def resume_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:
+    return [(summary.id, "  ".join(summary_row(summary))) for summary in _recent(desk)]

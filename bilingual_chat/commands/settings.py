@@ -1,0 +1,144 @@
+"""Commands about settings: one by one, as presets; and the language bchat speaks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from bilingual_chat import config, decoding, messages
+from bilingual_chat.commands.desk import Action, Desk, Rows, folded, word
+from bilingual_chat.config import Config
+from bilingual_chat.decoding import RANGES
+from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.messages import Phrase
+
+_ABBREVIATED = {
+    "temperature": "temp",
+    "repetition_penalty": "penalty",
+    "max_new_tokens": "max",
+    "min_new_tokens": "min",
+}
+_LANGUAGES = {"english": "en", "英語": "en", "japanese": "ja", "日本語": "ja"}
+
+
+def settings_in(text: str) -> dict[str, Any]:
+    """`temperature=0.7 top_p 0.9` as {name: value}, checked. Full-width and commas between are accepted."""
+    words = re.split(r"[,、]?\s+", re.sub(r"\s*=\s*", "=", folded(text).strip().rstrip(",、")))
+    changes: dict[str, Any] = {}
+    while words and words != [""]:
+        name, equals, value = words.pop(0).partition("=")
+        name = decoding.resolve_name(name)
+        if not equals:
+            if not words:
+                raise BchatError("command.value-missing", status=ExitStatus.USAGE, name=name)
+            value = words.pop(0)
+        changes[name] = decoding.checked(name, value)
+    return changes
+
+
+def show_all(desk: Desk, argument: str) -> Action:
+    """/settings"""
+    head = tuple(desk.text(Phrase(f"heading.{key}")) for key in ("setting", "value", "range", "layer"))
+    desk.show_rows([head, *(setting_row(desk, name) for name in RANGES)])
+    return None
+
+
+def set_some(desk: Desk, argument: str) -> Action:
+    """/set"""
+    changes = settings_in(argument)
+    if not changes:
+        return show_all(desk, "")
+    settings = desk.session.settings
+    for name, value in changes.items():
+        settings = settings.changed(name, value)
+    desk.session.change(settings)
+    desk.show_rows([setting_row(desk, name) for name in changes])
+    return None
+
+
+def one(name: str) -> Callable[[Desk, str], Action]:
+    """/temperature and the others: without a value, what it is and does."""
+
+    def run(desk: Desk, argument: str) -> Action:
+        if not argument:
+            return explain(desk, name)
+        return set_some(desk, f"{name} {folded(argument).lstrip().removeprefix('=')}")
+
+    return run
+
+
+def explain(desk: Desk, name: str) -> Action:
+    """One setting: its value, its range, and what it does."""
+    desk.show_rows([setting_row(desk, name)])
+    desk.say(Phrase(f"parameter.{name}"))
+    return None
+
+
+def setting_row(desk: Desk, name: str) -> tuple[str, ...]:
+    settings = desk.session.settings
+    value = getattr(settings.parameters, name)
+    shown = desk.text(Phrase("value.fresh")) if value is None else _number(value)
+    span = RANGES[name]
+    high = "2^63-1" if span.high == 2**63 - 1 else _number(span.high)
+    return name, shown, f"{_number(span.low)} – {high}", _layer(desk, settings.provenance[name])
+
+
+def _number(value: float) -> str:
+    """All of it: what is shown is what is in force."""
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def _layer(desk: Desk, label: str) -> str:
+    """Where a value came from: bchat's own layers by their sentence, a file or a preset by its name."""
+    named = label in (config.DEFAULT, config.ENVIRONMENT, config.OPTION, config.SESSION)
+    return desk.text(Phrase(f"layer.{label}")) if named else label
+
+
+def choose_preset(desk: Desk, argument: str) -> Action:
+    """/preset"""
+    if not argument:
+        desk.show_rows(preset_rows(desk.config, desk.lang, chosen=desk.session.settings.preset))
+        return None
+    desk.session.change(desk.session.settings.with_preset(word(argument)))
+    desk.say(Phrase("preset.chosen", name=desk.session.settings.preset))
+    return None
+
+
+def preset_rows(config: Config, lang: str, chosen: str = "") -> Rows:
+    """Every preset: its name, what it sets, what it is for."""
+    return [
+        (
+            f"{'*' if preset.name == chosen else ' '} {preset.name}",
+            " ".join(
+                f"{_ABBREVIATED.get(name, name)}={'random' if value is None else _number(value)}"
+                for name, value in preset.values.items()
+            ),
+            preset.describe(lang),
+        )
+        for preset in config.presets.values()
+    ]
+
+
+def choose_language(desk: Desk, argument: str) -> Action:
+    """/lang"""
+    if argument:
+        wanted = _LANGUAGES.get(word(argument), word(argument))
+        if wanted not in messages.LANGUAGES:
+            raise BchatError("lang.unknown", status=ExitStatus.USAGE, name=argument)
+        desk.lang = wanted
+    # Not `say`, which speaks the language of before until the loop hears of this one.
+    desk.show(desk.text(Phrase("lang.chosen")))
+    return None
+
+
+def setting_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:
+    return [(name, desk.text(Phrase(f"parameter.{name}"))) for name in RANGES]
+
+
+def preset_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:
+    return [(preset.name, preset.describe(desk.lang)) for preset in desk.config.presets.values()]
+
+
+def language_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:
+    return [("en", "English"), ("ja", "日本語")]

@@ -1,0 +1,139 @@
+"""Large weights are converted once, to safetensors in the dtype they are computed in, and then only mapped.
+
+A 7.6 GB pickle, or float16 on a CPU, else costs its conversion and a second copy at every start.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from bilingual_chat.engines import converted
+from bilingual_chat.engines.files import check_file, refused
+from bilingual_chat.engines.weights import Stored, load_weights, read_stored, survey
+from bilingual_chat.errors import BchatError
+from bilingual_chat.messages import Phrase
+
+WORTH = 512 << 20  # bytes; less is converted at each opening, in a fraction of a second
+MARGIN = 256 << 20  # bytes left free on the disk
+PIECE = 8 << 20  # numbers converted at a time
+_ALIGNMENT = 64
+_CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+
+Progress = Callable[[int, int], None]
+
+
+def open_weights(
+    paths: Sequence[Path],
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: torch.dtype,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Tensor], Phrase | None]:
+    """The tensors of `shapes` as `dtype` on `device`, through a kept conversion where that is worth it.
+
+    Also a sentence, where it could not be kept and they were read directly. progress: bytes written
+    of the conversion, and bytes of the whole. Raises BchatError (MODEL) as `survey` does, and for
+    weights that are no finite numbers in `dtype`.
+    """
+    for path in paths:
+        check_file(path)
+    kept = converted.place(paths, str(dtype))
+    weights = _load_kept(kept, shapes, dtype, device)
+    if weights is not None:
+        return weights, None
+    tensors = survey(paths, shapes)
+    if not _is_worth_it(tensors, dtype, device):
+        return load_weights(tensors, dtype, device), None
+    problem = _convert(tensors, paths, kept, dtype, progress or (lambda done, total: None))
+    weights = None if problem else _load_kept(kept, shapes, dtype, device)
+    return (weights, None) if weights is not None else (load_weights(tensors, dtype, device), problem)
+
+
+def write_header(file: BinaryIO, tensors: Sequence[Stored], dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
+    """The head of a safetensors file that holds these tensors as `dtype`, one behind the other."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
+    at = 0
+    for each in tensors:
+        end = at + each.count * dtype.itemsize
+        header[each.name] = {"dtype": _CODES[dtype], "shape": list(each.shape), "data_offsets": [at, end]}
+        at = end
+    data = json.dumps(header, separators=(",", ":")).encode()
+    data += b" " * (-(8 + len(data)) % _ALIGNMENT)
+    file.write(len(data).to_bytes(8, "little") + data)
+
+
+def _load_kept(
+    kept: Path, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, device: torch.device
+) -> dict[str, Tensor] | None:
+    """The weights in a kept conversion; None if there is none. One that the disk damaged is removed."""
+    if not kept.is_file():
+        return None
+    try:
+        return load_weights(survey([kept], shapes), dtype, device)
+    except BchatError as error:
+        if not error.key.startswith(("engine.weights-", "engine.file-")):
+            raise
+        converted.discard(kept)
+        return None
+
+
+def _is_worth_it(tensors: Sequence[Stored], dtype: torch.dtype, device: torch.device) -> bool:
+    """Pickles always; safetensors on a CPU, where not they but a copy would have to be in memory."""
+    copied = [
+        each.count * dtype.itemsize
+        for each in tensors
+        if each.path.suffix != ".safetensors" or (each.dtype != dtype and device.type == "cpu")
+    ]
+    return sum(copied) > WORTH
+
+
+def _convert(
+    tensors: Sequence[Stored], sources: Sequence[Path], kept: Path, dtype: torch.dtype, progress: Progress
+) -> Phrase | None:
+    """Write the conversion; or say why it could not be kept, with nothing left behind."""
+    total = sum(each.count for each in tensors) * dtype.itemsize
+    try:
+        converted.sweep()
+        file = converted.claim(kept, lambda done: progress(min(done, total), total))
+        if file is None:
+            return None
+        try:
+            free = shutil.disk_usage(kept.parent).free
+            if free < total + MARGIN:
+                converted.drop(file, kept)
+                return Phrase("engine.no-room-to-convert", needed=_gigabytes(total + MARGIN), free=_gigabytes(free))
+            metadata = {converted.SOURCE_KEY: json.dumps(converted.describe(sources))}
+            write_header(file, tensors, dtype, metadata)
+            _write_numbers(file, tensors, dtype, lambda done: progress(done, total))
+            converted.keep(file, kept)
+        except BaseException:
+            converted.drop(file, kept)
+            raise
+    except OSError as error:
+        return Phrase("engine.not-converted", reason=error.strerror or type(error).__name__)
+    return None
+
+
+def _write_numbers(
+    file: BinaryIO, tensors: Sequence[Stored], dtype: torch.dtype, report: Callable[[int], None]
+) -> None:
+    done = 0
+    for stored, tensor in read_stored(tensors):
+        for piece in torch.split(tensor.detach().reshape(-1), PIECE):
+            numbers = piece.to(dtype)
+            if not bool(numbers.isfinite().all()):
+                raise refused("engine.weights-not-numbers", stored.path)
+            file.write(numbers.contiguous().view(torch.uint8).numpy().data)
+            done += numbers.numel() * dtype.itemsize
+            report(done)
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"

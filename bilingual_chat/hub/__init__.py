@@ -1,0 +1,262 @@
+"""Models from the hub: the only room that imports huggingface_hub, and only inside its functions.
+
+(Its import takes some 400 ms, and nothing but `bchat pull` wants it.) The hub's standard cache is used,
+so that other programs find what is fetched here and the other way round; HF_HOME, HF_ENDPOINT,
+HF_HUB_OFFLINE, HF_TOKEN and a token that `hf auth login` has stored mean what they mean there.
+
+Who does what. huggingface_hub: the HTTP client (proxies, certificates), the token and the headers, the rules
+for names, the addresses of files, the locks. bchat (in the modules beside this one): the list with one answer
+for all files, redirects, retries, deadlines, the transfer itself, and the digests. Because huggingface_hub
+2.4 compares sizes only, begins again at the first byte after a kill and leaves its half file behind, has no
+limit for a line that drips, and waits for as long as a hub asks it to. Always plain HTTP, never Xet: what
+has come of a file is then its beginning, which is what going on from there and checking it wants.
+
+Modules: `crew` (threads), `wire` (HTTP), `listing` (what the hub has), `blob` (one file), `ledger` (digests
+remembered), `state` and `check` (is it still what it was?), `remove`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from bilingual_chat import paths
+from bilingual_chat.catalogue import ModelEntry, hub_folder, locate
+from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.hub import blob, crew, wire
+from bilingual_chat.hub.blob import Errand
+from bilingual_chat.hub.crew import Meter, Silent
+from bilingual_chat.hub.listing import Listing, look_up
+from bilingual_chat.hub.state import State, model_files, recall, wants_md5
+from bilingual_chat.hub.wire import Hub
+
+_MARGIN = 64 << 20  # bytes left free on the disk
+_RATE_S = 10.0  # the rate is that of the last seconds
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where one file and the whole stand; sizes are in bytes and count what was already here."""
+
+    file: str
+    file_done: int
+    file_size: int
+    done: int
+    size: int
+    rate: float = 0.0  # bytes a second over the network, of late; 0 while nothing comes
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None while it cannot be told."""
+        return (self.size - self.done) / self.rate if self.rate else None
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of what bchat needs of a model, in bytes; `missing` is what is still to be fetched of it."""
+
+    size: int
+    missing: int
+
+
+def download(entry: ModelEntry, progress: Callable[[Progress], None], *, accept_withdrawn: bool = False) -> Path:
+    """Fetch what bchat needs of a model, verify it, and return its directory.
+
+    Nobody is asked anything when the model is here, unless `check.verify` found it damaged: then the
+    damaged files are fetched again. The commit is fixed first, so that all files belong together; the
+    snapshot appears when all of them are here and verified, and the commit gets its name last.
+    `progress` is called from this thread, file by file; what it raises ends the download, as Ctrl-C does.
+    However it ends, a kill included, the next call goes on from the last byte that came.
+    Raises BchatError (MODEL).
+    """
+    here = locate(entry)
+    if here is not None and not _is_damaged(entry):
+        return here
+    if not entry.hub_id or entry.directory:
+        raise BchatError("hub.nothing-to-fetch", status=ExitStatus.MODEL, name=entry.name)
+    with _explained(entry):
+        hub, listing = _look_up(entry)
+        errands = _plan(entry, hub, listing, accept_withdrawn)
+        _check_space(sum(map(blob.missing_bytes, errands)))
+        folder = hub_folder(entry.hub_id)
+        try:
+            _bring_all(errands, progress)
+        except BaseException:
+            _tidy(folder, errands)
+            raise
+        for number, errand in enumerate(errands):
+            rest = errands[number + 1 :]
+            blob.link(errand, is_last=all(each.file.etag != errand.file.etag for each in rest))
+        _name_commit(entry, listing.commit)
+        blob.sweep(folder)
+    return folder / "snapshots" / listing.commit
+
+
+def size_of(entry: ModelEntry) -> Size:
+    """How large a model is and how much of it is missing; asks the hub if it is not here.
+
+    Raises BchatError (MODEL).
+    """
+    here = locate(entry)
+    if here is not None:
+        return Size(sum((here / name).stat().st_size for name in model_files(here) if (here / name).is_file()), 0)
+    if not entry.hub_id or entry.directory:
+        raise BchatError("hub.nothing-to-fetch", status=ExitStatus.MODEL, name=entry.name)
+    with _explained(entry):
+        hub, listing = _look_up(entry)
+        return Size(listing.size, sum(map(blob.missing_bytes, _plan(entry, hub, listing, True))))
+
+
+def _is_damaged(entry: ModelEntry) -> bool:
+    report = recall(entry) if entry.hub_id and not entry.directory else None
+    return report is not None and report.state is State.DAMAGED
+
+
+def _look_up(entry: ModelEntry) -> tuple[Hub, Listing]:
+    hub = wire.find_hub(entry)
+    found: list[Listing] = []
+    # In a thread: Ctrl-C then works while an answer is awaited, and an answer that never ends is given up.
+    crew.work([lambda stop: found.append(look_up(hub, stop))], lambda: 0, silence_s=wire.PATIENCE.silence)
+    return hub, found[0]
+
+
+def _plan(entry: ModelEntry, hub: Hub, listing: Listing, accept_withdrawn: bool) -> list[Errand]:
+    folder = hub_folder(entry.hub_id)
+
+    def judge(name: str, md5: str) -> None:
+        if md5 in map(str.lower, entry.withdrawn_md5):
+            if not accept_withdrawn:
+                raise hub.error("hub.withdrawn", file=name)
+        elif md5 != entry.weights_md5.get(name, md5).lower():
+            raise hub.error("hub.other-weights", file=name, md5=md5, name=entry.name)
+
+    return [
+        Errand(hub, folder, listing.commit, file, judge if wants_md5(entry, file.name) else None)
+        for file in listing.files
+    ]
+
+
+def _bring_all(errands: Sequence[Errand], progress: Callable[[Progress], None]) -> None:
+    meters = [Meter(errand.file.name, errand.file.size) for errand in errands]
+    tally = _Tally(meters, progress)
+    # The largest first: it takes the longest. One after the other where the content, and so the blob, is the same.
+    by_size = sorted(zip(errands, meters, strict=True), key=lambda pair: -pair[1].size)
+    by_blob: dict[str, list[tuple[Errand, Meter]]] = {}
+    for errand, meter in by_size:
+        by_blob.setdefault(errand.file.etag, []).append((errand, meter))
+    tasks = [partial(_bring, pairs) for pairs in by_blob.values()]
+    crew.work(tasks, tally.look, silence_s=wire.PATIENCE.silence)
+
+
+def _bring(pairs: Sequence[tuple[Errand, Meter]], stop: threading.Event) -> None:
+    for errand, meter in pairs:
+        blob.bring(errand, meter, stop)
+        meter.done = meter.size
+
+
+class _Tally:
+    """Tells `progress` of the files that have moved since the last look, and all at the end."""
+
+    def __init__(self, meters: Sequence[Meter], progress: Callable[[Progress], None]) -> None:
+        self._meters = meters
+        self._progress = progress
+        self._told = dict.fromkeys((meter.name for meter in meters), -1)
+        self._seen = deque([(time.monotonic(), 0)])  # when, and how much had come over the network
+
+    def look(self) -> tuple[int, ...]:
+        done = {meter.name: meter.done for meter in self._meters}
+        size, rate = sum(meter.size for meter in self._meters), self._rate()
+        for meter in self._meters:
+            if done[meter.name] not in (self._told[meter.name], 0) or meter.size == 0 > self._told[meter.name]:
+                self._told[meter.name] = done[meter.name]
+                self._progress(Progress(meter.name, done[meter.name], meter.size, sum(done.values()), size, rate))
+        return tuple(done.values())
+
+    def _rate(self) -> float:
+        now, fetched = time.monotonic(), sum(meter.fetched for meter in self._meters)
+        self._seen.append((now, fetched))
+        while len(self._seen) > 2 and now - self._seen[1][0] >= _RATE_S:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        return (fetched - before) / (now - since) if now > since else 0.0
+
+
+def _check_space(needed: int) -> None:
+    directory = paths.hub_cache()
+    existing = next(each for each in (directory, *directory.parents) if each.exists())
+    free = shutil.disk_usage(existing).free
+    if needed and needed + _MARGIN > free:
+        raise BchatError(
+            "hub.no-space",
+            status=ExitStatus.MODEL,
+            needed=_gigabytes(needed),
+            free=_gigabytes(free),
+            directory=directory,
+        )
+
+
+def _name_commit(entry: ModelEntry, commit: str) -> None:
+    """Note, as huggingface_hub does, which commit the revision's name stands for."""
+    if entry.revision == commit:
+        return
+    ref = hub_folder(entry.hub_id) / "refs" / entry.revision
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    new = ref.with_name(f"{ref.name}.{os.getpid()}.new")
+    try:
+        new.write_text(commit, encoding="utf-8")
+        new.replace(ref)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _tidy(folder: Path, errands: Sequence[Errand]) -> None:
+    """Remove the files and directories that a failed download made for nothing."""
+    for errand in errands:
+        with contextlib.suppress(OSError):
+            if not errand.partial.stat().st_size:
+                errand.partial.unlink()
+    for directory in (folder / "blobs", folder, folder.parent / ".locks" / folder.name):
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+
+
+@contextmanager
+def _explained(entry: ModelEntry) -> Iterator[None]:
+    """Whatever goes wrong within, in one sentence (BchatError, MODEL)."""
+    try:
+        yield
+    except BchatError:
+        raise
+    except Silent:
+        endpoint = wire.shown(os.environ.get("HF_ENDPOINT") or "huggingface.co")
+        raise BchatError("hub.slow", status=ExitStatus.MODEL, endpoint=endpoint, repo=entry.hub_id) from None
+    except Exception as error:
+        raise _explain(error, entry) from error
+
+
+def _explain(error: Exception, entry: ModelEntry) -> BchatError:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return BchatError("hub.offline", status=ExitStatus.MODEL)
+    directory = paths.hub_cache()
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return BchatError("hub.disk-full", status=ExitStatus.MODEL, directory=directory)
+    if isinstance(error, OSError) and error.strerror:
+        return BchatError("hub.not-written", status=ExitStatus.MODEL, directory=directory, reason=error.strerror)
+    # Not its text, which may hold anything, the token included.
+    return BchatError("hub.failed", status=ExitStatus.MODEL, repo=entry.hub_id, reason=type(error).__name__)
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

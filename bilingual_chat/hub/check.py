@@ -1,0 +1,97 @@
+"""Whether the files of a model are what they should be. What was read once is read again only if it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bilingual_chat.catalogue import ModelEntry, locate
+from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.hub import Progress, ledger, state
+from bilingual_chat.hub.ledger import MD5, SHA256
+from bilingual_chat.hub.state import FileState, Report, State
+
+Tell = Callable[[Progress], None]
+
+
+def verify(entry: ModelEntry, progress: Tell | None = None) -> Report:
+    """Compare every file of a model with its recorded digest; no network.
+
+    Costs nothing where size, time and inode are those of the last look. A file for which nobody states a
+    digest (a directory of one's own) is UNKNOWN; it is remembered, and CHANGED when it is another next time.
+    Raises BchatError (MODEL) for a model that is not here or cannot be read.
+    """
+    directory = _locate(entry)
+    names = state.model_files(directory)
+    told = _Told(directory, names, progress)
+    return Report(directory, tuple(_verify(entry, directory, name, told) for name in names))
+
+
+def check_withdrawn(entry: ModelEntry, *, accepted: bool = False, progress: Tell | None = None) -> bool:
+    """Whether the weights that would be opened are withdrawn ones; to be asked before they are opened.
+
+    Raises BchatError (MODEL) with the reason if they are and this was not `accepted`. Reads the weights
+    at the first time only; and never, if the entry names no withdrawn ones.
+    """
+    directory = _locate(entry)
+    names = [name for name in state.weight_files(directory) if state.wants_md5(entry, name)]
+    if not entry.withdrawn_md5 or not names:
+        return False
+    told = _Told(directory, names, progress)
+    for name in names:
+        if _verify(entry, directory, name, told).is_withdrawn:
+            if accepted:
+                return True
+            raise BchatError("hub.withdrawn", status=ExitStatus.MODEL, repo=entry.hub_id or entry.name, file=name)
+    return False
+
+
+def _locate(entry: ModelEntry) -> Path:
+    directory = locate(entry)
+    if directory is None:
+        raise BchatError("hub.not-here", status=ExitStatus.MODEL, name=entry.name)
+    return directory
+
+
+def _verify(entry: ModelEntry, directory: Path, name: str, told: _Told) -> FileState:
+    path = directory / name
+    told.begin(name)
+    if not path.is_file():
+        return FileState(name, 0, State.DAMAGED)
+    before = ledger.recall(path)
+    wanted = state.expected(entry, path, name, before)
+    kinds = set(wanted) | ({MD5} if state.wants_md5(entry, name) else set())
+    try:
+        digests = ledger.digests_of(path, sorted(kinds or {SHA256}), told.came)
+        size = path.stat().st_size
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BchatError("hub.not-read", status=ExitStatus.MODEL, path=path, reason=reason) from None
+    found = state.judge(entry, name, size, digests, wanted)
+    is_other = before is not None and any(before.digests.get(kind, digests[kind]) != digests[kind] for kind in digests)
+    if found.state is State.UNKNOWN and is_other:
+        return FileState(name, size, State.CHANGED, found.is_withdrawn)
+    return found
+
+
+class _Told:
+    """How far the looking is, told to `progress`."""
+
+    def __init__(self, directory: Path, names: Sequence[str], progress: Tell | None) -> None:
+        self._sizes = {name: _size(directory / name) for name in names}
+        self._progress = progress
+        self._name = ""
+        self._done = self._before = 0
+
+    def begin(self, name: str) -> None:
+        self._before, self._name = self._done, name
+
+    def came(self, count: int) -> None:
+        self._done += count
+        if self._progress is not None:
+            size, total = self._sizes[self._name], sum(self._sizes.values())
+            self._progress(Progress(self._name, self._done - self._before, size, self._done, total))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

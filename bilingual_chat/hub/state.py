@@ -1,0 +1,133 @@
+"""What is known of the files of a model that is here, and against what they are to be compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from bilingual_chat.catalogue import CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILES, ModelEntry, locate
+from bilingual_chat.hub import ledger
+from bilingual_chat.hub.ledger import MD5, Mark, kind_of
+
+_BESIDE = ("tokenizer_config.json", "generation_config.json")
+_MOST_INDEX = 16 << 20  # bytes
+
+
+class State(Enum):
+    """Of a file, or of a model as its worst file; from the best to the worst."""
+
+    GOOD = "good"  # its content is what the hub, or the catalogue's MD5, says
+    UNKNOWN = "unknown"  # never looked at, or nobody says what it should be
+    CHANGED = "changed"  # not the file that was looked at last: another size, time, inode or content
+    DAMAGED = "damaged"  # its content is not what it should be
+
+
+_WORSE = tuple(State)
+
+
+@dataclass(frozen=True)
+class FileState:
+    name: str
+    size: int  # bytes; 0 for one that is gone
+    state: State
+    is_withdrawn: bool = False  # its MD5 is one of the entry's withdrawn_md5
+
+
+@dataclass(frozen=True)
+class Report:
+    """The files of a model in `directory`."""
+
+    directory: Path
+    files: tuple[FileState, ...]
+
+    @property
+    def state(self) -> State:
+        return max((file.state for file in self.files), key=_WORSE.index, default=State.UNKNOWN)
+
+    @property
+    def is_withdrawn(self) -> bool:
+        return any(file.is_withdrawn for file in self.files)
+
+
+def recall(entry: ModelEntry) -> Report | None:
+    """What `check.verify` found last, compared by size, time and inode only; None if the model is not here.
+
+    Reads no file of the model, so that a list of models can show it.
+    """
+    directory = locate(entry)
+    if directory is None:
+        return None
+    return Report(directory, tuple(_recall(entry, directory, name) for name in model_files(directory)))
+
+
+def _recall(entry: ModelEntry, directory: Path, name: str) -> FileState:
+    path = directory / name
+    if not path.is_file():
+        return FileState(name, 0, State.DAMAGED)
+    stat, mark = path.stat(), ledger.recall(path)
+    if mark is None or not mark.digests:
+        return FileState(name, stat.st_size, State.UNKNOWN)
+    if not mark.fits(stat):
+        return FileState(name, stat.st_size, State.CHANGED)
+    return judge(entry, name, stat.st_size, mark.digests, expected(entry, path, name, mark))
+
+
+def judge(entry: ModelEntry, name: str, size: int, digests: Mapping[str, str], wanted: Mapping[str, str]) -> FileState:
+    """A file by its digests and those that it should have; kinds that only one of the two has say nothing."""
+    is_withdrawn = digests.get(MD5) in _withdrawn(entry)
+    compared = [
+        digests[kind] == digest
+        for kind, digest in wanted.items()
+        if kind in digests and not (is_withdrawn and kind == MD5)
+    ]
+    # A withdrawn file is whole and known, although it is not the one that the catalogue would have.
+    state = State.DAMAGED if not all(compared) else State.GOOD if compared or is_withdrawn else State.UNKNOWN
+    return FileState(name, size, state, is_withdrawn)
+
+
+def expected(entry: ModelEntry, path: Path, name: str, mark: Mark | None) -> dict[str, str]:
+    """The digests that a file should have, by kind: from the blob's name, else as the hub stated; and the MD5."""
+    real = path.resolve()
+    etag = real.name if real.parent.name == "blobs" else mark.stated if mark else ""
+    kind = kind_of(etag)
+    wanted = {kind: etag} if kind else {}
+    md5 = entry.weights_md5.get(name)
+    return {**wanted, MD5: md5.lower()} if md5 else wanted
+
+
+def wants_md5(entry: ModelEntry, name: str) -> bool:
+    """Whether the MD5 of this file means anything: only .bin files have one that is published."""
+    return name in entry.weights_md5 or (bool(entry.withdrawn_md5) and name.endswith(".bin"))
+
+
+def model_files(directory: Path) -> list[str]:
+    """The files of a model: all of a snapshot of the hub, else (it may hold anything) those that bchat opens."""
+    if directory.parent.name == "snapshots":
+        there = (path for path in directory.rglob("*") if path.is_symlink() or path.is_file())
+        return sorted(path.relative_to(directory).as_posix() for path in there)
+    names = [name for name in (CONFIG_FILE, TOKENIZER_FILE, *_BESIDE) if (directory / name).is_file()]
+    return names + weight_files(directory)
+
+
+def weight_files(directory: Path) -> list[str]:
+    """The weights that an engine opens, an index and its shards included."""
+    name = next((name for name in WEIGHT_FILES if (directory / name).is_file()), None)
+    if name is None:
+        return []
+    return [name, *_shards(directory / name)] if name.endswith(".index.json") else [name]
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        value = json.loads(index.read_bytes()) if index.stat().st_size <= _MOST_INDEX else {}
+        names = {str(name) for name in value["weight_map"].values()}
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return []
+    return sorted(name for name in names if Path(name).name == name and (index.parent / name).is_file())
+
+
+def _withdrawn(entry: ModelEntry) -> set[str]:
+    return {md5.lower() for md5 in entry.withdrawn_md5}

@@ -1,0 +1,234 @@
+"""Questions to the hub over HTTP: redirects, the token, deadlines, and what is worth another attempt.
+
+The client is huggingface_hub's (so proxies, certificates and `set_client_factory` mean what they mean
+there), and so are the headers with the person's token. What to do with an answer is decided here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import bilingual_chat
+from bilingual_chat.catalogue import ModelEntry
+from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.hub.crew import Stopped
+
+_USUAL_ENDPOINT = "https://huggingface.co"
+_MOST_REDIRECTS = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
+_AGAIN = (408, 500, 502, 503, 504)
+# By name: the HTTP client is another in another version of huggingface_hub.
+_NOT_REACHED = ("ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long bchat waits; seconds, unless it says otherwise."""
+
+    attempts: int = 6  # in a row that brought next to nothing
+    first_pause: float = 1.0  # doubled at each
+    longest_pause: float = 20.0
+    longest_wait: float = 120.0  # that a hub may ask for; one that wants more is told of instead
+    connect: float = 10.0
+    read: float = 15.0  # without a single byte
+    window: float = 30.0  # in which at least `slowest` bytes a second must come
+    slowest: int = 1024
+    silence: float = 300.0  # without anything moving at all
+
+
+PATIENCE = Patience()
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Where a repository is asked for, and with what. The headers hold the token: never shown."""
+
+    endpoint: str
+    repo: str
+    revision: str
+    headers: Mapping[str, str] = field(repr=False)
+
+    def error(self, key: str, **values: object) -> BchatError:
+        """An error about this repository."""
+        given = {"repo": self.repo, "endpoint": shown(self.endpoint), "revision": self.revision, **values}
+        return BchatError(key, status=ExitStatus.MODEL, **given)
+
+
+class Broken(Exception):
+    """It went wrong, and may go right another time. `error` is what to say when it did not."""
+
+    def __init__(self, error: BchatError, *, wait_s: float = 0.0) -> None:
+        super().__init__(error.key)
+        self.error = error
+        self.wait_s = wait_s
+
+
+def find_hub(entry: ModelEntry) -> Hub:
+    """Where the model's repository is to be asked for. Asks nobody. Raises BchatError (MODEL)."""
+    from huggingface_hub import errors
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # its `utils` mark no exports
+        build_hf_headers,
+        validate_repo_id,
+    )
+
+    if is_on("HF_HUB_OFFLINE") or is_on("TRANSFORMERS_OFFLINE"):
+        raise BchatError("hub.offline", status=ExitStatus.MODEL)
+    endpoint = (os.environ.get("HF_ENDPOINT") or _USUAL_ENDPOINT).rstrip("/")
+    bare = Hub(endpoint, entry.hub_id, entry.revision, {})
+    if _origin(endpoint) is None:
+        raise bare.error("hub.endpoint")
+    try:
+        validate_repo_id(entry.hub_id)
+    except errors.HFValidationError:
+        raise bare.error("hub.unknown") from None
+    headers = build_hf_headers(library_name="bchat", library_version=bilingual_chat.__version__)
+    # The HTTP client quotes a header that it refuses, token and all.
+    if not re.fullmatch(r"(Bearer [\x21-\x7e]+)?", headers.get("authorization", "")):
+        raise BchatError("hub.token", status=ExitStatus.MODEL)
+    return Hub(endpoint, entry.hub_id, entry.revision, headers)
+
+
+def persist(act: Callable[[], _T], stop: threading.Event, has_moved: Callable[[], bool] = lambda: False) -> _T:
+    """`act` until it does not raise Broken; raises what is to be said when patience is at its end.
+
+    The attempts are counted anew whenever the one before `has_moved` things.
+    """
+    failures = 0
+    while True:
+        try:
+            return act()
+        except Broken as broken:
+            failures = 1 if has_moved() else failures + 1
+            if failures >= PATIENCE.attempts or broken.wait_s > PATIENCE.longest_wait:
+                raise broken.error from None
+            pause = min(PATIENCE.first_pause * 2 ** (failures - 1), PATIENCE.longest_pause)
+            if stop.wait(max(pause, broken.wait_s)):
+                raise Stopped from None
+
+
+@contextmanager
+def ask(hub: Hub, url: str, *, start: int = 0, method: str = "GET") -> Iterator[Any]:
+    """The answer, its body not yet read: status 200, 206, or 416 for a `start` beyond the end.
+
+    Redirects are followed, and the token goes to the endpoint's own scheme, host and port only. The
+    answer to a HEAD that already has the ETag is not followed further: behind it is the file itself.
+    Raises Broken and BchatError (MODEL), also for what the HTTP client raises while the body is read.
+    """
+    try:
+        for _ in range(_MOST_REDIRECTS + 1):
+            with _send(hub, url, start, method) as response:
+                is_redirect = response.status_code in _REDIRECTS and "location" in response.headers
+                is_enough = method == "HEAD" and "x-linked-etag" in response.headers
+                if is_redirect and not is_enough:
+                    url = urljoin(url, response.headers["location"])
+                    continue
+                if not is_redirect and response.status_code not in (200, 206, 416):
+                    raise _refusal(hub, response, is_own=_origin(url) == _origin(hub.endpoint))
+                yield response
+                return
+    except Exception as error:
+        if not _is_of_client(error):
+            raise
+        key = "hub.no-network" if type(error).__name__ in _NOT_REACHED else "hub.cut"
+        raise Broken(hub.error(key)) from None
+    raise hub.error("hub.status", code=310)  # the number that browsers gave to a chain of redirects without an end
+
+
+def read(hub: Hub, response: Any, stop: threading.Event) -> Iterator[bytes]:
+    """The body as it comes. Raises Broken for one that only drips, and Stopped."""
+    began, came = time.monotonic(), 0
+    for chunk in response.iter_bytes():
+        if stop.is_set():
+            raise Stopped
+        yield chunk
+        came += len(chunk)
+        elapsed = time.monotonic() - began
+        if elapsed > PATIENCE.window:
+            if came < PATIENCE.slowest * elapsed:
+                raise Broken(hub.error("hub.slow"))
+            began, came = time.monotonic(), 0
+
+
+def is_on(variable: str) -> bool:
+    """Whether an environment variable says yes, as huggingface_hub reads it."""
+    return os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def shown(url: str) -> str:
+    """A URL without the name and password that may stand in it."""
+    return re.sub(r"(?<=://)[^/@]*@", "", url)
+
+
+@contextmanager
+def _send(hub: Hub, url: str, start: int, method: str) -> Iterator[Any]:
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # its `utils` mark no exports
+
+    # Compressed, the bytes would not be those that the digest is of, nor countable.
+    headers = {**hub.headers, "accept-encoding": "identity"}
+    if _origin(url) != _origin(hub.endpoint):
+        headers.pop("authorization", None)
+    if start:
+        headers["range"] = f"bytes={start}-"
+    timeout = (PATIENCE.connect, PATIENCE.read, PATIENCE.read, PATIENCE.read)
+    with get_session().stream(method, url, headers=headers, timeout=timeout, follow_redirects=False) as response:
+        yield response
+
+
+def _refusal(hub: Hub, response: Any, *, is_own: bool) -> Broken | BchatError:
+    status, code = response.status_code, response.headers.get("x-error-code", "")
+    if status == 429:
+        wait_s = _wait_wanted(response)
+        return Broken(hub.error("hub.busy", seconds=f"{max(wait_s, 1):.0f}"), wait_s=wait_s)
+    refused = hub.error("hub.status", code=status)
+    # A CDN refuses when the URL that the hub signed has expired; the hub then signs another.
+    if status in _AGAIN or not is_own:
+        return Broken(refused, wait_s=_wait_wanted(response))
+    if code == "GatedRepo":
+        return hub.error("hub.gated")
+    if code == "RevisionNotFound":
+        return hub.error("hub.revision")
+    if status == 403:
+        return hub.error("hub.forbidden")
+    if code != "EntryNotFound" and status in (401, 404):
+        return hub.error("hub.unknown")
+    return refused
+
+
+def _wait_wanted(response: Any) -> float:
+    """Seconds that the answer asks to wait (Retry-After: seconds or a date, RFC 9110 §10.2.3), 0 if it does not."""
+    value = response.headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}", value):
+        return float(value)
+    try:
+        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+
+
+def _is_of_client(error: Exception) -> bool:
+    from huggingface_hub import errors
+
+    # The base of HfHubHTTPError is the HTTP client's own error; which client that is differs by version.
+    return isinstance(error, errors.HfHubHTTPError.__mro__[1])
+
+
+def _origin(url: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of an HTTP URL; None for anything else."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return None
+    return parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)

@@ -1,0 +1,427 @@
+"""One turn, whole: from what a person typed to a reply that is on the screen and on disk. READ FIRST.
+
+`Session.reply` is the program; everything else serves it. It knows no terminal: it yields pieces of
+text (str) and remarks (`messages.Phrase`), and whoever consumes it shows them.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bilingual_chat import decoding, prompt
+from bilingual_chat.catalogue import ModelEntry
+from bilingual_chat.config import Settings
+from bilingual_chat.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
+from bilingual_chat.decoding import DecodingParameters
+from bilingual_chat.engines import Chunk
+from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.messages import Phrase
+from bilingual_chat.prompt import Prompt, PromptFormat
+from bilingual_chat.session.loops import LoopDetector
+from bilingual_chat.session.model import Completion, Model, open_model, versions
+from bilingual_chat.transcript import Loaded, new_header
+from bilingual_chat.transcript.journal import Journal
+from bilingual_chat.untrusted import inward
+
+# The face of this room: what the rooms above speak of.
+__all__ = ["Completion", "Event", "Model", "Session", "open_model", "persona"]
+
+Event = str | Phrase
+
+_JAPANESE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uff66-\uff9f]")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A message that can be answered, and everything that its reply depends on."""
+
+    model: Model
+    text: str
+    prompt: Prompt
+    parameters: DecodingParameters
+    seed: int
+
+
+class Session:
+    """The conversation in force. State: the conversation, the settings, the journal, the last completion,
+    and in `pending` the user's last words if they have no turn (yet).
+
+    `obtain_model` gives the model, waiting for it if need be (BchatError if it cannot be had).
+    `directory` is where the journal is kept; None keeps none.
+    """
+
+    def __init__(
+        self,
+        obtain_model: Callable[[], Model],
+        settings: Settings,
+        *,
+        entry: ModelEntry,
+        directory: Path | None,
+        opening: tuple[Utterance, ...] = (),
+    ) -> None:
+        self._obtain_model = obtain_model
+        self._directory = directory
+        self.entry = entry
+        self.settings = settings
+        self.conversation = Conversation(opening)
+        self.pending: str | None = None
+        self.last: Completion | None = None
+        self._retries = 0
+        self._dropped = 0
+        self._warned_look_alike = False
+        self._header = new_header(entry.name, versions())
+        self._extra: Loaded | None = None
+        self._journal = self._new_journal()
+
+    # -- the turn -------------------------------------------------------------------------------------
+
+    def reply(self, text: str, changes: Mapping[str, Any] | None = None) -> Generator[Event, None, None]:
+        """Answer `text`; the turn that comes of it is the conversation's last, and on disk, however it ended.
+
+        `changes` are settings for this reply alone. Closing the generator, or an interrupt in it, ends
+        the reply and keeps what was said. Raises BchatError: a message that is too long for the model, a
+        model that cannot be opened (both: the words are kept as `pending`), or a failure while replying
+        (the turn is kept, marked as failed).
+        """
+        self._retries = 0
+        text = inward(text)
+        yield from self._keep_words(text)
+        yield from self._answer(self._ask(self.conversation, text, changes or {}))
+
+    def revise(self, text: str) -> Generator[Event, None, None]:
+        """Answer `text` in place of the last turn, which goes only when `text` can be answered."""
+        self._retries = 0
+        text = inward(text)
+        self._last_turn()
+        yield from self._keep_words(text)
+        yield from self._answer_instead(text, {})
+
+    def retry(self, changes: Mapping[str, Any] | None = None) -> Generator[Event, None, None]:
+        """Answer the last user's words again; another seed each time, also when one is set."""
+        if self.pending is not None:
+            yield from self.reply(self.pending, changes)
+            return
+        before = self._last_turn()
+        self._retries += 1
+        yield from self._answer_instead(before.user, changes or {})
+        if self.last and self.last.parameters.temperature == 0 and self.last.reply == before.reply:
+            yield Phrase("session.same-again")
+
+    def _answer_instead(self, text: str, changes: Mapping[str, Any]) -> Generator[Event, None, None]:
+        asked = self._ask(self.conversation.without_last_turn(), text, changes)
+        self._remove_last_turn()
+        yield from self._keep_words(text)
+        yield from self._answer(asked)
+
+    def _keep_words(self, text: str) -> Generator[Event, None, None]:
+        """The user's words, on disk before anything is computed."""
+        self.pending = text
+        if problem := self._keep(lambda journal: journal.record_user(text)):
+            yield problem
+
+    def _answer(self, asked: _Asked) -> Generator[Event, None, None]:
+        """Stream the reply, then keep the turn. The order in `finally` is the promise of this program."""
+        # Once for each message: where the user's words could not be saved, that was said already.
+        was_saved = self._journal is None or not self._journal.unsaved
+        detokenizer = asked.model.tokenizer.detokenizer(asked.model.format)
+        ids: list[int] = []
+        loop = LoopDetector()
+        began = time.perf_counter()
+        first: float | None = None
+        cached = 0
+        finish = FinishReason.FAILED
+        try:
+            yield from self._remarks_before(asked)
+            began = time.perf_counter()
+            chunks = asked.model.engine.complete(asked.prompt.ids, asked.parameters, asked.seed)
+            with closing(chunks):  # type: ignore[type-var]
+                for chunk in chunks:
+                    first = time.perf_counter() - began if first is None else first
+                    cached = chunk.cached_tokens
+                    if chunk.finish is FinishReason.STOP:
+                        # Only the model's own end makes text of what was held back: where it was cut
+                        # short, that is the beginning of a label or a part of a character.
+                        piece = detokenizer.finish()
+                    else:
+                        ids.append(chunk.token_id)
+                        piece = detokenizer.push(chunk.token_id)
+                    if piece:
+                        yield piece
+                    if (end := _why_it_ends(chunk, detokenizer, loop)) is not None:
+                        finish = end
+                        break
+                else:
+                    raise BchatError("session.broke-off")
+        except BaseException as error:
+            # No Exception: Ctrl-C, a signal that ends the program, a consumer that closes.
+            finish = FinishReason.FAILED if isinstance(error, Exception) else FinishReason.INTERRUPTED
+            raise
+        finally:
+            took = time.perf_counter() - began
+            self.last = Completion(
+                asked.prompt, detokenizer.text, tuple(ids), finish, asked.parameters, cached, first, took
+            )
+            turn = Turn(asked.text, detokenizer.text, finish, self._details(asked.model, self.last))
+            self.conversation = self.conversation.with_turn(turn)
+            self.pending = None
+            problem = self._keep(lambda journal: journal.record_turn(turn))
+        if problem is not None and was_saved:
+            yield problem
+        yield from _remarks_after(self.last)
+
+    def _ask(self, before: Conversation, text: str, changes: Mapping[str, Any]) -> _Asked:
+        """All that is decided before the engine is called. Raises BchatError; then nothing has changed."""
+        model = self._obtain_model()
+        parameters, seed = self._parameters(changes)
+        asked = self._fit(model, before, text, parameters)
+        if not asked.ids:
+            raise BchatError("session.nothing-said", status=ExitStatus.USAGE)
+        return _Asked(model, text, asked, parameters, seed)
+
+    def _parameters(self, changes: Mapping[str, Any]) -> tuple[DecodingParameters, int]:
+        """The settings for one reply, with a seed in any case: the reply can be made again from its record."""
+        settings = self.settings
+        for name, value in changes.items():
+            settings = settings.changed(name, value)
+        seed = settings.parameters.seed
+        if seed is None:
+            seed = secrets.randbelow(2**32)
+        elif "seed" not in map(decoding.resolve_name, changes):
+            seed = (seed + self._retries) % 2**63
+        return replace(settings.parameters, seed=seed), seed
+
+    def _fit(self, model: Model, before: Conversation, text: str, parameters: DecodingParameters) -> Prompt:
+        context = model.context_length
+        # However long a reply is allowed, half of the positions are for what it answers.
+        room = min(parameters.max_new_tokens, context // 2)
+        return prompt.fit(
+            _told(before, model.format),
+            text,
+            model.format,
+            model.tokenizer.encode,
+            context - room,
+            normalize=model.tokenizer.normalize,
+            already_dropped=self._dropped if before is self.conversation else self._dropped_within(before),
+            tell=model.tell if model.format.kind == "template" else None,
+        )
+
+    def _dropped_within(self, conversation: Conversation) -> int:
+        """How much was left out when this beginning of the conversation was told last."""
+        unit = "dropped_characters" if self.is_completing else "dropped_turns"
+        recorded = conversation.turns[-1].details.get(unit, 0) if conversation.turns else 0
+        return min(self._dropped, recorded if isinstance(recorded, int) else 0)
+
+    def _remarks_before(self, asked: _Asked) -> Generator[Event, None, None]:
+        dropped, self._dropped = self._dropped, asked.prompt.dropped
+        model = asked.model
+        if self._dropped > dropped:
+            event = _left_out(asked.prompt)
+            self._keep(lambda journal: journal.record_event("dropped", event))
+            key = "session.cut" if model.format.kind == "plain" else "session.dropped"
+            yield Phrase(key, count=self._dropped)
+        if not self._warned_look_alike and prompt.is_neutralised(asked.text, model.format, model.tokenizer.normalize):
+            self._warned_look_alike = True
+            yield Phrase("session.look-alike")
+
+    def _details(self, model: Model, completion: Completion) -> dict[str, Any]:
+        settings = asdict(completion.parameters)
+        return {
+            "model": model.entry.name,
+            "settings": settings,
+            "seed": settings["seed"],
+            "preset": self.settings.preset,
+            "usage": completion.usage,
+            "timings": completion.timings,
+            **_left_out(completion.prompt),
+        }
+
+    # -- what may be done to the conversation ---------------------------------------------------------
+
+    def undo(self) -> Turn:
+        """Take the last turn back, and return it. BchatError when there is none."""
+        turn = self._last_turn()
+        self._dropped = self._dropped_within(self.conversation.without_last_turn())
+        self._retries = 0
+        self._remove_last_turn()
+        return turn
+
+    def _last_turn(self) -> Turn:
+        if not self.conversation.turns:
+            raise BchatError("session.nothing-to-undo", status=ExitStatus.USAGE)
+        return self.conversation.turns[-1]
+
+    def _remove_last_turn(self) -> None:
+        self.conversation = self.conversation.without_last_turn()
+        self.pending = None
+        self._keep(Journal.record_undo)
+
+    def clear(self) -> None:
+        """Forget the turns; a new journal begins, the old one stays where it is. BchatError: see `continue_from`."""
+        self._start_over(Conversation(self.conversation.opening))
+
+    def open_with(self, opening: tuple[Utterance, ...]) -> None:
+        """Replace the opening (the persona); the turns stay."""
+        self.conversation = self.conversation.with_opening(opening)
+        self._keep(lambda journal: journal.record_opening(opening))
+
+    def continue_from(self, loaded: Loaded, journal: Journal | None = None) -> None:
+        """Go on with a conversation that was read, in `journal` or in a new one that begins with a copy.
+
+        Raises BchatError when the conversation so far is not saved and still cannot be: it stays in force.
+        """
+        self._start_over(loaded.conversation, journal, loaded)
+
+    def use_model(self, obtain_model: Callable[[], Model], entry: ModelEntry, settings: Settings) -> None:
+        """Another model from the next message on; the conversation stays."""
+        self._obtain_model = obtain_model
+        self.entry = entry
+        self.settings = settings
+        self._dropped = 0
+        self._keep(lambda journal: journal.record_event("model", {"model": entry.name}))
+
+    def change(self, settings: Settings) -> None:
+        """Other settings from the next reply on, recorded."""
+        self.settings = settings
+        self._retries = 0
+        chosen = asdict(settings.parameters)
+        self._keep(lambda journal: journal.record_event("settings", chosen))
+
+    def _start_over(
+        self, conversation: Conversation, journal: Journal | None = None, loaded: Loaded | None = None
+    ) -> None:
+        if self._journal is not None and self._journal.unsaved:
+            self._journal.record_event("closed")  # takes along what waits, or raises
+        self.close()
+        self.conversation = conversation
+        self.pending = loaded.pending_user if loaded else None
+        self.last = None
+        self._dropped = 0
+        self._retries = 0
+        self._extra = loaded
+        self._header = loaded.header if loaded and journal else new_header(self.entry.name, versions())
+        self._journal = journal or self._new_journal()
+
+    # -- what is asked about it -----------------------------------------------------------------------
+
+    def model(self) -> Model:
+        """The model in force; waits for it. BchatError if it cannot be had."""
+        return self._obtain_model()
+
+    def prompt_for(self, text: str) -> Prompt:
+        """What the model would be told if `text` were said now."""
+        return self._fit(self.model(), self.conversation, inward(text), self.settings.parameters)
+
+    @property
+    def format(self) -> PromptFormat:
+        """How the model in force writes its speakers; known before it is loaded."""
+        return self.entry.prompt
+
+    @property
+    def is_completing(self) -> bool:
+        """Whether the model continues one text (a base model), to which each message is added as it is."""
+        return self.format.kind == "plain"
+
+    @property
+    def text(self) -> str:
+        """All that was typed and written, as the one text that a base model reads."""
+        return "".join(u.text for u in _told(self.conversation, prompt.PLAIN).utterances())
+
+    def context_used(self, model: Model) -> int:
+        """Tokens that the conversation takes of the model's context, before the next message."""
+        if self.is_completing:
+            return model.count((Utterance(Speaker.USER, self.text[self._dropped :]),))
+        told = _told(self.conversation, self.format)
+        kept = Conversation(told.opening, told.turns[self._dropped :])
+        return model.count(kept.utterances())
+
+    def snapshot(self) -> Loaded:
+        """The conversation as a document has it."""
+        kept = self._extra or Loaded(self._header, self.conversation)
+        return replace(
+            kept, header=self._header, conversation=self.conversation, pending_user=self.pending, problems=()
+        )
+
+    @property
+    def journal_path(self) -> Path | None:
+        return self._journal.path if self._journal else None
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether every turn is on disk."""
+        return self._journal is not None and not self._journal.unsaved
+
+    # -- the journal ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give the journal back; the last attempt at anything that could not be saved."""
+        if self._journal is not None:
+            journal, self._journal = self._journal, None
+            journal.close()
+
+    def _new_journal(self) -> Journal | None:
+        return Journal.create(self._directory, self._header, self.conversation) if self._directory else None
+
+    def _keep(self, record: Callable[[Journal], None]) -> Phrase | None:
+        """Record; what hinders it is returned, and the chat goes on: the journal tries again with the next record."""
+        if self._journal is None:
+            return None
+        try:
+            record(self._journal)
+        except BchatError as error:
+            return Phrase(error.key, **error.values)
+        return None
+
+
+def _told(conversation: Conversation, format: PromptFormat) -> Conversation:
+    """The conversation as the model is told it: a reply that never began would teach it silence.
+
+    Not where all is one text: what was typed belongs to it, continued or not. A persona does not.
+    """
+    if format.kind == "plain":
+        return Conversation((), conversation.turns)
+    said = tuple(turn for turn in conversation.turns if turn.reply or turn.finish is FinishReason.STOP)
+    return Conversation(conversation.opening, said)
+
+
+def _left_out(told: Prompt) -> dict[str, int]:
+    """What a transcript says of it."""
+    left_out = {"dropped_turns": told.dropped_turns}
+    return left_out | ({"dropped_characters": told.dropped_characters} if told.dropped_characters else {})
+
+
+def _why_it_ends(chunk: Chunk, detokenizer: Detokenizer, loop: LoopDetector) -> FinishReason | None:
+    """The reason, if the reply ends with this chunk."""
+    if detokenizer.stopped:
+        return FinishReason.STOP
+    if chunk.finish is not FinishReason.STOP and loop.push(chunk.token_id):
+        return FinishReason.REPETITION
+    return chunk.finish
+
+
+def _remarks_after(completion: Completion) -> Generator[Event, None, None]:
+    parameters = completion.parameters
+    if completion.finish is FinishReason.REPETITION:
+        yield Phrase("session.repetition", penalty=f"{min(max(1.2, parameters.repetition_penalty + 0.1), 10):.3g}")
+    elif completion.finish is FinishReason.STOP and not completion.reply.strip():
+        yield Phrase("session.silent")
+    elif completion.finish is FinishReason.LENGTH and parameters.min_new_tokens < parameters.max_new_tokens:
+        is_cut = len(completion.reply_ids) >= parameters.max_new_tokens
+        yield Phrase("session.length") if is_cut else Phrase("session.full")
+
+
+def persona(text: str) -> tuple[Utterance, ...]:
+    """An opening as the model card has it: the user says what the system is to be, the system agrees."""
+    text = inward(text).strip()
+    if not text:
+        return ()
+    agreed = (
+        "はい、承知しました。何をお手伝いしましょうか。" if _JAPANESE.search(text) else "Sure, what can I do for you?"
+    )
+    return Utterance(Speaker.USER, text), Utterance(Speaker.SYSTEM, agreed)

@@ -1,0 +1,122 @@
+"""What a session talks to, and what one call of it gave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bilingual_chat import __version__, engines
+from bilingual_chat.catalogue import TOKENIZER_FILE, ModelEntry, is_other_family, locate
+from bilingual_chat.conversation import FinishReason, Utterance
+from bilingual_chat.decoding import DecodingParameters
+from bilingual_chat.detokenizer import Detokenizer
+from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.prompt import Prompt, PromptFormat
+from bilingual_chat.tokenizer import Tokenizer
+
+
+class Words(Protocol):
+    """What a session needs of a tokenizer: the family's own (`Tokenizer`), or that of another one."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def normalize(self, text: str) -> str: ...
+
+    def tell(
+        self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True
+    ) -> tuple[str, list[int]]: ...
+
+    def detokenizer(self, format: PromptFormat) -> Detokenizer: ...
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a session talks to: an engine, and how its model reads and writes."""
+
+    entry: ModelEntry
+    tokenizer: Words
+    engine: engines.Engine
+
+    @property
+    def context_length(self) -> int:
+        return min(self.engine.context_length, self.entry.context_length or self.engine.context_length)
+
+    @property
+    def format(self) -> PromptFormat:
+        return self.entry.prompt
+
+    def count(self, utterances: Sequence[Utterance]) -> int:
+        """Tokens of `utterances` in a prompt, without the label that asks for the next reply."""
+        if not utterances:
+            return 0
+        _, ids = self.tokenizer.tell(utterances, self.format, asks=False)
+        return len(ids)
+
+    def tell(self, utterances: Sequence[Utterance]) -> tuple[str, list[int]]:
+        """The text and ids that ask for the reply to `utterances`."""
+        return self.tokenizer.tell(utterances, self.format)
+
+
+def open_model(entry: ModelEntry) -> Model:
+    """The model of `entry`, ready to answer. Raises BchatError (MODEL): not here, damaged, too large."""
+    directory = locate(entry)
+    if directory is None:
+        raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
+    if is_other_family(directory):
+        from bilingual_chat.engines.foreign import open_foreign  # seconds, for such a model only
+
+        return Model(entry, *open_foreign(directory, entry.prompt, name=entry.name))
+    tokenizer = Tokenizer(directory / TOKENIZER_FILE, newline=entry.prompt.newline)
+    return Model(entry, tokenizer, engines.open_engine(directory, tokenizer, name=entry.name))
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What one call of the engine was told and gave: everything `ask --json` prints."""
+
+    prompt: Prompt
+    reply: str
+    reply_ids: tuple[int, ...]
+    finish: FinishReason
+    parameters: DecodingParameters  # seed included
+    cached_tokens: int
+    first_token_s: float | None  # None when nothing came
+    total_s: float
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Speed after the first token; None where there is nothing to measure."""
+        if self.first_token_s is None or len(self.reply_ids) < 2 or self.total_s <= self.first_token_s:
+            return None
+        return (len(self.reply_ids) - 1) / (self.total_s - self.first_token_s)
+
+    @property
+    def usage(self) -> dict[str, int]:
+        return {
+            "prompt_tokens": len(self.prompt.ids),
+            "cached_tokens": self.cached_tokens,
+            "completion_tokens": len(self.reply_ids),
+        }
+
+    @property
+    def timings(self) -> dict[str, float | None]:
+        rounded = {
+            "first_token_s": self.first_token_s,
+            "total_s": self.total_s,
+            "tokens_per_second": self.tokens_per_second,
+        }
+        return {name: None if value is None else round(value, 4) for name, value in rounded.items()}
+
+
+def versions() -> dict[str, str]:
+    """The versions a transcript records, read without importing the libraries."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"bchat": __version__}
+    for name in ("torch", "transformers", "sentencepiece"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,169 @@
+"""A model without a network: an engine that says what it is told to, and sessions that talk to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bilingual_chat import messages, paths
+from bilingual_chat.catalogue import ModelEntry
+from bilingual_chat.commands import Desk
+from bilingual_chat.config import Settings, load_config, settings_for
+from bilingual_chat.conversation import FinishReason
+from bilingual_chat.decoding import DecodingParameters
+from bilingual_chat.engines import Chunk
+from bilingual_chat.errors import BchatError
+from bilingual_chat.messages import Phrase
+from bilingual_chat.prompt import PromptFormat
+from bilingual_chat.session import Event, Model, Session
+from bilingual_chat.tokenizer import Tokenizer
+
+ENTRY = ModelEntry("scripted", directory="/nowhere", preset="")
+PLAIN = ModelEntry("plain", directory="/nowhere", kind="base", preset="", prompt=PromptFormat(kind="plain"))
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    """The embedded model's: byte fallback, whitespace kept."""
+    return Tokenizer(paths.demo_model_dir() / "spiece.model")
+
+
+@dataclass(frozen=True)
+class Script:
+    """One completion: its tokens (or a text, encoded), then its end: a finish reason, or what is raised.
+
+    `end` None: it breaks off without a word.
+    """
+
+    said: str | Sequence[int] = ""
+    end: FinishReason | BaseException | None = FinishReason.STOP
+
+    def ids(self) -> list[int]:
+        return tokenizer().encode(self.said) if isinstance(self.said, str) else list(self.said)
+
+
+@dataclass
+class ScriptedEngine:
+    """Implements `Engine`. Counts what a KV cache would have spared; `on_step` is called before each token."""
+
+    scripts: Iterable[str | Script] = ()
+    context_length: int = 2048
+    name: str = "scripted"
+    on_step: Callable[[], None] = lambda: None
+    prompts: list[tuple[int, ...]] = field(default_factory=list)
+    parameters: list[DecodingParameters] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    closed: int = 0
+
+    def __post_init__(self) -> None:
+        self._scripts = iter(self.scripts)
+        self._cached: list[int] = []
+
+    def complete(
+        self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int
+    ) -> Generator[Chunk, None, None]:
+        assert prompt_ids, "a prompt is at least one id"
+        self.prompts.append(tuple(prompt_ids))
+        self.parameters.append(parameters)
+        self.seeds.append(seed)
+        try:
+            yield from self._chunks(list(prompt_ids), parameters)
+        finally:
+            self.closed += 1
+
+    def _chunks(self, ids: list[int], parameters: DecodingParameters) -> Generator[Chunk, None, None]:
+        script = next(self._scripts, "はい。")
+        script = Script(script) if isinstance(script, str) else script
+        same = next((at for at, (a, b) in enumerate(zip(self._cached, ids, strict=False)) if a != b), len(self._cached))
+        cached = min(same, len(ids) - 1)
+        self._cached = list(ids)
+        room = min(parameters.max_new_tokens, self.context_length - len(ids))
+        for number, token in enumerate(script.ids(), start=1):
+            self.on_step()
+            self._cached.append(token)
+            yield Chunk(token, -1.0, cached, FinishReason.LENGTH if number == room else None)
+            if number == room:
+                return
+        self.on_step()
+        if isinstance(script.end, BaseException):
+            raise script.end
+        if script.end is not None:
+            yield Chunk(tokenizer().eos_id, -1.0, cached, script.end)
+
+
+def make_session(
+    directory: Path | None,
+    scripts: Iterable[str | Script] = (),
+    *,
+    entry: ModelEntry = ENTRY,
+    engine: Any = None,
+    context_length: int = 2048,
+    options: dict[str, Any] | None = None,
+) -> tuple[Session, Any]:
+    """A session over a scripted engine (or `engine`), and that engine."""
+    engine = engine or ScriptedEngine(scripts, context_length)
+    model = Model(entry, tokenizer(), engine)
+    return Session(lambda: model, settings(entry, options), entry=entry, directory=directory), engine
+
+
+def settings(entry: ModelEntry = ENTRY, options: dict[str, Any] | None = None) -> Settings:
+    return settings_for(load_config(environment={}), entry, None, options or {})
+
+
+@dataclass
+class Shown:
+    """What a person was shown."""
+
+    pieces: list[str] = field(default_factory=list)
+    said: list[Phrase | BchatError] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+
+    @property
+    def reply(self) -> str:
+        return "".join(self.pieces)
+
+    @property
+    def keys(self) -> list[str]:
+        return [each.key for each in self.said]
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, str):
+            self.pieces.append(event)
+        else:
+            self.said.append(event)
+            for lang in messages.LANGUAGES:  # every remark can be said in both
+                messages.render(event.key, lang, **event.values)
+
+
+def drain(events: Generator[Event, None, None]) -> Shown:
+    """All that a reply gives."""
+    shown = Shown()
+    for event in events:
+        shown.take(event)
+    return shown
+
+
+def make_desk(session: Session, conversations: Path, answers: Sequence[str] = ()) -> tuple[Desk, Shown]:
+    """A desk for commands, and what they show. `answers` are given to the questions, in order."""
+    shown = Shown()
+    waiting = list(answers)
+
+    def ask(question: Phrase) -> str:
+        shown.said.append(question)
+        return waiting.pop(0) if waiting else ""
+
+    desk = Desk(
+        session=session,
+        config=load_config(environment={}),
+        conversations=conversations,
+        lang="en",
+        say=shown.said.append,
+        show=shown.texts.append,
+        show_rows=shown.rows.extend,
+        ask=ask,
+    )
+    return desk, shown

@@ -1,0 +1,39 @@
+"""bchat as a program, over a scripted model: `python -m tests.scripted_bchat SCRIPT ARGUMENTS…`.
+
+SCRIPT is JSON: `replies`, one text after the other; `step_s`, seconds for each token; `load_s`, seconds
+for loading; `load_error`, what loading fails with.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from bilingual_chat import cli, repl
+from bilingual_chat.catalogue import ModelEntry
+from bilingual_chat.cli import talk
+from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.session import Model
+from tests.scripted import Script, ScriptedEngine, tokenizer
+
+
+def main(script: dict[str, Any], arguments: list[str]) -> int:
+    def open_model(entry: ModelEntry) -> Model:
+        time.sleep(script.get("load_s", 0))
+        if "load_error" in script:
+            raise BchatError("model.incomplete", status=ExitStatus.MODEL, path=script["load_error"], file="config.json")
+        step_s = script.get("step_s", 0)
+        replies = [Script("half", RuntimeError("boom")) if text is None else text for text in script.get("replies", ())]
+        engine = ScriptedEngine(replies, on_step=lambda: time.sleep(step_s))
+        return Model(entry, tokenizer(), engine)
+
+    repl.Loader.__init__.__defaults__ = (open_model,)
+    talk.open_model = open_model  # type: ignore[attr-defined]
+    sys.argv = ["bchat", *arguments]
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1]), sys.argv[2:]))

@@ -1,0 +1,138 @@
+"""A terminal with a person at it: a real pty with bchat in it, and pyte as its screen."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pyte
+
+ROOT = Path(__file__).parent.parent
+PATIENCE_S = 20.0  # for what should take a fraction of it, on a busy machine
+
+
+class Answering(pyte.Screen):
+    """A screen that answers when it is asked where its cursor is."""
+
+    def __init__(self, columns: int, lines: int, answer: Callable[[bytes], None]) -> None:
+        super().__init__(columns, lines)
+        self._answer = answer
+
+    def write_process_input(self, data: str) -> None:
+        self._answer(data.encode())
+
+
+class Terminal:
+    def __init__(self, command: list[str], *, columns: int = 80, rows: int = 40, **environment: str) -> None:
+        env = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment}
+        self.child = pexpect.spawn(command[0], command[1:], dimensions=(rows, columns), env=env, echo=True)
+        self.child.delaybeforesend = None
+        self.raw = b""
+        self._lines: list[str] | None = None
+        self.screen = Answering(columns, rows, self._write)
+        self._stream = pyte.ByteStream(self.screen)
+
+    def type(self, text: str) -> None:
+        self._write(text.encode())
+
+    def _write(self, data: bytes) -> None:
+        os.write(self.child.child_fd, data)
+
+    def listen(self, seconds: float = 0.02) -> bool:
+        """Take what comes; False at the end of the program."""
+        try:
+            data = self.child.read_nonblocking(65536, timeout=seconds)
+        except pexpect.TIMEOUT:
+            return True
+        except pexpect.EOF:
+            return False
+        self.raw += data
+        self._stream.feed(data)
+        self._lines = None
+        return True
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of the screen, without the empty ones below."""
+        if self._lines is None:  # pyte takes milliseconds for it
+            self._lines = [line.rstrip() for line in self.screen.display]
+            while self._lines and not self._lines[-1]:
+                self._lines.pop()
+        return self._lines
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, wanted: str | Callable[[str], bool], seconds: float = PATIENCE_S) -> None:
+        """Until it is on the screen."""
+        is_there = wanted if callable(wanted) else lambda text: wanted in text
+        until = time.monotonic() + seconds
+        alive = True
+        while not is_there(self.text):
+            assert alive, f"{wanted} does not come:\n{self.text}"
+            assert time.monotonic() < until, f"{wanted} does not come:\n{self.text}"
+            alive = self.listen()
+
+    def wait_for_raw(self, wanted: bytes, seconds: float = PATIENCE_S) -> None:
+        until = time.monotonic() + seconds
+        while wanted not in self.raw:
+            assert self.listen(), f"{wanted!r} does not come:\n{self.text}"
+            assert time.monotonic() < until, f"{wanted!r} does not come:\n{self.text}"
+
+    def leave(self, seconds: float = PATIENCE_S) -> int:
+        """Wait for the end; the exit status, as a shell says it."""
+        until = time.monotonic() + seconds
+        while self.listen():
+            assert time.monotonic() < until, f"it does not end:\n{self.text}"
+        self.child.close()
+        return self.child.exitstatus if self.child.signalstatus is None else 128 + self.child.signalstatus
+
+    def close(self) -> int:
+        """Close the window, as a person does; the exit status of what was in it."""
+        self.child.ptyproc.fileobj.close()
+        self.child.closed = self.child.ptyproc.closed = self.child.ptyproc.terminated = True
+        self.child.child_fd = self.child.ptyproc.fd = -1
+        return os.waitstatus_to_exitcode(os.waitpid(self.child.pid, 0)[1])
+
+
+# The kernel puts a terminal back by itself when the first process on it ends; so that is a shell here,
+# which lives on after its Ctrl-C, and looks what bchat left.
+_SHELL = """
+cd "$1"; shift; trap : INT
+stty -g > before
+sh -c 'echo $$ > pid; exec "$@"' sh "$@"
+status=$?
+stty -g > after
+exit $status
+"""
+
+
+def in_a_shell(directory: Path, command: list[str]) -> list[str]:
+    """`command` in a shell that notes the modes of the terminal before and after, and its process id."""
+    return ["sh", "-c", _SHELL, "sh", str(directory), *command]
+
+
+def process_id(directory: Path) -> int:
+    return int((directory / "pid").read_text())
+
+
+def was_put_back(directory: Path) -> bool:
+    """Whether the terminal's modes are those from before."""
+    return (directory / "before").read_text() == (directory / "after").read_text()
+
+
+def scripted(*arguments: str, **script: Any) -> list[str]:
+    """The command of a bchat over a scripted model; see `scripted_bchat`."""
+    return [sys.executable, "-m", "tests.scripted_bchat", json.dumps(script), *arguments]
+
+
+def real(*arguments: str) -> list[str]:
+    """The command of bchat itself."""
+    return [sys.executable, "-m", "bilingual_chat", *arguments]

@@ -1,0 +1,421 @@
+"""The command line: what goes in, what comes out where, and the exit status of every end."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bilingual_chat import __version__, cli, repl
+from bilingual_chat.catalogue import ModelEntry
+from bilingual_chat.cli import options, talk
+from bilingual_chat.config import load_config
+from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.session import Model
+from bilingual_chat.untrusted import outward
+from tests.scripted import Script, ScriptedEngine, tokenizer
+from tests.terminal import ROOT, real, scripted
+
+HOSTILE = "\x1b]0;evil\x07 [red] \u202e日本\x9b2J\r"
+
+
+class Ran:
+    """What a command left behind."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def engines() -> list[ScriptedEngine]:
+    """Those that were opened."""
+    return []
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], engines: list[ScriptedEngine], tmp_path: Path
+) -> Iterator[Run]:
+    """bchat in this process, over a scripted model that says `reply` once."""
+    monkeypatch.chdir(tmp_path)
+
+    def runs(*arguments: str, reply: str | Script = "Hello.", stdin: str | None = None) -> Ran:
+        def open_model(entry: ModelEntry) -> Model:
+            engines.append(ScriptedEngine([reply]))
+            return Model(entry, tokenizer(), engines[-1])
+
+        monkeypatch.setattr(talk, "open_model", open_model)
+        monkeypatch.setattr(repl.Loader.__init__, "__defaults__", (open_model,))
+        monkeypatch.setattr(sys, "argv", ["bchat", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((stdin or "").encode())))
+        status = cli.main()
+        return Ran(status, *capsys.readouterr())
+
+    yield runs
+    for engine in engines:
+        assert engine.closed == len(engine.prompts)
+
+
+def program(command: list[str], stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, input=stdin, capture_output=True, env=env, check=False, timeout=60)
+
+
+# -- exit statuses ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (["nosuch"], 2, "No such command 'nosuch'. See: bchat --help"),
+        (["asj"], 2, "No such command 'asj'. Did you mean 'ask'? See: bchat --help"),
+        (["ask", "--presett", "x"], 2, "There is no option --presett. Did you mean --preset? See: bchat ask --help"),
+        (["--nosuch\x1b[2J"], 2, "There is no option --nosuch␛[2J. See: bchat --help"),
+        (["--set"], 2, "Option '--set' requires an argument. See: bchat --help"),
+        (["pull"], 2, "Missing argument 'name'. See: bchat pull --help"),
+        (["ask"], 2, 'Say what to ask, as in: bchat ask "Hello" (or - for standard input).'),
+        (["--lang", "de", "where"], 2, "bchat speaks en and ja, not 'de'."),
+        (["ask", "x", "--set", "temperature=99"], 2, "temperature must be between 0 and 10, not 99.0."),
+        (["ask", "x", "--set", "tempratur=1"], 2, "Did you mean temperature?"),
+        (["ask", "x", "--seed", "x"], 2, "seed takes a whole number, not 'x'."),
+        (["ask", "x", "--preset", "gredy"], 2, "Did you mean greedy?"),
+        (["ask", "x", "--config", "/no/such.toml"], 4, "/no/such.toml cannot be read"),
+        (["ask", "x", "--model", "sft"], 3, "get it in the shell with: bchat pull sft"),
+        (["ask", "x", "--model", "dmeo"], 3, "Did you mean demo?"),
+        (["pull", "demo\x1b"], 3, "There is no model 'demo␛'"),
+        (["ask", "x", "--load", "/no/such.json"], 4, "/no/such.json could not be read: no such file or folder."),
+        (["transcripts", "show", "99"], 4, "There is no conversation '99'"),
+        (["transcripts", "search", "x\x1b"], 4, "No conversation holds 'x␛'."),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_its_status(
+    run: Run, arguments: list[str], status: int, sentence: str
+) -> None:
+    ran = run(*arguments)
+    assert (ran.status, ran.out) == (status, "")
+    assert sentence in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_a_failure_while_replying_is_1_and_what_came_is_shown(run: Run) -> None:
+    ran = run("ask", "x", reply=Script("half of it", BchatError("reason.other", text="no memory")))
+    assert (ran.status, ran.out, ran.err) == (1, "half of it\n", "no memory\n")
+
+
+def test_ctrl_c_is_130(run: Run) -> None:
+    ran = run("ask", "x", reply=Script("half", KeyboardInterrupt()))
+    assert (ran.status, ran.out, ran.err) == (130, "half\n", "")
+
+
+def test_something_unforeseen_is_one_line_and_a_private_log(run: Run, home: Path) -> None:
+    ran = run("ask", "x", reply=Script("half", ZeroDivisionError("deep inside")))
+    assert ran.status == ExitStatus.FAILED
+    assert ran.err.startswith("Something unforeseen went wrong (ZeroDivisionError); the details are in ")
+    assert "Traceback" not in ran.err
+    (log,) = (home / ".local/state/bchat").glob("error-*.log")
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert "deep inside" in log.read_text()
+
+
+def test_debug_shows_the_traceback(run: Run, home: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run("--debug", "ask", "x", reply=Script("half", ZeroDivisionError("deep inside")))
+    assert not list(home.rglob("*.log"))
+
+
+def test_where_no_log_can_be_written_it_is_said_how_to_see_more(run: Run, home: Path) -> None:
+    (home / ".local").write_text("a file")
+    ran = run("ask", "x", reply=Script("half", ZeroDivisionError()))
+    assert ran.err.endswith("(ZeroDivisionError); --debug shows the details. Your conversation is kept.\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_under_stdout_is_said_in_words() -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "bilingual_chat", "where"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, cwd=ROOT, check=False, text=True)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["ask", "x"], ["ask", "x", "--json"], ["where"], ["--help"], ["--version"]], ids=" ".join
+)
+def test_a_closed_pipe_is_141_without_a_word(arguments: list[str]) -> None:
+    """`bchat ask … | head -1`, when head has left."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = scripted(*arguments, replies=["one\n" * 50])
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=env, check=False, timeout=60)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_closed_standard_streams_are_no_error() -> None:
+    """Nor does a file that is opened later become one of them."""
+    for shell in ('"$@" <&-', '"$@" >&- 2>&- <&-'):
+        done = program(["sh", "-c", shell, "sh", *scripted("ask", "x")])
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout in (b"", "はい。\n".encode())
+
+
+# -- ask ----------------------------------------------------------------------------------------------
+
+
+def test_the_reply_alone_goes_to_stdout(run: Run) -> None:
+    ran = run("ask", "Good", "morning", reply="Hello.\nHow are you?")
+    assert (ran.status, ran.out, ran.err) == (0, "Hello.\nHow are you?\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["ask", "-"], ["ask"]])
+def test_the_question_may_come_from_a_pipe(run: Run, engines: list[ScriptedEngine], arguments: list[str]) -> None:
+    """All of it is one message; a byte-order mark is none of it."""
+    ran = run(*arguments, stdin="\ufeff二行の\n質問\n")
+    assert ran.out == "Hello.\n"
+    assert tokenizer().decode(engines[0].prompts[0]) == "ユーザー: 二行の\n質問\nシステム: "
+
+
+def test_json_has_everything_and_reads_back(run: Run) -> None:
+    ran = run(
+        "ask", "--json", "Hi", "--seed", "5", "--set", "temp=0.5", "--set", "top_p=0.9", reply="Hello.\n" + HOSTILE
+    )
+    assert list(ran.json) == [
+        "reply",
+        "finish_reason",
+        "prompt",
+        "prompt_ids",
+        "reply_ids",
+        "model",
+        "settings",
+        "usage",
+        "timings",
+        "dropped_turns",
+    ]
+    assert ran.json["reply"] == "Hello.\n" + HOSTILE
+    assert ran.json["finish_reason"] == "stop"
+    assert ran.json["prompt"] == "ユーザー: Hi\nシステム: "
+    assert tokenizer().decode(ran.json["prompt_ids"]) == ran.json["prompt"]
+    assert tokenizer().decode(ran.json["reply_ids"]) == ran.json["reply"]
+    assert ran.json["model"] == "demo"
+    assert {name: ran.json["settings"][name] for name in ("temperature", "top_p", "seed")} == {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 5,
+    }
+    assert set(ran.json["usage"]) == {"prompt_tokens", "cached_tokens", "completion_tokens"}
+    assert ran.json["usage"]["completion_tokens"] == len(ran.json["reply_ids"])
+    assert set(ran.json["timings"]) == {"first_token_s", "total_s", "tokens_per_second"}
+    assert ran.json["dropped_turns"] == 0
+    assert outward(ran.out) == ran.out
+    assert "日本" in ran.out
+
+
+def test_a_hostile_reply_is_shown_but_does_not_act(run: Run) -> None:
+    assert run("ask", "Hi", reply=HOSTILE).out == outward(HOSTILE) + "\n"
+
+
+def test_the_persona_and_an_earlier_conversation_come_before_the_question(
+    run: Run, engines: list[ScriptedEngine], tmp_path: Path
+) -> None:
+    card = [{"speaker": "ユーザー", "text": "Hello."}, {"speaker": "システム", "text": "Hi."}]
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    run("ask", "And now?", "--load", str(tmp_path / "card.json"))
+    assert tokenizer().decode(engines[0].prompts[0]) == (
+        "ユーザー: Hello.\nシステム: Hi.\nユーザー: And now?\nシステム: "
+    )
+    run("ask", "Who?", "--persona", "You are a cat.")
+    assert tokenizer().decode(engines[1].prompts[0]).startswith("ユーザー: You are a cat.\nシステム: ")
+
+
+def test_options_may_stand_before_or_after_the_command(run: Run, tmp_path: Path) -> None:
+    """The nearer one wins; --set adds up."""
+    before = run("--seed", "1", "--set", "top_k=3", "ask", "--json", "x")
+    after = run("ask", "--json", "x", "--seed", "1", "--set", "top_k=3")
+    assert before.json["settings"] == after.json["settings"]
+    both = run("--seed", "1", "--set", "top_k=3", "ask", "--json", "--seed", "2", "--set", "top_p=0.5", "x")
+    assert (both.json["settings"]["seed"], both.json["settings"]["top_k"], both.json["settings"]["top_p"]) == (
+        2,
+        3,
+        0.5,
+    )
+
+
+def test_a_config_file_is_read_instead_of_the_usual_ones(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bchat.toml").write_text("[decoding]\ntop_k = 7\n")
+    (tmp_path / "mine.toml").write_text('lang = "ja"\n[decoding]\ntop_p = 0.25\n')
+    usual = run("ask", "--json", "x").json["settings"]
+    mine = run("ask", "--json", "x", "--config", str(tmp_path / "mine.toml")).json["settings"]
+    assert (usual["top_k"], mine["top_p"]) == (7, 0.25)
+    assert mine["top_k"] != 7
+    assert "質問を指定" in run("ask", "--config", str(tmp_path / "mine.toml")).err
+
+
+# -- the other commands -------------------------------------------------------------------------------
+
+
+def test_where_lists_places(run: Run, home: Path) -> None:
+    rows = dict(line.split("\t") for line in run("where").out.splitlines())
+    assert rows["conversations"] == str(home / ".local/share/bchat")
+    assert rows["your settings"] == str(home / ".config/bchat/config.toml")
+
+
+def test_presets_and_models_are_listed(run: Run) -> None:
+    config = load_config(environment={})
+    assert [line.split("\t")[0].strip() for line in run("presets").out.splitlines()] == list(config.presets)
+    assert [line.split("\t")[0].strip() for line in run("models").out.splitlines()] == list(config.catalogue)
+
+
+def test_transcripts_are_listed_shown_and_searched(run: Run) -> None:
+    """With kana and width folded; `show` is a document that --load takes."""
+    run(stdin="カタカナの話\n", reply="はい、" + HOSTILE)
+    (line,) = run("transcripts").out.splitlines()
+    assert line == run("transcripts", "list").out.strip("\n")
+    identity = line.split("\t")[0]
+    shown = run("transcripts", "show", "1")
+    assert shown.out == run("transcripts", "show", identity).out
+    assert [each["text"] for each in shown.json["utterances"]] == ["カタカナの話", "はい、" + HOSTILE]
+    assert outward(shown.out) == shown.out
+    assert run("transcripts", "search", "かたかな").out.startswith(identity)
+    assert run("transcripts", "search", "nothing").status == ExitStatus.DATA
+
+
+def test_chat_with_a_pipe_is_a_plain_reader(run: Run) -> None:
+    """Also by its name; what is no reply goes to stderr; the first failing line gives the status."""
+    for arguments in ([], ["chat"]):
+        ran = run(*arguments, stdin="Hi\n/nosuch\n")
+        assert (ran.status, ran.out) == (2, "Hello.\n")
+        assert "There is no command /nosuch" in ran.err
+
+
+def test_chat_goes_on_from_a_file(run: Run, engines: list[ScriptedEngine], tmp_path: Path) -> None:
+    (tmp_path / "card.json").write_text('[{"speaker": "ユーザー", "text": "a"}, {"speaker": "システム", "text": "b"}]')
+    ran = run("--load", str(tmp_path / "card.json"), stdin="c\n")
+    assert "Going on after 1 turn(s)." in ran.err
+    assert tokenizer().decode(engines[0].prompts[0]) == "ユーザー: a\nシステム: b\nユーザー: c\nシステム: "
+
+
+def test_the_version(run: Run) -> None:
+    assert run("--version").out == f"bchat {__version__}\n"
+
+
+def test_python_m_is_bchat() -> None:
+    done = program(real("--version"))
+    assert (done.returncode, done.stdout) == (0, f"bchat {__version__}\n".encode())
+
+
+def test_a_completion_script_can_be_shown_and_completes() -> None:
+    """typer asks which shell its parent is."""
+    shown = program(["bash", "-c", '"$@"; exit', "bash", *real("--show-completion")])
+    assert b"_BCHAT_COMPLETE=complete_bash" in shown.stdout
+    asked = program(real(), _BCHAT_COMPLETE="complete_bash", COMP_WORDS="bchat tr", COMP_CWORD="1")
+    assert asked.stdout.split() == [b"transcripts"]
+
+
+# -- languages ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [
+        (["--lang", "ja"], {}),
+        (["--lang=ja"], {}),
+        ([], {"LANG": "ja_JP.UTF-8"}),
+        ([], {"BCHAT_LANG": "ja"}),
+        (["--lang", "ja"], {"LANG": "en_US.UTF-8", "BCHAT_LANG": "en"}),
+    ],
+)
+def test_japanese_by_option_variable_or_locale(
+    run: Run, arguments: list[str], variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors, tables, and the help of every command."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    help_ = run(*arguments, "ask", "--help").out
+    assert "ひとつの返答を標準出力に書く。" in help_
+    assert "このヘルプを表示する。" in help_
+    assert "会話\t" in run(*arguments, "where").out
+    assert "質問を指定してください" in run(*arguments, "ask").err
+    assert "使い方：bchat --help" in run(*arguments, "nosuch").err
+
+
+def test_no_key_of_the_table_is_left_in_the_help(run: Run) -> None:
+    for arguments in ([], ["chat"], ["ask"], ["presets"], ["models"], ["pull"], ["where"], ["transcripts", "show"]):
+        for lang in ("en", "ja"):
+            shown = run("--lang", lang, *arguments, "--help").out
+            assert "option." not in shown
+            assert "cli." not in shown
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp932"])
+def test_an_encoding_that_lacks_characters_gets_replacements(encoding: str) -> None:
+    done = program(scripted("ask", "x", replies=["é𠮷🦄 ok"]), PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stdout) == (0, b"??? ok\n")
+
+
+def test_japanese_help_on_an_ascii_stdout() -> None:
+    done = program(real("--lang", "ja", "--help"), PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+
+
+# -- the start ----------------------------------------------------------------------------------------
+
+
+def test_help_and_version_import_nothing_that_takes_time() -> None:
+    """Not even bchat's own rooms, but for messages and what typer needs."""
+    for arguments in (["--help"], ["--version"], ["ask", "--help"]):
+        probe = f"""
+import sys
+sys.argv = ["bchat", *{arguments!r}]
+from bilingual_chat import cli
+cli.main()
+print(*sys.modules, file=sys.stderr)
+"""
+        done = program([sys.executable, "-c", probe])
+        loaded = set(done.stderr.decode().split())
+        assert not loaded & {"torch", "transformers", "sentencepiece", "huggingface_hub", "rich.console"}
+        assert not loaded & {"prompt_toolkit", "wcwidth", "bilingual_chat.display", "bilingual_chat.config"}
+
+
+def test_the_prompt_imports_no_torch_before_it_is_shown() -> None:
+    probe = """
+import sys
+from bilingual_chat import cli, repl, editor
+from bilingual_chat.cli import talk
+print(*sys.modules)
+"""
+    loaded = set(program([sys.executable, "-c", probe]).stdout.decode().split())
+    assert not loaded & {"torch", "numpy", "transformers", "sentencepiece", "huggingface_hub", "rich.console"}
+
+
+def test_options_before_the_command_fill_only_what_is_not_said() -> None:
+    outer = options.Options(model="a", set=("x=1",), debug=True)
+    inner = options.Options(preset="p", set=("y=2",), seed="3")
+    assert inner.over(outer) == options.Options(model="a", preset="p", set=("x=1", "y=2"), seed="3", debug=True)
+    assert inner.over(None) is inner
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_reply() -> None:
+    """With the embedded model; another seed may say the same, but its record differs."""
+    first, second = (
+        json.loads(program(real("ask", "--json", "Hello", "--seed", "7", "--set", "temperature=1")).stdout)
+        for _ in "12"
+    )
+    assert first["reply_ids"] == second["reply_ids"]
+    assert first["settings"]["seed"] == 7

@@ -1,0 +1,338 @@
+"""The line a person types, driven by the bytes of real keys."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from bilingual_chat.commands import Desk
+from bilingual_chat.editor import CommandCompleter, Editor, SharedHistory
+from bilingual_chat.messages import Phrase
+from tests.scripted import make_desk, make_session
+
+ENTER, ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R = "\r", "\x1b\r", "\x03", "\x04", "\n", "\x12"
+UP, RIGHT, TAB = "\x1b[A", "\x1b[C", "\t"
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    session, _ = make_session(None)
+    return make_desk(session, tmp_path)[0]
+
+
+@pytest.fixture
+def keys() -> Iterator[PipeInput]:
+    with create_pipe_input() as pipe:
+        yield pipe
+
+
+@pytest.fixture
+def editor(desk: Desk, keys: PipeInput, tmp_path: Path) -> Editor:
+    return Editor(desk, tmp_path / "state" / "history", lambda: "bar", lambda: False, keys=keys, screen=DummyOutput())
+
+
+def later(keys: PipeInput, *steps: tuple[Callable[[], Any], str]) -> None:
+    """Type each text when its condition holds."""
+
+    def type_them() -> None:
+        for is_time, text in steps:
+            until = time.monotonic() + 10
+            while not is_time() and time.monotonic() < until:
+                time.sleep(0.01)
+            keys.send_text(text)
+
+    threading.Thread(target=type_them, daemon=True).start()
+
+
+# -- keys ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("hello" + ENTER, "hello"),
+        ("こんにちは　世界" + ENTER, "こんにちは　世界"),
+        ("one" + ALT_ENTER + "two" + ENTER, "one\ntwo"),
+        ("one" + CTRL_J + "two" + ENTER, "one\ntwo"),
+        ("\x1b[200~first\r\nsecond\rthird\n\x1b[201~" + ENTER, "first\nsecond\nthird\n"),
+        ("abc" + CTRL_C + "def" + ENTER, "def"),
+        ("/help" + ENTER, "/help"),
+        (ENTER, ""),
+    ],
+)
+def test_keys_make_a_message(editor: Editor, keys: PipeInput, typed: str, read: str) -> None:
+    """Enter sends, Alt+Enter and Ctrl-J begin a line, a paste is one message, Ctrl-C clears."""
+    keys.send_text(typed)
+    assert editor.read() == read
+
+
+def test_ctrl_c_on_an_empty_line_interrupts_and_ctrl_d_ends(editor: Editor, keys: PipeInput) -> None:
+    keys.send_text(CTRL_C)
+    with pytest.raises(KeyboardInterrupt):
+        editor.read()
+    keys.send_text(CTRL_D)
+    with pytest.raises(EOFError):
+        editor.read()
+
+
+def test_a_prefilled_line_can_be_changed_and_sent(editor: Editor, keys: PipeInput) -> None:
+    keys.send_text("!" + ENTER)
+    assert editor.read("old text") == "old text!"
+
+
+def test_ctrl_c_gives_a_prefilled_line_up(editor: Editor, keys: PipeInput) -> None:
+    """Not only its text: what is typed next must not replace the old message."""
+    keys.send_text("!" + CTRL_C + CTRL_D)
+    with pytest.raises(KeyboardInterrupt):
+        editor.read("old text")
+
+
+def test_a_line_is_fit_to_keep(editor: Editor, keys: PipeInput) -> None:
+    """A paste may hold anything."""
+    keys.send_text("\x1b[200~a\x00b\x1b[201~" + ENTER)
+    assert editor.read() == "ab"
+
+
+def test_what_cannot_act_in_a_reply_cannot_act_in_the_line() -> None:
+    from prompt_toolkit.layout.screen import Char
+
+    for character in "\x1b\x9b\u202e\u200b\u2066\ufeff":
+        assert Char(character).char not in ("", character)
+        assert Char(character).width > 0
+
+
+def test_a_question_is_answered_and_ctrl_c_is_no_answer(editor: Editor, keys: PipeInput) -> None:
+    keys.send_text("3" + ENTER)
+    assert editor.ask(Phrase("resume.which", last=3)) == "3"
+    for key in (CTRL_C, CTRL_D):
+        keys.send_text(key)
+        assert editor.ask(Phrase("resume.which", last=3)) == ""
+
+
+def test_a_signal_ends_the_line(editor: Editor, keys: PipeInput) -> None:
+    """What a signal handler does; twice, as when a terminal closes."""
+    later(keys, (editor.is_reading, ""), (lambda: [editor.leave(SystemExit(7)) for _ in "12"], ""))
+    with pytest.raises(SystemExit):
+        editor.read()
+    assert not editor.is_reading()
+
+
+def test_loading_begins_after_the_first_prompt_is_painted(desk: Desk, keys: PipeInput) -> None:
+    started = threading.Event()
+    editor = Editor(desk, None, lambda: "", lambda: True, started.set, keys=keys, screen=DummyOutput())
+    assert not started.is_set()
+    later(keys, (started.is_set, "x" + ENTER))
+    assert editor.read() == "x"
+
+
+# -- history ------------------------------------------------------------------------------------------
+
+
+def test_earlier_lines_come_back(desk: Desk, keys: PipeInput, tmp_path: Path) -> None:
+    """With the arrow, as a suggestion that → takes, and by Ctrl-R; from a file of an earlier bchat."""
+    history = SharedHistory(tmp_path / "history")
+    for line in ("first one", "second\nof two lines", "third"):
+        history.store_string(line)
+
+    def editor() -> Editor:
+        return Editor(desk, tmp_path / "history", lambda: "", lambda: False, keys=keys, screen=DummyOutput())
+
+    reading = editor()
+    buffer = reading._session.default_buffer
+    later(keys, (lambda: len(buffer._working_lines) == 4, UP + UP + ENTER))
+    assert reading.read() == "second\nof two lines"
+
+    reading = editor()
+    buffer = reading._session.default_buffer
+    later(keys, (lambda: len(buffer._working_lines) == 5, "fir"), (lambda: buffer.suggestion, RIGHT + ENTER))
+    assert reading.read() == "first one"
+
+    reading = editor()
+    buffer = reading._session.default_buffer
+    later(keys, (lambda: len(buffer._working_lines) == 6, CTRL_R + "thi"), (lambda: True, ENTER), (lambda: True, ENTER))
+    assert reading.read() == "third"
+
+
+def test_ctrl_c_leaves_the_search_not_the_chat(editor: Editor, keys: PipeInput) -> None:
+    keys.send_text("text" + CTRL_R + CTRL_C)
+    later(keys, (editor.is_reading, "!" + ENTER))
+    assert editor.read() == "text!"
+
+
+def test_the_history_file_is_private_and_keeps_lines_together(editor: Editor, keys: PipeInput, tmp_path: Path) -> None:
+    keys.send_text("one" + ALT_ENTER + "+two" + ENTER)
+    editor.read()
+    file = tmp_path / "state" / "history"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert list(SharedHistory(file).load_history_strings()) == ["one\n+two"]
+
+
+def test_hostile_lines_come_back_as_they_are_kept(tmp_path: Path) -> None:
+    lines = ["a\r\nb", "\ud83d\ude00", "x\u2028y", "# no comment", "+plus", " ", "\n\n"]
+    history = SharedHistory(tmp_path / "history")
+    for line in lines:
+        history.store_string(line)
+    kept = ["a\nb", "😀", "x\u2028y", "# no comment", "+plus", " ", "\n\n"]
+    assert list(SharedHistory(tmp_path / "history").load_history_strings()) == kept[::-1]
+
+
+def test_a_torn_entry_spoils_no_other(tmp_path: Path) -> None:
+    """The disk was full in the middle of one."""
+    file = tmp_path / "history"
+    SharedHistory(file).store_string("whole")
+    with file.open("ab") as torn:
+        torn.write("\n# 2026\n+日本".encode()[:-1])
+    SharedHistory(file).store_string("next")
+    assert list(SharedHistory(file).load_history_strings()) == ["next", "日\ufffd", "whole"]
+
+
+def test_of_a_huge_history_the_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bilingual_chat.editor.HISTORY_LIMIT", 100)
+    history = SharedHistory(tmp_path / "history")
+    for number in range(100):
+        history.store_string(f"entry\n{number}")
+    read = list(SharedHistory(tmp_path / "history").load_history_strings())
+    assert read[0] == "entry\n99"
+    assert set(read) <= {f"entry\n{number}" for number in range(100)}
+
+
+def test_without_a_place_for_the_history_the_chat_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    history = SharedHistory(tmp_path / "file" / "history")
+    history.store_string("x")
+    assert list(history.load_history_strings()) == []
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from bilingual_chat.editor import SharedHistory
+history, who = SharedHistory(Path(sys.argv[1])), int(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(100):
+    history.store_string(f"{who}:{number}\\nsecond {who}\\n日本語 {'x' * who * 50}")
+"""
+
+
+def test_four_processes_share_a_history_without_a_damaged_entry(tmp_path: Path) -> None:
+    """prompt_toolkit's own FileHistory damaged 24 of 800."""
+    path = tmp_path / "history"
+    commands = [[sys.executable, "-c", WRITER, str(path), str(who)] for who in range(4)]
+    writers = [subprocess.Popen(each, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for each in commands]
+    for writer in writers:
+        assert writer.stdout
+        writer.stdout.readline()
+    for writer in writers:
+        assert writer.stdin
+        writer.stdin.write(b"go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate()
+    read = sorted(SharedHistory(path).load_history_strings())
+    assert read == sorted(f"{w}:{n}\nsecond {w}\n日本語 {'x' * w * 50}" for w in range(4) for n in range(100))
+
+
+# -- completion ---------------------------------------------------------------------------------------
+
+
+def completions(desk: Desk, text: str) -> dict[str, str]:
+    """{what the line becomes: the remark}"""
+    found = CommandCompleter(desk).get_completions(Document(text, len(text)), CompleteEvent())
+    return {text[: len(text) + each.start_position] + each.text: each.display_meta_text for each in found}
+
+
+def test_commands_are_completed_with_their_descriptions(desk: Desk) -> None:
+    assert completions(desk, "/tem") == {"/temperature": "how freely words are chosen (0: always the likeliest)"}
+    assert "/exit" in completions(desk, "/")
+    assert all(completions(desk, "/").values())
+
+
+def test_a_full_width_slash_and_letters_are_completed_too(desk: Desk) -> None:
+    assert list(completions(desk, "／ｔｅｍ")) == ["／temperature"]
+
+
+def test_descriptions_speak_the_language_in_force(desk: Desk) -> None:
+    desk.lang = "ja"
+    assert completions(desk, "/undo") == {"/undo": "最後のやり取りを取り消す"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("/preset gre", "/preset greedy"),
+        ("／preset　ｇｒｅ", "／preset　greedy"),
+        ("/set top_", "/set top_p"),
+        ("/retry temperature=0.2 to", "/retry temperature=0.2 top_k"),
+        ("/help un", "/help undo"),
+        ("/model de", "/model demo"),
+        ("/lang j", "/lang ja"),
+        ("/prompt i", "/prompt ids"),
+    ],
+)
+def test_arguments_are_completed(desk: Desk, typed: str, expected: str) -> None:
+    found = completions(desk, typed)
+    assert expected in found
+    assert found[expected]
+
+
+def test_after_the_name_of_a_setting_comes_its_value(desk: Desk) -> None:
+    assert completions(desk, "/set temperature ") == {}
+
+
+@pytest.mark.parametrize("typed", ["こんにちは", "he", "say /he", "//he", "", "/nosuch x", "/set\nto", "/undo x"])
+def test_words_of_a_message_are_left_alone(desk: Desk, typed: str) -> None:
+    assert completions(desk, typed) == {}
+
+
+def test_file_names_are_completed_and_cannot_act(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "会話　一.json").write_text("")
+    (tmp_path / "evil\x1b]0;t\x07.json").write_text("")
+    (tmp_path / "folder").mkdir()
+    found = list(CommandCompleter(desk).get_completions(Document("/load ", 6), CompleteEvent()))
+    assert [each.text for each in found] == ["evil\x1b]0;t\x07.json", "folder", "会話　一.json"]
+    assert [each.display_text for each in found] == ["evil␛]0;t␇.json", "folder/", "会話　一.json"]
+    assert list(completions(desk, "/save 会話　")) == ["/save 会話　一.json"]
+
+
+def test_what_cannot_be_listed_is_not_offered(desk: Desk, tmp_path: Path) -> None:
+    """A directory that is a file; a NUL in a path."""
+    (tmp_path / "file").write_text("")
+    desk.conversations = tmp_path / "file"
+    assert completions(desk, "/resume ") == {}
+    assert completions(desk, "/load \0") == {}
+
+
+def test_conversations_are_looked_at_once_a_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with every key: there may be thousands."""
+    from bilingual_chat.transcript import shelf
+
+    looks: list[Path] = []
+    monkeypatch.setattr(shelf, "list_conversations", lambda directory: looks.append(directory) or [])
+    completer = CommandCompleter(desk)
+    for text in ("/resume ", "/resume 2", "/resume 20"):
+        list(completer.get_completions(Document(text, len(text)), CompleteEvent()))
+    assert len(looks) == 1
+    completer.forget()
+    list(completer.get_completions(Document("/resume ", 8), CompleteEvent()))
+    assert len(looks) == 2
+
+
+def test_the_menu_opens_for_a_command_and_enter_takes_what_is_chosen(editor: Editor, keys: PipeInput) -> None:
+    buffer = editor._session.default_buffer
+    is_open = lambda: buffer.complete_state is not None  # noqa: E731
+    later(keys, (editor.is_reading, "/unknown" + "\x08" * 5), (is_open, TAB + ENTER), (lambda: not is_open(), ENTER))
+    assert editor.read() == "/undo"

@@ -1,0 +1,360 @@
+"""Whether the files of a model are what they should be, and taking a model away again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bilingual_chat import hub, paths
+from bilingual_chat.catalogue import ModelEntry, locate
+from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.hub import Progress, blob, ledger
+from bilingual_chat.hub.check import check_withdrawn, verify
+from bilingual_chat.hub.remove import remove
+from bilingual_chat.hub.state import State, recall
+from tests.loopback_hub import COMMIT, FILES, REPO, WANTED, WEIGHTS, Hub, digest_of
+from tests.test_hub import ENTRY, SIZE, folder, pull, served
+
+__all__ = ["served"]
+BIN = "pytorch_model.bin"
+MD5 = hashlib.md5(FILES[BIN]).hexdigest()
+
+
+def put_snapshot(*names: str) -> Path:
+    """A model in the hub's cache, as another program would have put it there."""
+    directory = folder() / "snapshots" / COMMIT
+    directory.mkdir(parents=True)
+    for name in names:
+        place = folder() / "blobs" / digest_of(name, FILES[name])
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(FILES[name])
+        (directory / name).symlink_to(os.path.relpath(place, directory))
+    return directory
+
+
+def put_directory(path: Path, *names: str) -> ModelEntry:
+    path.mkdir()
+    for name in names:
+        (path / name).write_bytes(FILES[name])
+    return ModelEntry("own", directory=str(path))
+
+
+def flip(path: Path) -> None:
+    """One bit of the content; the time of the file moves on by itself, here by a second to be sure."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    real, was = path.resolve(), path.stat()
+    real.write_bytes(data)
+    os.utime(real, ns=(was.st_atime_ns, was.st_mtime_ns + 10**9))
+
+
+@contextmanager
+def no_reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Within, the content of a file of a model is not looked at."""
+
+    def refuse(*arguments: object) -> object:
+        raise AssertionError("a file was read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "Digester", refuse)
+        yield
+
+
+def states(entry: ModelEntry) -> dict[str, State]:
+    return {file.name: file.state for file in verify(entry).files}
+
+
+def key_of(error: pytest.ExceptionInfo[BchatError]) -> str:
+    assert error.value.status is ExitStatus.MODEL
+    assert "\n" not in error.value.sentence("en") + error.value.sentence("ja")
+    return error.value.key
+
+
+def test_what_was_downloaded_is_verified_and_costs_nothing(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    pull()
+    with no_reading(monkeypatch):
+        report = verify(ENTRY)
+        assert recall(ENTRY) == report
+    assert report.state is State.GOOD
+    assert {file.name: file.size for file in report.files} == {name: len(FILES[name]) for name in WANTED}
+
+
+def test_what_another_program_fetched_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All files of a snapshot are looked at, those too that bchat does not open."""
+    directory = put_snapshot(*FILES)
+    before = recall(ENTRY)
+    assert before is not None
+    assert before.state is State.UNKNOWN
+    steps: list[Progress] = []
+    report = verify(ENTRY, steps.append)
+    assert (report.directory, report.state) == (directory, State.GOOD)
+    assert {file.name for file in report.files} == set(FILES)
+    assert steps[-1].done == steps[-1].size == sum(map(len, FILES.values()))
+    with no_reading(monkeypatch):
+        assert verify(ENTRY) == report == recall(ENTRY)
+
+
+def test_a_flipped_bit_is_seen_and_fetched_again(served: Hub) -> None:
+    directory = pull()
+    flip(directory / WEIGHTS)
+    looked = recall(ENTRY)
+    assert looked is not None
+    assert looked.state is State.CHANGED
+    report = verify(ENTRY)
+    assert [file.name for file in report.files if file.state is State.DAMAGED] == [WEIGHTS]
+    assert report.state is State.DAMAGED
+    assert recall(ENTRY) == report
+    served.asked.clear()
+    assert pull() == directory
+    assert served.contents_asked() == [WEIGHTS]
+    assert verify(ENTRY).state is State.GOOD
+
+
+def test_a_file_that_was_only_touched_is_still_good() -> None:
+    directory = put_snapshot(*WANTED)
+    verify(ENTRY)
+    os.utime(directory / WEIGHTS, (1, 1))
+    looked = recall(ENTRY)
+    assert looked is not None
+    assert looked.state is State.CHANGED
+    assert verify(ENTRY).state is State.GOOD
+
+
+def test_another_inode_is_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same size, same time: a file that was put in its place."""
+    directory = put_snapshot(*WANTED)
+    verify(ENTRY)
+    real = (directory / WEIGHTS).resolve()
+    other = real.with_name("other")
+    other.write_bytes(b"x" * real.stat().st_size)
+    os.utime(other, ns=(0, real.stat().st_mtime_ns))
+    other.replace(real)
+    assert states(ENTRY)[WEIGHTS] is State.DAMAGED
+
+
+def test_a_link_to_nothing_is_damage() -> None:
+    directory = put_snapshot(*WANTED)
+    (directory / "tokenizer_config.json").resolve().unlink()
+    assert states(ENTRY)["tokenizer_config.json"] is State.DAMAGED
+
+
+def test_files_that_nobody_states_a_digest_of_are_unknown_and_seen_to_change(tmp_path: Path) -> None:
+    entry = put_directory(tmp_path / "own", *WANTED, BIN)
+    first = verify(entry)
+    assert {file.name for file in first.files} == set(WANTED)
+    assert first.state is State.UNKNOWN
+    assert verify(entry) == first
+    flip(tmp_path / "own" / WEIGHTS)
+    assert states(entry)[WEIGHTS] is State.CHANGED
+
+
+@pytest.mark.parametrize(("md5", "state"), [(MD5, State.GOOD), ("0" * 32, State.DAMAGED)])
+def test_the_md5_of_the_card_is_compared(tmp_path: Path, md5: str, state: State) -> None:
+    put_directory(tmp_path / "own", "config.json", "spiece.model", BIN)
+    entry = ModelEntry("own", directory=str(tmp_path / "own"), weights_md5={BIN: md5})
+    assert states(entry)[BIN] is state
+
+
+def test_copies_without_links_are_verified_against_what_the_hub_stated(
+    served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(self: Path, target: str) -> None:
+        raise OSError
+
+    monkeypatch.setattr(Path, "symlink_to", no_links)
+    directory = pull()
+    assert verify(ENTRY).state is State.GOOD
+    flip(directory / WEIGHTS)
+    assert states(ENTRY)[WEIGHTS] is State.DAMAGED
+
+
+def test_a_model_that_is_not_here_cannot_be_verified() -> None:
+    assert recall(ENTRY) is None
+    with pytest.raises(BchatError) as error:
+        verify(ENTRY)
+    assert key_of(error) == "hub.not-here"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1}', "nonsense" * 10])
+def test_a_ledger_that_is_none_costs_a_reading_only(text: str) -> None:
+    put_snapshot(*WANTED)
+    verify(ENTRY)
+    ledger_path = paths.cache_dir() / "checked.json"
+    real = next(iter(json.loads(ledger_path.read_text())))
+    ledger_path.write_text(text or json.dumps({real: {"size": "x", "digests": 3}}))
+    assert verify(ENTRY).state is State.GOOD
+
+
+def test_a_ledger_that_cannot_be_written_is_no_error() -> None:
+    paths.cache_dir().parent.mkdir(parents=True)
+    paths.cache_dir().write_text("in the way")
+    put_snapshot(*WANTED)
+    assert verify(ENTRY).state is State.GOOD
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "growing"
+    path.write_bytes(b"one")
+
+    def came(count: int) -> None:
+        with path.open("ab") as file:
+            file.write(b"two" if path.stat().st_size < 6 else b"")
+
+    ledger.digests_of(path, [ledger.SHA256], came)
+    assert ledger.recall(path) is None
+
+
+# -- withdrawn -----------------------------------------------------------------------------------------------
+
+
+def withdrawn(path: Path) -> ModelEntry:
+    put_directory(path, "config.json", "spiece.model", BIN)
+    return ModelEntry("own", directory=str(path), withdrawn_md5=(MD5.upper(),), weights_md5={BIN: "0" * 32})
+
+
+def test_withdrawn_weights_are_refused_and_may_be_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second time nothing is read."""
+    entry = withdrawn(tmp_path / "own")
+    with pytest.raises(BchatError) as error:
+        check_withdrawn(entry)
+    assert key_of(error) == "hub.withdrawn"
+    assert "non-commercial" in str(error.value)
+    with no_reading(monkeypatch):
+        assert check_withdrawn(entry, accepted=True)
+    report = verify(entry)
+    assert (report.is_withdrawn, report.state) == (True, State.UNKNOWN)
+    assert {file.name: file.state for file in report.files}[BIN] is State.GOOD
+    flip(tmp_path / "own" / BIN)
+    assert not check_withdrawn(entry)
+
+
+def test_only_weights_that_would_be_opened_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside safetensors, the .bin is never opened."""
+    entry = withdrawn(tmp_path / "own")
+    (tmp_path / "own" / WEIGHTS).write_bytes(FILES[WEIGHTS])
+    with no_reading(monkeypatch):
+        assert not check_withdrawn(entry)
+
+
+def test_a_model_without_withdrawn_versions_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = put_directory(tmp_path / "own", "config.json", "spiece.model", BIN)
+    with no_reading(monkeypatch):
+        assert not check_withdrawn(entry)
+
+
+# -- removed -------------------------------------------------------------------------------------------------
+
+
+def everything(path: Path) -> set[Path]:
+    return {each for each in path.rglob("*") if ".locks" not in each.parts}
+
+
+def test_a_model_is_removed_with_all_that_is_half_done_and_nothing_else(served: Hub) -> None:
+    neighbour = paths.hub_cache() / "models--someone--tiny-too" / "blobs"
+    neighbour.mkdir(parents=True)
+    (neighbour / "x").write_bytes(b"kept")
+    before = everything(paths.hub_cache())
+    pull()
+    (folder() / "blobs" / "a.incomplete").write_bytes(b"half")
+    assert remove(ENTRY) == SIZE + 4 + len(COMMIT)
+    assert everything(paths.hub_cache()) == before
+    assert locate(ENTRY) is None
+    assert json.loads((paths.cache_dir() / "checked.json").read_text()) == {}
+    assert remove(ENTRY) == 0
+
+
+def test_what_links_in_it_point_to_stays(tmp_path: Path) -> None:
+    """A blob that is kept elsewhere, and one that has a second name elsewhere."""
+    directory = put_snapshot(*WANTED)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "file").write_bytes(b"kept")
+    (directory / "link").symlink_to(tmp_path / "shared" / "file")
+    (directory / "links").symlink_to(tmp_path / "shared")
+    os.link((directory / WEIGHTS).resolve(), tmp_path / "second")
+    assert remove(ENTRY) == SIZE - 300_000
+    assert (tmp_path / "shared" / "file").read_bytes() == b"kept"
+    assert (tmp_path / "second").read_bytes() == FILES[WEIGHTS]
+    assert not folder().exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "key"),
+    [
+        (ModelEntry("demo", embedded=True), "hub.embedded"),
+        (ModelEntry("own", directory="~/models/own"), "hub.not-ours"),
+        (ModelEntry("both", directory="~/models/own", hub_id=REPO), "hub.not-ours"),
+    ],
+)
+def test_what_is_not_from_the_hub_is_not_removed(entry: ModelEntry, key: str) -> None:
+    put_snapshot(*WANTED)
+    with pytest.raises(BchatError) as error:
+        remove(entry)
+    assert key_of(error) == key
+    assert locate(ENTRY) is not None
+
+
+def test_a_folder_that_somebody_keeps_elsewhere_is_not_removed(tmp_path: Path) -> None:
+    put_snapshot(*WANTED)
+    shutil.move(folder(), tmp_path / "elsewhere")
+    folder().symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BchatError) as error:
+        remove(ENTRY)
+    assert key_of(error) == "hub.not-ours"
+    assert (tmp_path / "elsewhere" / "snapshots").is_dir()
+
+
+@pytest.mark.parametrize("hub_id", ["../../x", "..", "/etc", "a/../../b"])
+def test_no_name_leads_out_of_the_cache(hub_id: str, tmp_path: Path) -> None:
+    """Slashes become dashes, so the folder is always one of the cache's own."""
+    put_snapshot(*WANTED)
+    before = everything(paths.hub_cache().parent)
+    assert remove(ModelEntry("bad", hub_id=hub_id)) == 0
+    assert everything(paths.hub_cache().parent) == before
+
+
+def test_a_model_that_is_being_downloaded_is_not_removed() -> None:
+    put_snapshot(*WANTED)
+    with blob._try_lock(folder(), digest_of(WEIGHTS, FILES[WEIGHTS])), pytest.raises(BchatError) as error:
+        remove(ENTRY)
+    assert key_of(error) == "hub.in-use"
+    assert locate(ENTRY) is not None
+
+
+def test_a_removal_that_is_stopped_half_way_leaves_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names go before content; the next removal takes the rest."""
+    put_snapshot(*WANTED)
+    real = shutil.rmtree
+
+    def stop(path: Path) -> None:
+        if path == folder():
+            raise PermissionError(13, "Permission denied")
+        real(path)
+
+    monkeypatch.setattr(shutil, "rmtree", stop)
+    with pytest.raises(BchatError) as error:
+        remove(ENTRY)
+    assert key_of(error) == "hub.not-removed"
+    assert locate(ENTRY) is None
+    monkeypatch.undo()
+
+
+def test_what_is_fetched_can_be_read_by_whoever_may_read_the_cache(served: Hub) -> None:
+    """As the person's umask says, like every other file there."""
+    old = os.umask(0o027)
+    try:
+        directory = pull()
+    finally:
+        os.umask(old)
+    assert {stat.S_IMODE((directory / name).stat().st_mode) for name in WANTED} == {0o640}
+
+
+def test_the_size_of_a_model_in_a_directory_is_that_of_its_files(tmp_path: Path) -> None:
+    assert hub.size_of(put_directory(tmp_path / "own", *WANTED)) == hub.Size(SIZE, 0)

@@ -1,0 +1,114 @@
+"""The README says what is there: every command, preset, model and module, in both languages alike."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bilingual_chat import messages
+from bilingual_chat.commands import COMMANDS
+from bilingual_chat.config import load_config
+
+ROOT = Path(__file__).parent.parent
+LANGUAGES = {"README.md": "en", "README.ja.md": "ja"}
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def rows(text: str, heading_of_first_column: str) -> list[list[str]]:
+    """The cells of the table whose first column is called so."""
+    found: list[list[str]] = []
+    inside = False
+    for line in text.splitlines():
+        cells = [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+        if not line.startswith("|"):
+            inside = False
+        elif cells[0] == heading_of_first_column:
+            inside = True
+        elif inside and not set(line) <= set("|- "):
+            found.append(cells)
+    return found
+
+
+FIRST_COLUMNS = {
+    "README.md": ("command", "preset", "name"),
+    "README.ja.md": ("コマンド", "プリセット", "名前"),
+}
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_every_command_is_listed_with_its_sentence(name: str) -> None:
+    """The table is the command table: usage and description, in its order."""
+    lang = LANGUAGES[name]
+    expected = [
+        [f"`{command.usage}`", messages.render(command.description.key, lang, **command.description.values)]
+        for command in COMMANDS
+    ]
+    assert rows(read(name), FIRST_COLUMNS[name][0]) == expected
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_every_preset_is_listed_with_its_values(name: str) -> None:
+    """Name, what it sets, what it is for."""
+    listed = {row[0].strip("`"): row[1:] for row in rows(read(name), FIRST_COLUMNS[name][1])}
+    presets = load_config().presets
+    assert list(listed) == list(presets)
+    for preset in presets.values():
+        values = ", ".join(f"{key} {value:g}" for key, value in preset.values.items())
+        assert listed[preset.name] == [values, preset.describe(LANGUAGES[name])]
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_every_model_is_listed(name: str) -> None:
+    """By the name that --model takes, with its context."""
+    listed = {row[0].strip("`"): row for row in rows(read(name), FIRST_COLUMNS[name][2])}
+    catalogue = load_config().catalogue
+    assert list(listed) == list(catalogue)
+    for entry in catalogue.values():
+        assert listed[entry.name][1] == (entry.hub_id or entry.describe(LANGUAGES[name]))
+        assert listed[entry.name][2] == f"{entry.context_length:,}"
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_the_file_map_names_every_module(name: str) -> None:
+    """One line a file: what is not in the map is not in the package, and the other way round."""
+    block = re.search(r"^## (?:File map|ファイル一覧)\n+```\n(.*?)```", read(name), re.MULTILINE | re.DOTALL)
+    assert block
+    listed = {line.split()[0] for line in block[1].splitlines() if line.startswith("  ")}
+    package = ROOT / "bilingual_chat"
+    modules = {path.relative_to(package).with_suffix("").as_posix() for path in package.rglob("*.py")}
+    modules = {m.removesuffix("/__init__") for m in modules} - {"__init__"}
+    assert listed == modules
+
+
+def test_both_languages_have_the_same_parts_and_commands() -> None:
+    """The Japanese README is equal to the English one: as many headings, and the same fenced commands."""
+    english, japanese = read("README.md"), read("README.ja.md")
+
+    def headings(text: str) -> list[int]:
+        return [len(marks) for marks in re.findall(r"^(#+) ", text, re.MULTILINE)]
+
+    def commands(text: str) -> list[str]:
+        blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        return [line.split("#")[0].strip() for block in blocks[:3] for line in block.splitlines()]
+
+    assert headings(english) == headings(japanese)
+    assert commands(english) == commands(japanese)
+
+
+def test_the_first_blocks_are_the_two_commands() -> None:
+    """Quick start and Tests each begin with one command, and CI calls exactly the second."""
+    text = read("README.md")
+
+    def first_block(heading: str) -> str:
+        found = re.search(rf"^## {heading}\n+```\n(.*?)```", text, re.MULTILINE | re.DOTALL)
+        assert found, heading
+        return found[1].strip()
+
+    assert first_block("Quick start") == "python3 -m bilingual_chat"
+    assert first_block("Tests") == "python3 -m tests"
+    assert re.search(r"^(exec )?python3 -m tests$", read(".ci/run"), re.MULTILINE)
