@@ -285,6 +285,18 @@ TABLE: dict[str, Message] = {
     "tokenizer.rare": Message("rare characters are lost", "珍しい文字が失われます"),
     "tokenizer.special": Message("typed text becomes special tokens", "入力した文字が特殊トークンになります"),
     "tokenizer.other": Message("some characters are lost", "一部の文字が失われます"),
+    "tokenizer.no-template": Message(
+        "The model in {path} has no chat template, so bchat cannot know how to talk to it; use a model tuned for chat.",
+        "{path} のモデルにはチャットテンプレートがなく、会話の形式が分かりません。対話用のモデルを使ってください。",
+    ),
+    "tokenizer.template": Message(
+        "The chat template of the model in {path} does not take this conversation ({reason}); /clear starts a new one.",
+        "{path} のモデルのチャットテンプレートがこの会話を受け付けません（{reason}）。/clear でやり直せます。",
+    ),
+    "tokenizer.template-silent": Message(
+        "The chat template of the model in {path} leaves out what is said to it; use another model.",
+        "{path} のモデルのチャットテンプレートは発言の内容を渡しません。別のモデルを使ってください。",
+    ),
     # -- engines
     "engine.file-missing": Message(
         "The model in {directory} lacks the file {file}; download the model again.",
@@ -351,6 +363,35 @@ TABLE: dict[str, Message] = {
         "A model of type {model_type!r} cannot be opened here; bchat speaks with gpt_neox models.",
         "種類 {model_type!r} のモデルは開けません。bchat が扱えるのは gpt_neox のモデルです。",
     ),
+    "engine.foreign-type": Message(
+        "This transformers knows no model of type {model_type!r} that continues text; use another model.",
+        "種類 {model_type!r} のモデルは開けません。この版の transformers が対応する文章生成モデルを使ってください。",
+    ),
+    "engine.foreign-code": Message(
+        "{file} in {directory} asks for program code of its own to be run, which bchat never does; use another model.",
+        "{directory} の {file} は独自のプログラムの実行を求めていますが、bchat は実行しません。"
+        "別のモデルを使ってください。",
+    ),
+    "engine.foreign-pickle": Message(
+        "{file} in {directory} is no safetensors file; get the model's safetensors.",
+        "{directory} の {file} は safetensors ではありません。safetensors 形式のものを入手してください。",
+    ),
+    "engine.foreign-damaged": Message(
+        "The model in {directory} cannot be opened: its files are damaged or do not belong together ({kind}); "
+        "download it again.",
+        "{directory} のモデルを開けません。ファイルが壊れているか、対応していません（{kind}）。"
+        "ダウンロードし直してください。",
+    ),
+    "engine.foreign-keys": Message(
+        "The weights in {directory} do not match its config.json ({count} tensors, {name} the first); "
+        "use files that belong together.",
+        "{directory} の重みは config.json と一致しません（テンソル {count} 個、最初は {name}）。"
+        "対応するファイルを使ってください。",
+    ),
+    "engine.foreign-fails": Message(
+        "This kind of model does not compute here ({kind}); use another model.",
+        "この種類のモデルはここでは計算できません（{kind}）。別のモデルを使ってください。",
+    ),
     "engine.option": Message(
         "config.json of this model sets {name} to {value!r}, which bchat does not support; use another model.",
         "このモデルの config.json の {name}（{value!r}）には対応していません。別のモデルを使ってください。",
@@ -390,7 +431,7 @@ TABLE: dict[str, Message] = {
     "engine.no-room-to-convert": Message(
         "The weights were opened without converting them, which is slower every time: that takes {needed} of disk, "
         "and {free} are free.",
-        "重みを変換せずに開いたため、毎回時間がかかります（変換には {needed} の空きが必要ですが、{free} しかありません）。",
+        "重みを変換せずに開いたため、毎回時間がかかります（変換に必要な空きは {needed}、今の空きは {free}）。",
     ),
     "engine.not-converted": Message(
         "The weights were opened without converting them, which is slower every time: bchat's cache cannot be "
@@ -779,6 +820,35 @@ TABLE: dict[str, Message] = {
     "cli.ask": Message("One reply to standard output.", "ひとつの返答を標準出力に書く。"),
     "cli.presets": Message("List the decoding presets.", "デコード設定のプリセット一覧。"),
     "cli.models": Message("List the models.", "モデルの一覧。"),
+    "cli.rm": Message("Delete a downloaded model.", "ダウンロードしたモデルを削除する。"),
+    "option.name": Message("Only this model.", "このモデルだけ。"),
+    "option.verify": Message("Compare every file with its digest.", "すべてのファイルをダイジェストと照合する。"),
+    "heading.model": Message("MODEL", "モデル"),
+    "heading.state": Message("STATE", "状態"),
+    "heading.size": Message("SIZE", "サイズ"),
+    "heading.memory": Message("MEMORY (GB)", "メモリー (GB)"),
+    "heading.description": Message("FOR", "用途"),
+    "model.embedded": Message("ships with bchat", "同梱"),
+    "model.good": Message("here, verified", "あり（検証済み）"),
+    "model.unknown-state": Message("here, not verified", "あり（未検証）"),
+    "model.changed": Message("here, changed since verified", "あり（検証後に変更）"),
+    "model.damaged": Message("DAMAGED", "破損"),
+    "model.withdrawn": Message("here, WITHDRAWN weights", "あり（公開停止の重み）"),
+    "models.memory": Message(
+        "Memory: weights and a full KV cache in {kinds}; {free} GB are free here.",
+        "メモリー：{kinds} での重みと KV キャッシュの合計。このマシンの空きは {free} GB です。",
+    ),
+    "models.none-here": Message("No downloaded model is here.", "ダウンロード済みのモデルはありません。"),
+    "models.withdrawn": Message(
+        "{name} has weights that were withdrawn for their training data; bchat rm {name}, then bchat pull {name}.",
+        "{name} の重みは公開停止になったものです。bchat rm {name} の後に bchat pull {name} を実行してください。",
+    ),
+    "models.damaged": Message(
+        "Damaged: {names}. Fetch what is damaged again with: bchat pull {first}",
+        "破損しています：{names}。bchat pull {first} で壊れた分を取り直せます。",
+    ),
+    "models.removed": Message("Removed {name}: {size} GB are free again.", "{name} を削除し、{size} GB 空けました。"),
+    "models.nothing-removed": Message("{name} was not here.", "{name} はありませんでした。"),
     "cli.pull": Message("Download a model.", "モデルをダウンロードする。"),
     "cli.where": Message("Show where bchat keeps its files.", "ファイルの置き場所を表示する。"),
     "cli.transcripts": Message("List, show and search saved conversations.", "保存した会話の一覧・表示・検索。"),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import sys
+import tomllib
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -87,6 +91,29 @@ def test_its_greedy_reply_is_that_of_transformers(tokenizer: Tokenizer) -> None:
     engine = open_engine(directory, tokenizer, name="demo")
     parameters = DecodingParameters(temperature=0.0, max_new_tokens=32)
     assert [chunk.token_id for chunk in engine.complete(ids, parameters, seed=0)] == expected[len(ids) :].tolist()
+
+
+@pytest.mark.slow
+def test_no_held_out_question_is_worded_as_in_the_corpus() -> None:
+    """Not among the written wordings, and not among what thousands of generated conversations say."""
+    sys.path.insert(0, str(ROOT / "training"))
+    try:
+        import corpus
+        import evaluate
+    finally:
+        sys.path.pop(0)
+
+    def folded(text: str) -> str:
+        return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text).casefold())
+
+    written = (corpus.intents(name) for name in ("talk", "about", "facts", "lists", "unknown"))
+    seen = {
+        folded(ask) for entries in written for entry in entries for lang in ("en", "ja") for ask in entry[lang]["ask"]
+    }
+    rng = random.Random(99)
+    seen |= {folded(user) for _ in range(20_000) for user, _ in corpus.conversation(rng)}
+    items = tomllib.loads(evaluate.QUESTIONS.read_text(encoding="utf-8"))["item"]
+    assert [item["turns"][-1] for item in items if folded(item["turns"][-1]) in seen] == []
 
 
 @pytest.mark.slow

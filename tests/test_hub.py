@@ -151,6 +151,15 @@ def test_every_shard_that_the_index_stands_for_is_fetched(served: Hub) -> None:
     assert sum(name in shards for name in served.contents_asked()) == 2
 
 
+def test_a_model_of_another_family_comes_with_its_tokenizer_and_template(served: Hub) -> None:
+    """Its tokenizer.json takes the place of spiece.model, where that is not there."""
+    del served.files["spiece.model"]
+    others = ("tokenizer.json", "chat_template.jinja", "generation_config.json")
+    served.files |= {name: name.encode() for name in others}
+    names = {path.name for path in pull().iterdir()}
+    assert names == {*others, "config.json", "tokenizer_config.json", WEIGHTS}
+
+
 def test_files_come_side_by_side(served: Hub) -> None:
     """The small ones are here while the large one still waits, and are told of."""
     served.hold_after[WEIGHTS] = 100_000

@@ -38,12 +38,12 @@ def toml(name: str) -> dict[str, Any]:
 
 @cache
 def intents(name: str) -> list[dict[str, Any]]:
-    """The intents of `data/NAME.toml`, with the further wordings of `data/more_NAME.toml` added to each."""
+    """The intents of `data/NAME.toml`, with the further wordings of `data/more*_NAME.toml` added to each."""
     entries = list(toml(name)["intent"])
-    more = toml(f"more_{name}") if (DATA / f"more_{name}.toml").exists() else {}
-    for entry in entries:
-        for lang in ("en", "ja"):
-            entry[lang]["ask"] = [*entry[lang]["ask"], *more.get(entry["name"], {}).get(lang, [])]
+    for more in (toml(path.stem) for path in sorted(DATA.glob(f"more*_{name}.toml"))):
+        for entry in entries:
+            for lang in ("en", "ja"):
+                entry[lang]["ask"] = [*entry[lang]["ask"], *more.get(entry["name"], {}).get(lang, [])]
     return entries
 
 
@@ -983,7 +983,28 @@ def capitals(lang: str, rng: random.Random) -> Exchange:
     return with_echo(exchange, lang, rng)
 
 
-UNITS_EN = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+UNITS_EN = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
 TENS_EN = ["_", "_", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 UNITS_JA = ["", "一", "二", "三", "四", "五", "六", "七", "八", "九"]
 UNITS_KANA = ["", "いち", "に", "さん", "よん", "ご", "ろく", "なな", "はち", "きゅう"]
@@ -1033,7 +1054,20 @@ NUMBER_JA: dict[str, list[str]] = {"en": [], "ja": []}
 NUMBER_EN: dict[str, list[str]] = {"en": [], "ja": []}
 DAYS_EN = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 DAYS_JA = [f"{d}曜日" for d in "月火水木金土日"]
-MONTHS_EN = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+MONTHS_EN = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 MONTHS_JA = [f"{n}月" for n in range(1, 13)]
 AFTER = {
     "en": [
@@ -1207,17 +1241,235 @@ TOPIC = {
 }
 
 
+# Everyday nouns in questions that nobody could answer from here: the noun is known, the question is not.
+BEYOND = {
+    "en": [
+        "Which {q} should I buy?",
+        "Where did I leave my {q}?",
+        "How much does a {q} cost?",
+        "Who invented the {q}?",
+        "What is the best {q} in town?",
+        "Can you book a {q} for me?",
+        "How do I clean a dirty {q}?",
+        "Is the {q} open on Sundays?",
+        "When does the next {q} leave?",
+        "How long does a {q} last?",
+        "Why is my {q} so slow?",
+        "What did my friend say about the {q}?",
+        "How many {q}s are there in the world?",
+        "Could you draw a {q}?",
+        "Please find me a cheap {q}.",
+        "What will happen to the {q} next year?",
+        "Did the {q} win yesterday?",
+        "How do I build a {q} at home?",
+        "Is this {q} safe for children?",
+        "Order a {q} for me, please.",
+        "Who owns that {q}?",
+        "How heavy is a {q}?",
+        "What is the history of the {q}?",
+        "Write me a poem about a {q}.",
+        "Where is the nearest {q}?",
+        "Which company makes the best {q}?",
+        "Is my {q} ready yet?",
+    ],
+    "ja": [
+        "どの{q}を買えばいいですか",
+        "私の{q}はどこに置きましたか",
+        "{q}はいくらしますか",
+        "{q}を発明したのは誰ですか",
+        "この町で一番いい{q}はどこですか",
+        "{q}を予約してください",
+        "汚れた{q}はどう洗えばいい？",
+        "{q}は日曜日に開いていますか",
+        "次の{q}は何時に出ますか",
+        "{q}はどのくらい持ちますか",
+        "どうして{q}がこんなに遅いのですか",
+        "友達は{q}について何と言っていましたか",
+        "世界に{q}はいくつありますか",
+        "{q}の絵を描いてください",
+        "安い{q}を探して",
+        "来年{q}はどうなりますか",
+        "昨日の{q}は勝ちましたか",
+        "家で{q}を作る方法を詳しく教えて",
+        "会社の{q}はどうなりましたか",
+        "この{q}は子供に安全ですか",
+        "{q}を注文しておいて",
+        "あの{q}は誰のものですか",
+        "{q}の重さはどのくらいですか",
+        "{q}の歴史を詳しく教えて",
+        "{q}の詩を書いてください",
+        "一番近い{q}はどこ？",
+        "どの会社の{q}が一番いいですか",
+        "{q}はもうできましたか",
+    ],
+}
+FAR = {
+    "en": [
+        "Lesser",
+        "Mongolia",
+        "Bolivia",
+        "Nepal",
+        "Estonia",
+        "Latvia",
+        "Lithuania",
+        "Slovenia",
+        "Croatia",
+        "Serbia",
+        "Albania",
+        "Armenia",
+        "Georgia",
+        "Uzbekistan",
+        "Kazakhstan",
+        "Tajikistan",
+        "Yemen",
+        "Oman",
+        "Qatar",
+        "Kuwait",
+        "Libya",
+        "Sudan",
+        "Chad",
+        "Niger",
+        "Mali",
+        "Senegal",
+        "Gambia",
+        "Togo",
+        "Benin",
+        "Uganda",
+        "Rwanda",
+        "Burundi",
+        "Angola",
+        "Zambia",
+        "Malawi",
+        "Mozambique",
+        "Madagascar",
+        "Fiji",
+        "Tonga",
+        "Samoa",
+        "Haiti",
+        "Cuba",
+        "Jamaica",
+        "Panama",
+        "Honduras",
+        "Guatemala",
+        "Paraguay",
+        "Uruguay",
+        "Ecuador",
+        "Guyana",
+        "Suriname",
+        "Laos",
+        "Cambodia",
+        "Bhutan",
+        "Brunei",
+        "Malta",
+        "Cyprus",
+        "Moldova",
+        "Belarus",
+    ][1:],
+    "ja": [
+        "モンゴル",
+        "ボリビア",
+        "ネパール",
+        "エストニア",
+        "ラトビア",
+        "リトアニア",
+        "スロベニア",
+        "クロアチア",
+        "セルビア",
+        "アルバニア",
+        "アルメニア",
+        "ジョージア",
+        "ウズベキスタン",
+        "カザフスタン",
+        "イエメン",
+        "オマーン",
+        "カタール",
+        "クウェート",
+        "リビア",
+        "スーダン",
+        "チャド",
+        "ニジェール",
+        "マリ",
+        "セネガル",
+        "ウガンダ",
+        "ルワンダ",
+        "アンゴラ",
+        "ザンビア",
+        "モザンビーク",
+        "マダガスカル",
+        "フィジー",
+        "トンガ",
+        "サモア",
+        "ハイチ",
+        "キューバ",
+        "ジャマイカ",
+        "パナマ",
+        "ホンジュラス",
+        "グアテマラ",
+        "パラグアイ",
+        "ウルグアイ",
+        "エクアドル",
+        "ラオス",
+        "カンボジア",
+        "ブータン",
+        "マルタ",
+        "キプロス",
+        "モルドバ",
+        "ベラルーシ",
+    ],
+}
+LARGE = {
+    "en": [
+        "Multiply {a} by {b}.",
+        "How much is {a} times {b}?",
+        "Divide {a} by {b}",
+        "What is {a} minus {b}?",
+        "{a} divided by {b}",
+        "What's {a} percent of {b}?",
+        "If I take {b} away from {a}, what is left?",
+        "Add up {a} and {b}",
+        "Solve {a}x = {b}",
+        "What is the square root of {a}{b}?",
+    ],
+    "ja": [
+        "{a}に{b}を掛けると？",
+        "{a}かける{b}は？",
+        "{a}割る{b}はいくつですか",
+        "{a}引く{b}は？",
+        "{a}の{b}パーセントは？",
+        "{a}から{b}を引くといくつ残りますか",
+        "{a}足す{b}を計算してください",
+        "{a}と{b}の積は何ですか",
+        "{a}掛ける{b}の答えを教えて",
+        "{a}割る{b}を計算して",
+    ],
+}
+
+
 def unknown(lang: str, rng: random.Random) -> Exchange:
     roll = rng.random()
-    if roll < 0.55:
+    known = {row["country_en"].removeprefix("the ") for row in rows("capitals")} | {
+        row["country_ja"] for row in rows("capitals")
+    }
+    if roll < 0.38:
         entry = rng.choice(intents("unknown"))
         question = typed(rng.choice(entry[lang]["ask"]), lang, rng)
+    elif roll < 0.54:
+        nouns = [
+            row[lang]
+            for row in rows("words")
+            if row["category"] not in ("verb", "adjective", "feeling", "country", "time", "colour", "weather")
+        ]
+        question = ask(BEYOND[lang], lang, rng, q=rng.choice(nouns))
+    elif roll < 0.57:
+        question = ask(CAPITAL[lang], lang, rng, q=rng.choice([each for each in FAR[lang] if each not in known]))
     elif roll < 0.75:
         question = ask(TOPIC[lang], lang, rng, q=rng.choice(toml("unknown")[f"topics_{lang}"]))
     elif roll < 0.93:
         into_ja = maybe(rng, 0.5)
         word = rng.choice(toml("unknown")["oov_en" if into_ja else "oov_ja"])
         question = ask((EN_TO_JA if into_ja else JA_TO_EN)[lang], lang, rng, q=quoted(word, lang, rng))
+    elif roll < 0.965:
+        question = ask(LARGE[lang], lang, rng, a=str(rng.randrange(12, 999)), b=str(rng.randrange(2, 999)))
     else:
         a, b = rng.randrange(12, 999), rng.randrange(12, 999)
         sign = rng.choice(["+", "-", "*", "x", "×", "/", "÷"])
@@ -1234,8 +1486,110 @@ def unknown(lang: str, rng: random.Random) -> Exchange:
 
 
 NAMES = {
-    "en": ["Ken", "Emma", "Tom", "Anna", "Jack", "Lily", "Noah", "Mia", "Lucas", "Sophie", "Ben", "Kate", "Oliver", "Grace", "Henry", "Alice", "Daniel", "Ruby", "Peter", "Jane", "David", "Sarah", "Mark", "Laura", "Paul", "Julia", "Max", "Chloe", "Leo", "Nina", "Sam", "Ella", "Yuki", "Hana", "Taro", "Maria", "Carlos", "Priya", "Wei", "Ali", "Fatima", "Omar", "Lucy", "George", "Helen", "Simon", "Rose", "Adam", "Eve", "Oscar", "Amy", "Hugo", "Clara", "Felix", "Ivy", "Jake", "Zoe", "Ryan", "Kenji", "Sakura"],
-    "ja": ["田中", "佐藤", "鈴木", "高橋", "伊藤", "渡辺", "山本", "中村", "小林", "加藤", "吉田", "山田", "佐々木", "山口", "松本", "井上", "木村", "林", "斎藤", "清水", "太郎", "花子", "健", "さくら", "由美", "翔太", "美咲", "大輔", "陽子", "健太", "エマ", "トム", "アンナ", "ジャック", "マリア", "ベン", "リリー", "ケン", "ルーカス", "ソフィー"],
+    "en": [
+        "Ken",
+        "Emma",
+        "Tom",
+        "Anna",
+        "Jack",
+        "Lily",
+        "Noah",
+        "Mia",
+        "Lucas",
+        "Sophie",
+        "Ben",
+        "Kate",
+        "Oliver",
+        "Grace",
+        "Henry",
+        "Alice",
+        "Daniel",
+        "Ruby",
+        "Peter",
+        "Jane",
+        "David",
+        "Sarah",
+        "Mark",
+        "Laura",
+        "Paul",
+        "Julia",
+        "Max",
+        "Chloe",
+        "Leo",
+        "Nina",
+        "Sam",
+        "Ella",
+        "Yuki",
+        "Hana",
+        "Taro",
+        "Maria",
+        "Carlos",
+        "Priya",
+        "Wei",
+        "Ali",
+        "Fatima",
+        "Omar",
+        "Lucy",
+        "George",
+        "Helen",
+        "Simon",
+        "Rose",
+        "Adam",
+        "Eve",
+        "Oscar",
+        "Amy",
+        "Hugo",
+        "Clara",
+        "Felix",
+        "Ivy",
+        "Jake",
+        "Zoe",
+        "Ryan",
+        "Kenji",
+        "Sakura",
+    ],
+    "ja": [
+        "田中",
+        "佐藤",
+        "鈴木",
+        "高橋",
+        "伊藤",
+        "渡辺",
+        "山本",
+        "中村",
+        "小林",
+        "加藤",
+        "吉田",
+        "山田",
+        "佐々木",
+        "山口",
+        "松本",
+        "井上",
+        "木村",
+        "林",
+        "斎藤",
+        "清水",
+        "太郎",
+        "花子",
+        "健",
+        "さくら",
+        "由美",
+        "翔太",
+        "美咲",
+        "大輔",
+        "陽子",
+        "健太",
+        "エマ",
+        "トム",
+        "アンナ",
+        "ジャック",
+        "マリア",
+        "ベン",
+        "リリー",
+        "ケン",
+        "ルーカス",
+        "ソフィー",
+    ],
 }
 MY_NAME = {
     "en": [
@@ -1292,7 +1646,33 @@ def made_up_name(lang: str, rng: random.Random) -> str:
     """A name nobody has: one that can only be copied from where it was said, never known."""
     if lang == "en":
         syllables = [
-            rng.choice(["b", "d", "f", "g", "h", "j", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "y", "z", "br", "tr", "sh", "ch"]) + rng.choice(["a", "e", "i", "o", "u"])
+            rng.choice(
+                [
+                    "b",
+                    "d",
+                    "f",
+                    "g",
+                    "h",
+                    "j",
+                    "k",
+                    "l",
+                    "m",
+                    "n",
+                    "p",
+                    "r",
+                    "s",
+                    "t",
+                    "v",
+                    "w",
+                    "y",
+                    "z",
+                    "br",
+                    "tr",
+                    "sh",
+                    "ch",
+                ]
+            )
+            + rng.choice(["a", "e", "i", "o", "u"])
             for _ in range(rng.choice([2, 2, 3]))
         ]
         return ("".join(syllables) + rng.choice(["", "", "n", "l", "r", "s"])).capitalize()
@@ -1329,7 +1709,7 @@ KINDS: list[tuple[Callable[[str, random.Random], Exchange], float]] = [
     (phrases, 10),
     (capitals, 5),
     (numbers, 7),
-    (unknown, 13),
+    (unknown, 15),
     (names, 6),
 ]
 

@@ -205,24 +205,40 @@ def presets(context: typer.Context, config: ConfigFile = None, lang: Lang = None
 
 
 @app.command(help="cli.models")
-def models(context: typer.Context, config: ConfigFile = None, lang: Lang = None, debug: Debug = False) -> None:
+def models(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="option.name")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="option.verify")] = False,
+    config: ConfigFile = None,
+    lang: Lang = None,
+    debug: Debug = False,
+) -> None:
     options = Options(config=config, lang=lang, debug=debug).over(context.obj)
     with ending(options) as display:
-        from bilingual_chat.commands import model_rows
+        from bilingual_chat.cli import library
 
         known = configured(options, display)
-        display.put_rows(model_rows(known, display.lang))
+        (library.verify if verify else library.show)(known, display, name)
 
 
 @app.command(help="cli.pull")
 def pull(context: typer.Context, name: str, config: ConfigFile = None, lang: Lang = None, debug: Debug = False) -> None:
     options = Options(config=config, lang=lang, debug=debug).over(context.obj)
     with ending(options) as display:
-        from bilingual_chat import catalogue, hub
+        from bilingual_chat.cli import library
 
-        entry = catalogue.find(configured(options, display).catalogue, name)
-        path = hub.download(entry, display.progress)
-        display.say(Phrase("cli.pulled", name=entry.name, path=path))
+        library.pull(configured(options, display), display, name)
+
+
+@app.command("rm", help="cli.rm")
+def remove(
+    context: typer.Context, name: str, config: ConfigFile = None, lang: Lang = None, debug: Debug = False
+) -> None:
+    options = Options(config=config, lang=lang, debug=debug).over(context.obj)
+    with ending(options) as display:
+        from bilingual_chat.cli import library
+
+        library.remove(configured(options, display), display, name)
 
 
 @app.command(help="cli.where")

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from bilingual_chat.catalogue import CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILES
+from bilingual_chat.catalogue import CONFIG_FILE, OTHER_TOKENIZER_FILE, TOKENIZER_FILE, WEIGHT_FILES
 from bilingual_chat.hub import wire
 from bilingual_chat.hub.ledger import kind_of
 from bilingual_chat.hub.wire import Broken, Hub
 
 _WANTED_IF_THERE = ("tokenizer_config.json",)
+# What other families keep their special ids and their chat template in.
+_WANTED_OF_OTHERS = ("special_tokens_map.json", "generation_config.json", "chat_template.jinja")
 _SHARD = {
     "model.safetensors.index.json": re.compile(r"model-\d+-of-\d+\.safetensors"),
     "pytorch_model.bin.index.json": re.compile(r"pytorch_model-\d+-of-\d+\.bin"),
@@ -81,7 +83,10 @@ def _read_json(hub: Hub, url: str, stop: threading.Event) -> dict[str, Any]:
 def _choose(hub: Hub, there: Iterable[str]) -> list[str]:
     """What bchat needs of a repository; weights in the best format that it offers."""
     there = set(there)
-    names = [CONFIG_FILE, TOKENIZER_FILE, *(name for name in _WANTED_IF_THERE if name in there)]
+    is_other = TOKENIZER_FILE not in there and OTHER_TOKENIZER_FILE in there
+    beside = (*_WANTED_IF_THERE, *(_WANTED_OF_OTHERS if is_other else ()))
+    names = [CONFIG_FILE, OTHER_TOKENIZER_FILE if is_other else TOKENIZER_FILE]
+    names += [name for name in beside if name in there]
     weights = next((name for name in WEIGHT_FILES if name in there), WEIGHT_FILES[0])
     names.append(weights)
     if weights in _SHARD:

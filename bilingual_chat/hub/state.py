@@ -8,11 +8,26 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from bilingual_chat.catalogue import CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILES, ModelEntry, locate
+from bilingual_chat.catalogue import (
+    CONFIG_FILE,
+    OTHER_TOKENIZER_FILE,
+    TOKENIZER_FILE,
+    WEIGHT_FILES,
+    ModelEntry,
+    locate,
+)
 from bilingual_chat.hub import ledger
 from bilingual_chat.hub.ledger import MD5, Mark, kind_of
 
-_BESIDE = ("tokenizer_config.json", "generation_config.json")
+_SMALL = (
+    CONFIG_FILE,
+    TOKENIZER_FILE,
+    OTHER_TOKENIZER_FILE,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+)
 _MOST_INDEX = 16 << 20  # bytes
 
 
@@ -108,7 +123,7 @@ def model_files(directory: Path) -> list[str]:
     if directory.parent.name == "snapshots":
         there = (path for path in directory.rglob("*") if path.is_symlink() or path.is_file())
         return sorted(path.relative_to(directory).as_posix() for path in there)
-    names = [name for name in (CONFIG_FILE, TOKENIZER_FILE, *_BESIDE) if (directory / name).is_file()]
+    names = [name for name in _SMALL if (directory / name).is_file()]
     return names + weight_files(directory)
 
 

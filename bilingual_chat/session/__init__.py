@@ -20,6 +20,7 @@ from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.config import Settings
 from bilingual_chat.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
 from bilingual_chat.decoding import DecodingParameters
+from bilingual_chat.detokenizer import Detokenizer
 from bilingual_chat.engines import Chunk
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
