@@ -869,6 +869,14 @@ TABLE: dict[str, Message] = {
         "Read this TOML file instead of yours and the project's.", "通常の設定ファイルの代わりにこの TOML を読む。"
     ),
     "option.lang": Message("Language of bchat's messages: en or ja.", "bchat のメッセージの言語（en または ja）。"),
+    "option.device": Message("Where to compute.", "計算に使うデバイス。"),
+    "option.wrong-device": Message(
+        "--device is one of {known}, not {name!r}.", "--device は {known} のどれかです（{name!r} は使えません）。"
+    ),
+    "option.accept-withdrawn": Message(
+        "Open weights that were withdrawn all the same; it is kept on record.",
+        "公開停止の重みでも開く（記録に残ります）。",
+    ),
     "option.debug": Message(
         "Show a traceback when something unforeseen happens.", "予期しないエラーのとき詳細を表示する。"
     ),

@@ -20,7 +20,7 @@ from bilingual_chat.display import Display, quiet_keys
 from bilingual_chat.engines.preload import load_library
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
-from bilingual_chat.session import Event, Model, open_model
+from bilingual_chat.session import Event, Model, Opening, open_model
 from bilingual_chat.untrusted import inward, outward_line
 
 if TYPE_CHECKING:
@@ -39,26 +39,35 @@ class Terminated(BaseException):
         self.status = 128 + number
 
 
-def open_behind(entry: ModelEntry) -> Model:
-    """`open_model` in a thread, so that keys keep their echo meanwhile."""
-    load_library()
-    return open_model(entry)
+Open = Callable[[ModelEntry], Model]
 
 
 class Loader:
     """Opens a model in a thread of its own, so that the prompt takes keys meanwhile."""
 
-    def __init__(self, entry: ModelEntry, open_it: Callable[[ModelEntry], Model] = open_behind) -> None:
+    def __init__(self, entry: ModelEntry, open_it: Open | None = None, opening: Opening | None = None) -> None:
+        self.opening = opening
+        self.percent: int | None = None  # of the weights that are verified or converted, while that goes on
         self._done = threading.Event()
         self._model: Model | None = None
         self._error: BchatError | None = None
-        self._thread = threading.Thread(target=self._open, args=(entry, open_it), name=THREAD, daemon=True)
+        self._thread = threading.Thread(
+            target=self._open, args=(entry, open_it or self._open_behind), name=THREAD, daemon=True
+        )
 
     def start(self) -> None:
         if not self._thread.is_alive() and not self._done.is_set():
             self._thread.start()
 
-    def _open(self, entry: ModelEntry, open_it: Callable[[ModelEntry], Model]) -> None:
+    def _progress(self, done: int, size: int) -> None:
+        self.percent = 100 * done // max(size, 1)
+
+    def _open_behind(self, entry: ModelEntry) -> Model:
+        """`open_model` in a thread, so that keys keep their echo meanwhile."""
+        load_library()
+        return open_model(entry, self.opening, self._progress)
+
+    def _open(self, entry: ModelEntry, open_it: Open) -> None:
         try:
             with keys_first():
                 self._model = open_it(entry)
@@ -209,17 +218,20 @@ class Chat:
     def _say(self, text: str, replaces_last: bool) -> None:
         try:
             session = self.desk.session
-            self._speak(session.revise(text) if replaces_last else session.reply(text))
+            # A base model's continuation belongs to what was typed: both are shown as one text.
+            typed = text if session.is_completing else ""
+            self._speak(session.revise(text) if replaces_last else session.reply(text), typed)
         except BchatError as error:
             if error.key == "prompt.too-long":  # for the person to shorten
                 self._prefill, self._replaces_last = text, replaces_last
             raise
 
-    def _speak(self, events: Generator[Event, None, None]) -> None:
+    def _speak(self, events: Generator[Event, None, None], typed: str = "") -> None:
         """Show a reply as it comes. Ctrl-C stops it within a token; what was said is kept."""
         if self.is_loading():
             self._display.say(Phrase("chat.waiting"))
         self._display.begin_reply()
+        self._display.piece(typed)
         try:
             with interrupted_once(), closing(events):
                 for event in events:
@@ -233,7 +245,7 @@ class Chat:
 
     def load(self, entry: ModelEntry) -> Callable[[], Model]:
         """Begin to open another model; for `Desk.load`."""
-        self._loader = Loader(entry)
+        self._loader = Loader(entry, opening=self._loader.opening)
         self._loader.start()
         return self._loader.wait
 
@@ -249,7 +261,8 @@ class Chat:
         text = self.desk.text
         parts = [session.entry.name]
         if self.is_loading():
-            parts.append(text(Phrase("toolbar.loading")))
+            percent = self._loader.percent
+            parts.append(text(Phrase("toolbar.loading")) + ("" if percent is None else f" {percent} %"))
         elif self._loader.model is None:
             parts.append(text(Phrase("toolbar.failed")))
         parts.append(" ".join([session.settings.preset, *_differing(session.settings)]))

@@ -20,7 +20,7 @@ from tests.scripted import Script, ScriptedEngine, tokenizer
 
 
 def main(script: dict[str, Any], arguments: list[str]) -> int:
-    def open_model(entry: ModelEntry) -> Model:
+    def open_model(entry: ModelEntry, *how: object) -> Model:
         time.sleep(script.get("load_s", 0))
         if "load_error" in script:
             raise BchatError("model.incomplete", status=ExitStatus.MODEL, path=script["load_error"], file="config.json")
@@ -29,7 +29,7 @@ def main(script: dict[str, Any], arguments: list[str]) -> int:
         engine = ScriptedEngine(replies, on_step=lambda: time.sleep(step_s))
         return Model(entry, tokenizer(), engine)
 
-    repl.Loader.__init__.__defaults__ = (open_model,)
+    repl.Loader.__init__.__defaults__ = (open_model, None)
     talk.open_model = open_model  # type: ignore[attr-defined]
     sys.argv = ["bchat", *arguments]
     return cli.main()

@@ -54,12 +54,12 @@ def run(
     monkeypatch.chdir(tmp_path)
 
     def runs(*arguments: str, reply: str | Script = "Hello.", stdin: str | None = None) -> Ran:
-        def open_model(entry: ModelEntry) -> Model:
+        def open_model(entry: ModelEntry, *how: object) -> Model:
             engines.append(ScriptedEngine([reply]))
             return Model(entry, tokenizer(), engines[-1])
 
         monkeypatch.setattr(talk, "open_model", open_model)
-        monkeypatch.setattr(repl.Loader.__init__, "__defaults__", (open_model,))
+        monkeypatch.setattr(repl.Loader.__init__, "__defaults__", (open_model, None))
         monkeypatch.setattr(sys, "argv", ["bchat", *arguments])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((stdin or "").encode())))
         status = cli.main()
@@ -206,6 +206,7 @@ def test_json_has_everything_and_reads_back(run: Run) -> None:
         "usage",
         "timings",
         "dropped_turns",
+        "dropped_characters",
     ]
     assert ran.json["reply"] == "Hello.\n" + HOSTILE
     assert ran.json["finish_reason"] == "stop"
@@ -278,7 +279,8 @@ def test_where_lists_places(run: Run, home: Path) -> None:
 def test_presets_and_models_are_listed(run: Run) -> None:
     config = load_config(environment={})
     assert [line.split("\t")[0].strip() for line in run("presets").out.splitlines()] == list(config.presets)
-    assert [line.split("\t")[0].strip() for line in run("models").out.splitlines()] == list(config.catalogue)
+    listed = [line.split("\t")[0].strip("* ") for line in run("models").out.splitlines()]
+    assert listed == ["MODEL", *config.catalogue]
 
 
 def test_transcripts_are_listed_shown_and_searched(run: Run) -> None:

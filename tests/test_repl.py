@@ -265,7 +265,7 @@ def test_a_model_that_cannot_be_loaded_is_one_sentence_and_the_prompt_comes_back
 
     talk = make_talk(tmp_path, open_it=fail)
     engine = ScriptedEngine(["From another."])
-    monkeypatch.setattr(Loader.__init__, "__defaults__", (lambda entry: Model(entry, tokenizer(), engine),))
+    monkeypatch.setattr(Loader.__init__, "__defaults__", (lambda entry: Model(entry, tokenizer(), engine), None))
     assert talk.run("Hi", "/model demo", "Hi again") == ExitStatus.OK
     assert len([line for line in talk.said if sentence in line]) == 1
     assert talk.out.getvalue() == "From another.\n"

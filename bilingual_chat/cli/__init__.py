@@ -36,6 +36,8 @@ Persona = Annotated[str | None, typer.Option("--persona", metavar="TEXT", help="
 Load = Annotated[Path | None, typer.Option("--load", metavar="FILE", help="option.load")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="option.config")]
 Lang = Annotated[str | None, typer.Option("--lang", metavar="en|ja", help="option.lang")]
+Device = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="option.device")]
+AcceptWithdrawn = Annotated[bool, typer.Option("--accept-withdrawn", help="option.accept-withdrawn")]
 Debug = Annotated[bool, typer.Option("--debug", help="option.debug")]
 _HELP_OF_TYPERS_OWN = {
     "help": "option.help",
@@ -139,12 +141,16 @@ def start(
     config: ConfigFile = None,
     lang: Lang = None,
     debug: Debug = False,
+    device: Device = None,
+    accept_withdrawn: AcceptWithdrawn = False,
     version: Annotated[bool, typer.Option("--version", help="option.version")] = False,
 ) -> None:
     if version:
         typer.echo(f"bchat {__version__}")
         raise typer.Exit
-    context.obj = Options(model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug)
+    context.obj = Options(
+        model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn
+    )
     if context.invoked_subcommand is None:
         _chat(context.obj)
 
@@ -161,8 +167,14 @@ def chat(
     config: ConfigFile = None,
     lang: Lang = None,
     debug: Debug = False,
+    device: Device = None,
+    accept_withdrawn: AcceptWithdrawn = False,
 ) -> None:
-    _chat(Options(model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug).over(context.obj))
+    _chat(
+        Options(
+            model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn
+        ).over(context.obj)
+    )
 
 
 def _chat(options: Options) -> None:
@@ -186,8 +198,12 @@ def ask(
     config: ConfigFile = None,
     lang: Lang = None,
     debug: Debug = False,
+    device: Device = None,
+    accept_withdrawn: AcceptWithdrawn = False,
 ) -> None:
-    options = Options(model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug).over(context.obj)
+    options = Options(
+        model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn
+    ).over(context.obj)
     with ending(options) as display:
         from bilingual_chat.cli import talk
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from bilingual_chat import messages
+from bilingual_chat.engines import DeviceName
 from bilingual_chat.errors import BchatError, ExitStatus
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from bilingual_chat.config import Config, Settings
     from bilingual_chat.conversation import Utterance
     from bilingual_chat.display import Display
+    from bilingual_chat.session import Opening
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Options:
     config: Path | None = None
     lang: str | None = None
     debug: bool = False
+    device: str | None = None
+    accept_withdrawn: bool = False
 
     def over(self, outer: Options | None) -> Options:
         """These, and where they say nothing those before the command's name."""
@@ -47,13 +51,14 @@ class Beginning:
     entry: ModelEntry
     settings: Settings
     opening: tuple[Utterance, ...]
+    how: Opening
 
 
 def begin(options: Options, display: Display) -> Beginning:
     """Raises BchatError: settings that cannot be (USAGE), a model that is not here (MODEL)."""
     from bilingual_chat import catalogue
     from bilingual_chat.config import parse_assignments, settings_for
-    from bilingual_chat.session import persona
+    from bilingual_chat.session import Opening, persona
 
     config = configured(options, display)
     named = options.model or config.model
@@ -64,8 +69,19 @@ def begin(options: Options, display: Display) -> Beginning:
     if options.seed is not None:
         chosen |= parse_assignments([f"seed={options.seed}"])
     settings = settings_for(config, entry, options.preset, chosen)
-    opening = persona(options.persona if options.persona is not None else config.persona)
-    return Beginning(config, entry, settings, opening)
+    is_plain = entry.prompt.kind == "plain"
+    if is_plain and options.persona is not None:
+        raise BchatError("persona.base", status=ExitStatus.USAGE, name=entry.name)
+    opening = () if is_plain else persona(options.persona if options.persona is not None else config.persona)
+    how = Opening(_device(options.device), options.accept_withdrawn, tuple(config.catalogue.values()))
+    return Beginning(config, entry, settings, opening, how)
+
+
+def _device(name: str | None) -> DeviceName:
+    for known in get_args(DeviceName):
+        if name in (None, known):
+            return cast("DeviceName", name or "auto")
+    raise BchatError("option.wrong-device", status=ExitStatus.USAGE, name=name, known=", ".join(get_args(DeviceName)))
 
 
 def configured(options: Options, display: Display) -> Config:

@@ -23,7 +23,7 @@ MAX_QUESTION = 10_000_000  # characters from standard input
 def chat(options: Options, display: Display) -> int:
     """Until the person leaves; the exit status."""
     beginning = begin(options, display)
-    loader = repl.Loader(beginning.entry)
+    loader = repl.Loader(beginning.entry, opening=beginning.how)
     session = Session(
         loader.wait,
         beginning.settings,
@@ -93,7 +93,7 @@ def ask(options: Options, display: Display, words: list[str], as_json: bool) -> 
     if not question.strip():
         raise BchatError("cli.nothing-to-ask", status=ExitStatus.USAGE)
     session = Session(
-        lambda: open_model(beginning.entry),
+        lambda: open_model(beginning.entry, beginning.how),
         beginning.settings,
         entry=beginning.entry,
         directory=None,
@@ -129,6 +129,7 @@ def _as_json(last: Completion, model: str) -> dict[str, object]:
         "usage": last.usage,
         "timings": last.timings,
         "dropped_turns": last.prompt.dropped_turns,
+        "dropped_characters": last.prompt.dropped_characters,
     }
 
 

@@ -26,13 +26,13 @@ from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 from bilingual_chat.prompt import Prompt, PromptFormat
 from bilingual_chat.session.loops import LoopDetector
-from bilingual_chat.session.model import Completion, Model, open_model, versions
+from bilingual_chat.session.model import Completion, Model, Opening, open_model, versions
 from bilingual_chat.transcript import Loaded, new_header
 from bilingual_chat.transcript.journal import Journal
 from bilingual_chat.untrusted import inward
 
 # The face of this room: what the rooms above speak of.
-__all__ = ["Completion", "Event", "Model", "Session", "open_model", "persona"]
+__all__ = ["Completion", "Event", "Model", "Opening", "Session", "open_model", "persona"]
 
 Event = str | Phrase
 
@@ -77,6 +77,7 @@ class Session:
         self._retries = 0
         self._dropped = 0
         self._warned_look_alike = False
+        self._introduced: Model | None = None
         self._header = new_header(entry.name, versions())
         self._extra: Loaded | None = None
         self._journal = self._new_journal()
@@ -222,6 +223,11 @@ class Session:
     def _remarks_before(self, asked: _Asked) -> Generator[Event, None, None]:
         dropped, self._dropped = self._dropped, asked.prompt.dropped
         model = asked.model
+        if model is not self._introduced:
+            self._introduced = model
+            yield from model.notices
+            if model.is_withdrawn:
+                self._keep(lambda journal: journal.record_event("accepted-withdrawn", {"model": model.entry.name}))
         if self._dropped > dropped:
             event = _left_out(asked.prompt)
             self._keep(lambda journal: journal.record_event("dropped", event))
@@ -235,6 +241,7 @@ class Session:
         settings = asdict(completion.parameters)
         return {
             "model": model.entry.name,
+            **({"withdrawn": True} if model.is_withdrawn else {}),
             "settings": settings,
             "seed": settings["seed"],
             "preset": self.settings.preset,

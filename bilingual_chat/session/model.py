@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,8 +12,11 @@ from bilingual_chat.conversation import FinishReason, Utterance
 from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.detokenizer import Detokenizer
 from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.messages import Phrase
 from bilingual_chat.prompt import Prompt, PromptFormat
 from bilingual_chat.tokenizer import Tokenizer
+
+Progress = Callable[[int, int], None]
 
 
 class Words(Protocol):
@@ -37,6 +40,8 @@ class Model:
     entry: ModelEntry
     tokenizer: Words
     engine: engines.Engine
+    notices: tuple[Phrase, ...] = ()  # what is to be said of how it was opened
+    is_withdrawn: bool = False  # opened all the same, because it was asked for
 
     @property
     def context_length(self) -> int:
@@ -58,17 +63,40 @@ class Model:
         return self.tokenizer.tell(utterances, self.format)
 
 
-def open_model(entry: ModelEntry) -> Model:
-    """The model of `entry`, ready to answer. Raises BchatError (MODEL): not here, damaged, too large."""
+@dataclass(frozen=True)
+class Opening:
+    """How a person wants models opened."""
+
+    device: engines.DeviceName = "auto"
+    accept_withdrawn: bool = False
+    others: tuple[ModelEntry, ...] = ()  # may be named when a model does not fit
+
+
+def open_model(entry: ModelEntry, opening: Opening | None = None, progress: Progress | None = None) -> Model:
+    """The model of `entry`, ready to answer. Raises BchatError (MODEL): not here, damaged, withdrawn, too large.
+
+    `progress` is called with bytes done and in all while large weights are verified or converted for the first time.
+    """
+    opening = opening or Opening()
     directory = locate(entry)
     if directory is None:
         raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
     if is_other_family(directory):
         from bilingual_chat.engines.foreign import open_foreign  # seconds, for such a model only
 
-        return Model(entry, *open_foreign(directory, entry.prompt, name=entry.name))
+        return Model(entry, *open_foreign(directory, entry.prompt, name=entry.name, device=opening.device))
     tokenizer = Tokenizer(directory / TOKENIZER_FILE, newline=entry.prompt.newline)
-    return Model(entry, tokenizer, engines.open_engine(directory, tokenizer, name=entry.name))
+    engine = engines.open_engine(
+        directory,
+        tokenizer,
+        name=entry.name,
+        entry=entry,
+        device=opening.device,
+        accept_withdrawn=opening.accept_withdrawn,
+        progress=progress,
+        others=opening.others,
+    )
+    return Model(entry, tokenizer, engine, engine.notices, engine.withdrawn)
 
 
 @dataclass(frozen=True)
