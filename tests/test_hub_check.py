@@ -17,7 +17,7 @@ from bilingual_chat import hub, paths
 from bilingual_chat.catalogue import ModelEntry, locate
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.hub import Progress, blob, ledger
-from bilingual_chat.hub.check import check_withdrawn, verify
+from bilingual_chat.hub.check import verify
 from bilingual_chat.hub.remove import remove
 from bilingual_chat.hub.state import State, recall
 from tests.loopback_hub import COMMIT, FILES, REPO, WANTED, WEIGHTS, Hub, digest_of
@@ -220,34 +220,14 @@ def withdrawn(path: Path) -> ModelEntry:
     return ModelEntry("own", directory=str(path), withdrawn_md5=(MD5.upper(),), weights_md5={BIN: "0" * 32})
 
 
-def test_withdrawn_weights_are_refused_and_may_be_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second time nothing is read."""
+def test_withdrawn_weights_are_told_from_damaged_ones(tmp_path: Path) -> None:
+    """Whole and known, although not what the catalogue would have; with one bit flipped they are neither."""
     entry = withdrawn(tmp_path / "own")
-    with pytest.raises(BchatError) as error:
-        check_withdrawn(entry)
-    assert key_of(error) == "hub.withdrawn"
-    assert "non-commercial" in str(error.value)
-    with no_reading(monkeypatch):
-        assert check_withdrawn(entry, accepted=True)
     report = verify(entry)
     assert (report.is_withdrawn, report.state) == (True, State.UNKNOWN)
     assert {file.name: file.state for file in report.files}[BIN] is State.GOOD
     flip(tmp_path / "own" / BIN)
-    assert not check_withdrawn(entry)
-
-
-def test_only_weights_that_would_be_opened_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside safetensors, the .bin is never opened."""
-    entry = withdrawn(tmp_path / "own")
-    (tmp_path / "own" / WEIGHTS).write_bytes(FILES[WEIGHTS])
-    with no_reading(monkeypatch):
-        assert not check_withdrawn(entry)
-
-
-def test_a_model_without_withdrawn_versions_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = put_directory(tmp_path / "own", "config.json", "spiece.model", BIN)
-    with no_reading(monkeypatch):
-        assert not check_withdrawn(entry)
+    assert not verify(entry).is_withdrawn
 
 
 # -- removed -------------------------------------------------------------------------------------------------

@@ -27,25 +27,6 @@ def verify(entry: ModelEntry, progress: Tell | None = None) -> Report:
     return Report(directory, tuple(_verify(entry, directory, name, told) for name in names))
 
 
-def check_withdrawn(entry: ModelEntry, *, accepted: bool = False, progress: Tell | None = None) -> bool:
-    """Whether the weights that would be opened are withdrawn ones; to be asked before they are opened.
-
-    Raises BchatError (MODEL) with the reason if they are and this was not `accepted`. Reads the weights
-    at the first time only; and never, if the entry names no withdrawn ones.
-    """
-    directory = _locate(entry)
-    names = [name for name in state.weight_files(directory) if state.wants_md5(entry, name)]
-    if not entry.withdrawn_md5 or not names:
-        return False
-    told = _Told(directory, names, progress)
-    for name in names:
-        if _verify(entry, directory, name, told).is_withdrawn:
-            if accepted:
-                return True
-            raise BchatError("hub.withdrawn", status=ExitStatus.MODEL, repo=entry.hub_id or entry.name, file=name)
-    return False
-
-
 def _locate(entry: ModelEntry) -> Path:
     directory = locate(entry)
     if directory is None:
