@@ -741,6 +741,14 @@ TABLE: dict[str, Message] = {
         "/save writes JSON, which can be loaded again; write: /export {path}",
         "/save は読み込み直せる JSON を書きます。この形式なら /export {path} を使ってください。",
     ),
+    "save.replace": Message(
+        "{path} holds another conversation. Replace it? [y/N] ",
+        "{path} には別の会話があります。置き換えますか？ [y/N] ",
+    ),
+    "save.another": Message(
+        "{path} holds another conversation and was left as it is; choose another name.",
+        "{path} には別の会話があるため、そのまま残しました。別の名前にしてください。",
+    ),
     "save.overwrite": Message(
         "{path} exists, and is not a transcript of bchat's. Overwrite it? [y/N] ",
         "{path} はすでにあり、bchat の会話ファイルではありません。上書きしますか？ [y/N] ",
@@ -790,6 +798,10 @@ TABLE: dict[str, Message] = {
         "ベースモデルは文章の続きを書くもので、対話用ではありません。",
     ),
     "banner.help": Message("/help lists the commands, Ctrl-D leaves.", "/help でコマンド一覧、Ctrl-D で終了します。"),
+    "cli.not-utf8": Message(
+        "Some of the question is not UTF-8 and was replaced; convert it first, as with: iconv -t UTF-8",
+        "質問に UTF-8 でない部分があり、置き換えました。iconv -t UTF-8 などで変換してからお試しください。",
+    ),
     "cli.nothing-to-ask": Message(
         'Say what to ask, as in: bchat ask "Hello" (or - for standard input).',
         "質問を指定してください。例：bchat ask こんにちは（- なら標準入力）",

@@ -291,7 +291,12 @@ class Chat:
 def _differing(settings: Settings) -> list[str]:
     """The settings that something stronger than the preset said."""
     usual = (DEFAULT, f"preset {settings.preset}")
-    return [f"{name}={getattr(settings.parameters, name)}" for name in RANGES if settings.provenance[name] not in usual]
+    changed = {name: getattr(settings.parameters, name) for name in RANGES if settings.provenance[name] not in usual}
+    return [
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in changed.items()
+        if value is not None
+    ]
 
 
 @contextmanager

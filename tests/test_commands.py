@@ -68,6 +68,29 @@ def refused(line: str, desk: Desk) -> BchatError:
 # -- the table ----------------------------------------------------------------------------------------
 
 
+def test_saving_over_another_conversation_is_asked_first(tmp_path: Path) -> None:
+    """The same conversation, or the one it was loaded from, is saved again without a question."""
+    file = tmp_path / "a.json"
+    first, _ = make_session(tmp_path / "one", ["一"])
+    drain(first.reply("ひとつ"))
+    desk, _ = make_desk(first, tmp_path / "one")
+    execute(f"/save {file}", desk)
+    execute(f"/save {file}", desk)
+    second, _ = make_session(tmp_path / "two", ["二", "三"])
+    drain(second.reply("ふたつ"))
+    desk, _ = make_desk(second, tmp_path / "two", ["", "y"])
+    with pytest.raises(BchatError) as error:
+        execute(f"/save {file}", desk)
+    assert error.value.key == "save.another"
+    assert "ひとつ" in file.read_text(encoding="utf-8")
+    execute(f"/save {file}", desk)
+    assert "ふたつ" in file.read_text(encoding="utf-8")
+    execute(f"/load {file}", desk)
+    drain(second.reply("みっつ"))
+    execute(f"/save {file}", desk)
+    assert "みっつ" in file.read_text(encoding="utf-8")
+
+
 def test_no_two_commands_share_a_name() -> None:
     names = [name for command in COMMANDS for name in (command.name, *command.aliases)]
     assert len(names) == len(set(names))

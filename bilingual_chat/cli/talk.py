@@ -90,6 +90,8 @@ def ask(options: Options, display: Display, words: list[str], as_json: bool) -> 
     """One reply on stdout, as it comes or, with `as_json`, as one object."""
     beginning = begin(options, display)
     question = _question(words)
+    if "\ufffd" in question:
+        display.say(Phrase("cli.not-utf8"))
     if not question.strip():
         raise BchatError("cli.nothing-to-ask", status=ExitStatus.USAGE)
     session = Session(

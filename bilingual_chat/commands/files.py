@@ -24,8 +24,19 @@ def save(desk: Desk, argument: str) -> Action:
         raise BchatError("save.export", status=ExitStatus.USAGE, path=argument)
     if _is_directory(path):
         path /= f"bchat-{desk.session.snapshot().header.id}.json"
+    if _holds_another(path, desk.session.ids) and not _agrees(desk.ask(Phrase("save.replace", path=path))):
+        raise BchatError("save.another", status=ExitStatus.USAGE, path=path)
     _write(desk, path, lambda overwrite: document.write_document(path, desk.session.snapshot(), overwrite=overwrite))
     return None
+
+
+def _holds_another(path: Path, ids: frozenset[str]) -> bool:
+    """Whether a file of bchat's has a conversation that is neither this one nor the one this one was loaded from."""
+    try:
+        header = document.read_document(path).header if path.is_file() else None
+    except (BchatError, OSError):
+        return False
+    return header is not None and bool(header.bchat) and header.id not in ids
 
 
 def export_to(desk: Desk, argument: str) -> Action:

@@ -357,6 +357,11 @@ class Session:
         )
 
     @property
+    def ids(self) -> frozenset[str]:
+        """The ids under which this conversation is known: its own, and that of the file it was loaded from."""
+        return frozenset({self._header.id} | ({self._extra.header.id} if self._extra else set()))
+
+    @property
     def journal_path(self) -> Path | None:
         return self._journal.path if self._journal else None
 
