@@ -191,6 +191,25 @@ def test_the_question_may_come_from_a_pipe(run: Run, engines: list[ScriptedEngin
     assert tokenizer().decode(engines[0].prompts[0]) == "ユーザー: 二行の\n質問\nシステム: "
 
 
+def test_bytes_that_are_no_utf8_are_remarked_on(run: Run) -> None:
+    """What could not be read is answered all the same, but not without a word."""
+    assert "iconv -t UTF-8" in run("ask", stdin="猫\ufffd").err
+    assert run("ask", stdin="猫").err == ""
+
+
+def test_models_are_verified_and_removed(run: Run) -> None:
+    """With nothing downloaded: the embedded one is not bchat's to remove, and another is not there."""
+    assert "No downloaded model" in run("models", "--verify").err
+    assert (run("models", "sft", "--verify").status, run("rm", "demo").status) == (ExitStatus.MODEL, ExitStatus.MODEL)
+    assert "sft was not here" in run("rm", "sft").err
+    assert "not here" in run("models", "sft").out
+
+
+def test_the_device_is_one_of_four(run: Run) -> None:
+    ran = run("ask", "x", "--device", "tpu")
+    assert (ran.status, "auto, cpu, cuda, mps" in ran.err) == (ExitStatus.USAGE, True)
+
+
 def test_json_has_everything_and_reads_back(run: Run) -> None:
     ran = run(
         "ask", "--json", "Hi", "--seed", "5", "--set", "temp=0.5", "--set", "top_p=0.9", reply="Hello.\n" + HOSTILE
