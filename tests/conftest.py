@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-# Whoever starts the tests in the background has them inherit an ignored Ctrl-C (POSIX says so of "&"), and with it
-# every program they start. Many tests here press it.
+# Whoever starts the tests in the background, or under nohup, has them inherit signals that are ignored, and with them
+# every program they start. Many tests here press Ctrl-C or close a terminal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
