@@ -26,6 +26,8 @@ from bilingual_chat.untrusted import outward
 from tests.scripted import PLAIN, Script, ScriptedEngine, drain, make_desk, make_session, settings, tokenizer
 from tests.test_engine_family import CARDS, PHILOSOPHER, install, random_model, vocabulary
 
+pytestmark = pytest.mark.slow  # whole models are opened, in processes of their own
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:

@@ -27,6 +27,8 @@ from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.engines import Chunk, open_engine
 from bilingual_chat.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.slow  # every model of the family is made and opened
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LESSON = [
     "Hello, you are an assistant that helps me learn Japanese.",

@@ -35,6 +35,8 @@ from bilingual_chat.engines.memory import estimate_memory, needed_memory
 from bilingual_chat.errors import BchatError, ExitStatus
 from tests.test_engine_local import EOS, SHAPES, VOCAB, make_model, open_local, prompt, reply, save_pickle
 
+pytestmark = pytest.mark.slow  # models are written and converted
+
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
 

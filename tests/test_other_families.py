@@ -33,6 +33,8 @@ from bilingual_chat.session import Model, Session, open_model, persona
 from bilingual_chat.transcript import document
 from tests.scripted import drain, make_session, settings
 
+pytestmark = pytest.mark.slow  # importing transformers' model classes takes seconds
+
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

@@ -14,6 +14,8 @@ from bilingual_chat.messages import TABLE
 from bilingual_chat.transcript.journal import read_journal
 from tests.terminal import Terminal, in_a_shell, process_id, real, scripted, was_put_back
 
+pytestmark = pytest.mark.slow  # whole sessions on a terminal
+
 pexpect = pytest.importorskip("pexpect")
 ENTER, CTRL_C, CTRL_D = "\r", "\x03", "\x04"
 
