@@ -143,7 +143,10 @@ class Display:
         if self._download.is_half_written:
             self._err.write("\n")
             self._download.is_half_written = False
-        if _is_screen(self._err):
+        if _is_screen(self._err) and not style:  # without rich, whose import the first prompt would wait for
+            width = _width(self._err)
+            self._err.write("".join(line + "\n" for part in text.split("\n") for line in _lines(part, width)))
+        elif _is_screen(self._err):
             self._print_styled(text, style)
         else:
             self._err.write(text + "\n")

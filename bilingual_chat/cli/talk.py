@@ -11,7 +11,7 @@ from typing import TextIO
 from bilingual_chat import __version__, paths, repl
 from bilingual_chat.cli.options import Beginning, Options, begin
 from bilingual_chat.commands import Desk
-from bilingual_chat.display import Display
+from bilingual_chat.display import Display, sentence
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 from bilingual_chat.session import Completion, Session, open_model
@@ -68,15 +68,19 @@ def _on_a_terminal(beginning: Beginning, desk: Desk, talk: repl.Chat, loader: re
 
 def _banner(beginning: Beginning, display: Display) -> None:
     entry = beginning.entry
+
+    def tell(said: Phrase) -> None:
+        display.show(sentence(said, display.lang))
+
     display.show(f"bchat {__version__}")
     if entry.embedded:
-        display.say(Phrase("banner.demo", name=entry.name, size=f"{entry.parameters / 1e6:.1f}"))
-        display.say(Phrase("banner.real"))
+        tell(Phrase("banner.demo", name=entry.name, size=f"{entry.parameters / 1e6:.1f}"))
+        tell(Phrase("banner.real"))
     else:
-        display.say(Phrase("banner.model", name=entry.name, description=entry.describe(display.lang)))
+        tell(Phrase("banner.model", name=entry.name, description=entry.describe(display.lang)))
     if entry.kind == "base":
-        display.say(Phrase("banner.base"))
-    display.say(Phrase("banner.help"))
+        tell(Phrase("banner.base"))
+    tell(Phrase("banner.help"))
 
 
 def _go_on_from(session: Session, path: Path, display: Display) -> None:
