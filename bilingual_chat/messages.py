@@ -409,6 +409,26 @@ TABLE: dict[str, Message] = {
         "in {dtype} it needs {needed} GB and fits",
         "{dtype} なら {needed} GB で収まります",
     ),
+    "engine.choose-quantize": Message(
+        "with `--quantize {precision}` it needs {needed} GB and fits",
+        "`--quantize {precision}` なら {needed} GB で収まります",
+    ),
+    "engine.quantize": Message(
+        "This model cannot be computed in {precision} on {device}; use `--quantize none`.",
+        "このモデルは {device} では {precision} で計算できません。`--quantize none` を使ってください。",
+    ),
+    "engine.narrowed": Message(
+        "The weights are opened in {precision}: in {dtype} they would take {needed} GB of the {available} GB that are"
+        " free. `--quantize none` insists.",
+        "重みを {precision} で開きました。{dtype} では空きメモリー {available} GB のうち {needed} GB を使うためです。"
+        "元のまま開くには `--quantize none` を付けてください。",
+    ),
+    "engine.no-compiler": Message(
+        "No C compiler was found (cc, gcc or clang), so {precision} is slow here; install one, or use"
+        " `--quantize none`.",
+        "C コンパイラ（cc、gcc、clang）が見つからないため、{precision} の計算は遅くなります。インストールするか、"
+        "`--quantize none` を使ってください。",
+    ),
     "engine.choose-cpu": Message(
         "on the CPU (--device cpu) there is room for the {needed} GB that it needs there",
         "CPU（--device cpu）なら必要な {needed} GB が空いています",
