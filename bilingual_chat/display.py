@@ -39,6 +39,20 @@ DIM, RED = "dim", "red"
 Row = tuple[str, ...]
 
 
+class OutputLost(OSError):
+    """What was asked for cannot be written to stdout. (That nobody reads it any more is BrokenPipeError.)"""
+
+
+@contextmanager
+def _to_stdout() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost(error.errno, error.strerror) from error
+
+
 def sentence(said: Phrase | BchatError, lang: str) -> str:
     """A sentence of bchat's with what is foreign in it made visible, on one line each."""
     return messages.render(said.key, lang, **{name: _shown(value, lang) for name, value in said.values.items()})
@@ -74,12 +88,13 @@ class Display:
         text = outward(text)
         if not text:
             return
-        if self.is_terminal:
-            self._put_events(self._broken(text))
-        else:
-            self._out.write(text)
-        self._at_line_start = text.endswith("\n")
-        self._out.flush()
+        with _to_stdout():
+            if self.is_terminal:
+                self._put_events(self._broken(text))
+            else:
+                self._out.write(text)
+            self._at_line_start = text.endswith("\n")
+            self._out.flush()
 
     def _put_events(self, events: list[str | Erase]) -> None:
         from rich.control import Control
@@ -105,8 +120,9 @@ class Display:
     def end_reply(self) -> None:
         """Leave the line; an empty reply leaves none behind."""
         if not self._at_line_start:
-            self._out.write("\n")
-            self._out.flush()
+            with _to_stdout():
+                self._out.write("\n")
+                self._out.flush()
         self.begin_reply()
 
     def _broken(self, text: str) -> list[str | Erase]:
@@ -192,19 +208,23 @@ class Display:
 
     def put(self, text: str) -> None:
         """Text of any origin."""
-        self._out.write(outward(text) + "\n")
-        self._out.flush()
+        self._put_out(outward(text) + "\n")
+
+    def _put_out(self, text: str) -> None:
+        with _to_stdout():
+            self._out.write(text)
+            self._out.flush()
 
     def put_rows(self, rows: Iterable[Row]) -> None:
         """As `show_rows`."""
-        _write_rows(rows, self._out)
+        with _to_stdout():
+            _write_rows(rows, self._out)
 
     def put_json(self, value: Any, *, indent: int | None = None) -> None:
         """JSON that reads back as `value`, although nothing in it can act; Japanese stays readable where it can."""
         is_utf8 = codecs.lookup(getattr(self._out, "encoding", None) or "utf-8").name == "utf-8"
         text = json.dumps(value, ensure_ascii=not is_utf8, indent=indent)
-        self._out.write(_escaped(text) + "\n")
-        self._out.flush()
+        self._put_out(_escaped(text) + "\n")
 
 
 class _Download:

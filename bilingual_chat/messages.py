@@ -807,6 +807,10 @@ TABLE: dict[str, Message] = {
         "質問を指定してください。例：bchat ask こんにちは（- なら標準入力）",
     ),
     "cli.usage": Message("{problem} See: {command} --help", "{problem} 使い方：{command} --help"),
+    "cli.output-lost": Message(
+        "The output cannot be written ({reason}); make room, or send it somewhere else.",
+        "出力を書き込めません（{reason}）。空きを作るか、別の出力先にしてください。",
+    ),
     "cli.unforeseen": Message(
         "Something unforeseen went wrong ({kind}); the details are in {path}. Your conversation is kept.",
         "予期しないエラーが起きました（{kind}）。詳細は {path} にあります。会話は保存されています。",
