@@ -183,10 +183,10 @@ class Display:
         if not self._download.is_news(now, each_tenth=not is_screen):
             return
         values = {
-            "percent": 100 * now.done // max(now.size, 1),
+            "percent": now.percent,
             "size": f"{now.size / 1e9:.2f}",
             "rate": f"{now.rate / 1e6:.1f}",
-            "left": "–" if now.seconds_left is None else f"{now.seconds_left:.0f} s",
+            "left": now.time_left,
         }
         text = sentence(Phrase("progress", file=now.file, **values), self.lang)
         if is_screen:

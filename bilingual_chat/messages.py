@@ -498,6 +498,10 @@ TABLE: dict[str, Message] = {
     "session.nothing-to-undo": Message(
         "There is no turn yet; say something first.", "まだやり取りがありません。先に何か話しかけてください。"
     ),
+    "model.not-here-yet": Message(
+        "The model {name} is not on this machine; get it while you chat with: /pull {name}",
+        "モデル {name} はこのマシンにありません。/pull {name} を実行すると、会話しながら入手できます。",
+    ),
     "model.not-here": Message(
         "The model {name} is not on this machine; get it in the shell with: bchat pull {name}",
         "モデル {name} はこのマシンにありません。シェルで bchat pull {name} を実行すると入手できます。",
@@ -651,6 +655,9 @@ TABLE: dict[str, Message] = {
     "command.resume": Message("go on with a recent conversation", "最近の会話を再開する"),
     "command.export": Message("write Markdown, HTML or JSONL", "Markdown・HTML・JSONL に書き出す"),
     "command.model": Message("list models, or switch to one", "モデルの一覧、または切り替え"),
+    "command.pull": Message(
+        "fetch a model while you chat, or stop that", "会話しながらモデルを取得する、または中止する"
+    ),
     "command.lang": Message("bchat's own messages in English or Japanese", "bchat のメッセージの言語を切り替える"),
     "command.exit": Message("leave (also Ctrl-D)", "終了する（Ctrl-D でも可）"),
     "help.keys": Message(
@@ -767,6 +774,65 @@ TABLE: dict[str, Message] = {
     "model.here": Message("here", "あり"),
     "model.absent": Message("not here", "なし"),
     "model.chosen": Message("Model {name}, preset {preset}.", "モデルを {name}、プリセットを {preset} にしました。"),
+    # -- fetching
+    "offer.whole": Message(
+        "The real one, rinna's bilingual 4B model, is not on this machine. Fetch it now, {size} GB into {directory} "
+        "({free} GB free), while you chat with the small one? y fetches it, n does not; anything else is for the chat.",
+        "本物の rinna バイリンガル 4B モデルはまだこのマシンにありません。小さいモデルと話している間に {directory} へ"
+        "取得しますか（{size} GB、空き {free} GB）？ y で取得、n で取得しない、ほかの入力は会話になります。",
+    ),
+    "offer.rest": Message(
+        "The real one, rinna's bilingual 4B model: {here} of {size} GB are here already. Fetch the rest now "
+        "({free} GB free in {directory}), while you chat with the small one? y fetches it, n does not; anything else "
+        "is for the chat.",
+        "本物の rinna バイリンガル 4B モデルは {size} GB のうち {here} GB を取得済みです。小さいモデルと話している間に"
+        "残りを {directory} へ取得しますか（空き {free} GB）？ y で取得、n で取得しない、ほかの入力は会話になります。",
+    ),
+    "offer.declined": Message(
+        "You will not be asked again; /pull {name} fetches it whenever you like.",
+        "今後はお尋ねしません。/pull {name} でいつでも取得できます。",
+    ),
+    "pull.begun": Message(
+        "Fetching {name}; go on chatting. The bottom line shows how far it is, /pull stop stops it.",
+        "{name} の取得を始めました。そのまま会話できます。進み具合は最下行に表示され、/pull stop で中止します。",
+    ),
+    "pull.beginning": Message("fetching {name} …", "{name} を取得中 …"),
+    "pull.progress": Message(
+        "fetching {name}: {percent} %, {rate} MB/s, {left} left",
+        "{name} を取得中：{percent} %、{rate} MB/秒、残り {left}",
+    ),
+    "pull.done": Message(
+        "The model {name} is here and verified; switch to it with: /model {name}",
+        "モデル {name} を取得し、検証しました。/model {name} で切り替えられます。",
+    ),
+    "pull.stopped": Message(
+        "Stopped fetching {name} at {percent} %; what has come is kept: /pull {name} goes on.",
+        "{name} の取得を {percent} % で中止しました。届いた分は残っています。/pull {name} で続きから再開します。",
+    ),
+    "pull.left": Message(
+        "Stopped fetching {name} at {percent} %; what has come is kept: bchat pull {name} goes on.",
+        "{name} の取得を {percent} % で中止しました。届いた分は残っています。bchat pull {name} で続きから再開します。",
+    ),
+    "pull.here": Message(
+        "The model {name} is on this machine already; switch to it with: /model {name}",
+        "モデル {name} はすでにこのマシンにあります。/model {name} で切り替えられます。",
+    ),
+    "pull.not-yet": Message(
+        "The model {name} is still being fetched ({percent} %); bchat tells you when it is here.",
+        "モデル {name} はまだ取得中です（{percent} %）。取得できたらお知らせします。",
+    ),
+    "pull.none": Message(
+        "Nothing is being fetched; begin with: /pull NAME", "取得中のモデルはありません。/pull 名前 で取得できます。"
+    ),
+    "pull.busy": Message(
+        "The model {name} is being fetched; wait for it, or stop that with: /pull stop",
+        "モデル {name} を取得中です。終わるのを待つか、/pull stop で中止してください。",
+    ),
+    "pull.memory": Message(
+        "(opening {name} will need {needed} GB of memory; {free} GB are free now)",
+        "（{name} を開くには {needed} GB のメモリーが必要です。今の空きは {free} GB です）",
+    ),
+    "pull.stop": Message("stop what is being fetched", "取得を中止する"),
     # -- repl
     "chat.how-to-leave": Message(
         "Ctrl-C once more, Ctrl-D or /exit leaves.", "もう一度 Ctrl-C を押すか、Ctrl-D か /exit で終了します。"
@@ -789,8 +855,8 @@ TABLE: dict[str, Message] = {
         "{name}：とても小さなデモ用モデル（パラメータ {size} M）です。あいさつや単語の練習ができます。",
     ),
     "banner.real": Message(
-        "The real one, rinna's bilingual 4B model (7.6 GB): bchat pull sft",
-        "本物の rinna バイリンガル 4B モデル（7.6 GB）は bchat pull sft で入手できます。",
+        "The real one, rinna's bilingual 4B model ({size} GB): /pull fetches it while you chat.",
+        "本物の rinna バイリンガル 4B モデル（{size} GB）は、/pull で会話しながら取得できます。",
     ),
     "banner.model": Message("{name}: {description}", "{name}：{description}"),
     "banner.base": Message(

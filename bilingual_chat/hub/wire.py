@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import bilingual_chat
-from bilingual_chat import paths
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.hub.crew import Stopped
@@ -85,8 +84,6 @@ def find_hub(entry: ModelEntry) -> Hub:
         validate_repo_id,
     )
 
-    if paths.is_offline():
-        raise BchatError("hub.offline", status=ExitStatus.MODEL)
     endpoint = (os.environ.get("HF_ENDPOINT") or _USUAL_ENDPOINT).rstrip("/")
     bare = Hub(endpoint, entry.hub_id, entry.revision, {})
     if _origin(endpoint) is None:
