@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from io import StringIO, TextIOWrapper
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MIN_WIDTH = 10  # narrower screens are left to the terminal
 MIN_LAST_COLUMN = 16  # cells; a table with less room for its last column is written as lines
 GAP = "  "  # between columns
+NOTE_INDENT = 4  # cells, of a note below its row
 PROGRESS_S = 0.1  # between two looks of a download
 DIM, RED = "dim", "red"
 
@@ -155,6 +156,10 @@ class Display:
         """A table without lines; tabs between the columns where nobody looks at a screen."""
         _write_rows(rows, self._err)
 
+    def text(self, said: Phrase | BchatError) -> str:
+        """A sentence in the language that is spoken."""
+        return sentence(said, self.lang)
+
     def _print(self, text: str, style: str = "") -> None:
         if self._download.is_half_written:
             self._err.write("\n")
@@ -220,6 +225,15 @@ class Display:
         with _to_stdout():
             _write_rows(rows, self._out)
 
+    def put_noted_rows(self, rows: Iterable[tuple[Row, str]]) -> None:
+        """A table with a note to each row: below it on a screen, else as its last column."""
+        noted = [(tuple(outward_line(cell) for cell in row), outward_line(note)) for row, note in rows]
+        if _is_screen(self._out):
+            lines = _noted_lines(noted, _width(self._out))
+        else:
+            lines = ["\t".join([*(cell.strip() for cell in row), note]) for row, note in noted]
+        self._put_out("".join(f"{line}\n" for line in lines))
+
     def put_json(self, value: Any, *, indent: int | None = None) -> None:
         """JSON that reads back as `value`, although nothing in it can act; Japanese stays readable where it can."""
         is_utf8 = codecs.lookup(getattr(self._out, "encoding", None) or "utf-8").name == "utf-8"
@@ -270,6 +284,18 @@ def laid_out(rows: list[Row], width: int) -> list[str]:
         start = "".join(cell + " " * (widths[at] - count_cells(cell)) + GAP for at, cell in enumerate(before))
         first, *more = _lines(last, width - indent)
         lines += [(start + first).rstrip(" "), *(" " * indent + line for line in more)]
+    return lines
+
+
+def _noted_lines(rows: Sequence[tuple[Row, str]], width: int) -> list[str]:
+    columns = max((len(row) for row, _ in rows), default=0)
+    widths = [max(count_cells(row[at]) for row, _ in rows if at < len(row)) for at in range(columns)]
+    indent = " " * NOTE_INDENT if width >= NOTE_INDENT + MIN_LAST_COLUMN else ""
+    lines: list[str] = []
+    for row, note in rows:
+        line = GAP.join(cell + " " * (widths[at] - count_cells(cell)) for at, cell in enumerate(row))
+        lines += _lines(line.rstrip(" "), width)
+        lines += [indent + part for part in _lines(note, width - len(indent))]
     return lines
 
 
