@@ -149,6 +149,12 @@ TABLE: dict[str, Message] = {
         "The model {name} is not on the hub; there is nothing to download.",
         "モデル {name} は Hugging Face Hub にないため、ダウンロードするものがありません。",
     ),
+    "hub.own-file": Message(
+        "{file} in {directory} is not the file that {repo} has, and bchat leaves your own files alone; "
+        "move it away and pull again, or take hub_id out of the model's table.",
+        "{directory} の {file} は {repo} のものと異なります（bchat は手持ちのファイルに触りません）。"
+        "別の場所に移して pull し直すか、モデルの表から hub_id を外してください。",
+    ),
     "hub.offline": Message(
         "HF_HUB_OFFLINE is set, so nothing is downloaded; unset it and try again.",
         "HF_HUB_OFFLINE が設定されているため、ダウンロードしません。解除してからもう一度お試しください。",

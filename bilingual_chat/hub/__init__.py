@@ -94,26 +94,30 @@ def download(
     """Fetch what bchat needs of a model, verify it, and return its directory.
 
     Nobody is asked anything when the model is here, unless `check.verify` found it damaged: then the
-    damaged files are fetched again. The commit is fixed first, so that all files belong together; the
-    snapshot appears when all of them are here and verified, and the commit gets its name last.
+    damaged files are fetched again. In a directory of the person's own (the entry's `directory`) what is
+    missing is fetched, and what is there is compared with the hub's and otherwise left alone. The commit is
+    fixed first, so that all files belong together; the snapshot appears when all of them are here and
+    verified, and the commit gets its name last.
     `progress` is called from this thread, file by file; what it raises ends the download, as Ctrl-C does.
     However it ends, a kill included, the next call goes on from the last byte that came.
     Raises BchatError (MODEL); Stopped within half a second when another thread sets `stop`.
     """
     here = locate(entry)
-    if here is not None and not is_damaged(entry):
+    if here is not None and not (is_damaged(entry) or _wants_comparing(entry)):
         return here
     require_source(entry)
     with _explained(entry):
         hub, listing = _look_up(entry, stop)
         errands = _plan(entry, hub, listing, accept_withdrawn)
-        _check_space(sum(map(blob.missing_bytes, errands)))
+        _check_space(sum(map(blob.missing_bytes, errands)), _place(entry))
         folder = hub_folder(entry.hub_id)
         try:
             _bring_all(errands, progress, stop)
         except BaseException:
             _tidy(folder, errands)
             raise
+        if entry.directory:
+            return _place(entry)
         for number, errand in enumerate(errands):
             rest = errands[number + 1 :]
             blob.link(errand, is_last=all(each.file.etag != errand.file.etag for each in rest))
@@ -138,7 +142,7 @@ def size_of(entry: ModelEntry) -> Size:
 
 def require_source(entry: ModelEntry) -> None:
     """Raises BchatError (MODEL) where nothing can be fetched, as far as that is known without asking anybody."""
-    if not entry.hub_id or entry.directory:
+    if not entry.hub_id:
         raise BchatError("hub.nothing-to-fetch", status=ExitStatus.MODEL, name=entry.name)
     if paths.is_offline():
         raise BchatError("hub.offline", status=ExitStatus.MODEL)
@@ -148,6 +152,19 @@ def is_damaged(entry: ModelEntry) -> bool:
     """Whether the last look at the files found one that is not what it should be."""
     report = recall(entry) if entry.hub_id and not entry.directory else None
     return report is not None and report.state is State.DAMAGED
+
+
+def _wants_comparing(entry: ModelEntry) -> bool:
+    """Whether a model in a directory of its own could be compared with the hub's, and was not yet."""
+    if not entry.directory or not entry.hub_id or paths.is_offline():
+        return False
+    report = recall(entry)
+    return report is not None and report.state is not State.GOOD
+
+
+def _place(entry: ModelEntry) -> Path:
+    """Below which a model's files lie."""
+    return paths.expand(entry.directory) if entry.directory else paths.hub_cache()
 
 
 def _look_up(entry: ModelEntry, stop: threading.Event | None = None) -> tuple[Hub, Listing]:
@@ -165,7 +182,7 @@ def _heed(stop: threading.Event | None) -> None:
 
 
 def _plan(entry: ModelEntry, hub: Hub, listing: Listing, accept_withdrawn: bool) -> list[Errand]:
-    folder = hub_folder(entry.hub_id)
+    folder, directory = hub_folder(entry.hub_id), _place(entry) if entry.directory else None
 
     def judge(name: str, md5: str) -> None:
         if md5 in map(str.lower, entry.withdrawn_md5):
@@ -175,7 +192,7 @@ def _plan(entry: ModelEntry, hub: Hub, listing: Listing, accept_withdrawn: bool)
             raise hub.error("hub.other-weights", file=name, md5=md5, name=entry.name)
 
     return [
-        Errand(hub, folder, listing.commit, file, judge if wants_md5(entry, file.name) else None)
+        Errand(hub, folder, listing.commit, file, judge if wants_md5(entry, file.name) else None, directory)
         for file in listing.files
     ]
 
@@ -230,8 +247,7 @@ class _Tally:
         return (fetched - before) / (now - since) if now > since else 0.0
 
 
-def _check_space(needed: int) -> None:
-    directory = paths.hub_cache()
+def _check_space(needed: int, directory: Path) -> None:
     existing = next(each for each in (directory, *directory.parents) if each.exists())
     free = shutil.disk_usage(existing).free
     if needed and needed + _MARGIN > free:
@@ -264,7 +280,8 @@ def _tidy(folder: Path, errands: Sequence[Errand]) -> None:
         with contextlib.suppress(OSError):
             if not errand.partial.stat().st_size:
                 errand.partial.unlink()
-    for directory in (folder / "blobs", folder, folder.parent / ".locks" / folder.name):
+    own = [errand.directory for errand in errands[:1] if errand.directory]
+    for directory in (folder / "blobs", folder, folder.parent / ".locks" / folder.name, *own):
         with contextlib.suppress(OSError):
             directory.rmdir()
 
@@ -288,7 +305,7 @@ def _explain(error: Exception, entry: ModelEntry) -> BchatError:
 
     if isinstance(error, errors.OfflineModeIsEnabled):
         return BchatError("hub.offline", status=ExitStatus.MODEL)
-    directory = paths.hub_cache()
+    directory = _place(entry)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return BchatError("hub.disk-full", status=ExitStatus.MODEL, directory=directory)
     if isinstance(error, OSError) and error.strerror:
