@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bilingual_chat import __version__, messages
-from bilingual_chat.cli.ending import complete_streams, discard_output, ending, leave, report
+from bilingual_chat.cli.ending import complete_streams, discard_output, ending, leave, report, tell_output_lost
 from bilingual_chat.cli.options import Options, configured, spoken
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase, did_you_mean
@@ -53,8 +53,7 @@ def main() -> int:
     try:
         sys.stdout.flush()
     except OSError as error:
-        discard_output()
-        status = ExitStatus.CLOSED_PIPE if isinstance(error, BrokenPipeError) else status or ExitStatus.FAILED
+        status = _without_output(error, status)
     repl = sys.modules.get("bilingual_chat.repl")
     if repl is not None and repl.is_a_model_loading():
         # Python would end under a thread that is inside torch's libraries, and abort (seen: status 134).
@@ -62,6 +61,17 @@ def main() -> int:
             sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _without_output(error: OSError, status: int) -> int:
+    """What typer or Python printed did not get out."""
+    from bilingual_chat.display import Display
+
+    if isinstance(error, BrokenPipeError):
+        discard_output()
+        return ExitStatus.CLOSED_PIPE
+    tell_output_lost(error, Display(spoken(_lang_among(sys.argv[1:]))))
+    return status or ExitStatus.FAILED
 
 
 def _run(arguments: list[str]) -> int:
@@ -81,6 +91,8 @@ def _run(arguments: list[str]) -> int:
         return ExitStatus.INTERRUPTED
     except Exception as error:
         is_usage = hasattr(error, "format_message")  # typer's classes for that have no public names
+        if isinstance(error, OSError) and error.filename is None:  # of a stream: commands say theirs themselves
+            return _without_output(error, ExitStatus.OK)
         if not is_usage and "--debug" in arguments:
             raise
         from bilingual_chat.display import Display

@@ -52,6 +52,7 @@ class Beginning:
     settings: Settings
     opening: tuple[Utterance, ...]
     how: Opening
+    is_chosen: bool = False  # by somebody, not by bchat
 
 
 def begin(options: Options, display: Display) -> Beginning:
@@ -74,7 +75,7 @@ def begin(options: Options, display: Display) -> Beginning:
         raise BchatError("persona.base", status=ExitStatus.USAGE, name=entry.name)
     opening = () if is_plain else persona(options.persona if options.persona is not None else config.persona)
     how = Opening(_device(options.device), options.accept_withdrawn, tuple(config.catalogue.values()))
-    return Beginning(config, entry, settings, opening, how)
+    return Beginning(config, entry, settings, opening, how, is_chosen=bool(named))
 
 
 def _device(name: str | None) -> DeviceName:

@@ -11,6 +11,7 @@ from bilingual_chat.catalogue import TOKENIZER_FILE, ModelEntry, is_other_family
 from bilingual_chat.conversation import FinishReason, Utterance
 from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.detokenizer import Detokenizer
+from bilingual_chat.engines.withdrawn import with_suspicions
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 from bilingual_chat.prompt import Prompt, PromptFormat
@@ -90,7 +91,7 @@ def open_model(entry: ModelEntry, opening: Opening | None = None, progress: Prog
         directory,
         tokenizer,
         name=entry.name,
-        entry=entry,
+        entry=with_suspicions(entry, directory, opening.others),
         device=opening.device,
         accept_withdrawn=opening.accept_withdrawn,
         progress=progress,
