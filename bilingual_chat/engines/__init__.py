@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+QuantizeName = Literal["none"]  # what may be made of the weights
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def open_engine(
     entry: ModelEntry | None = None,
     device: DeviceName = "auto",
     dtype: DtypeName = "auto",
+    quantize: QuantizeName = "none",
     accept_withdrawn: bool = False,
     progress: Callable[[int, int], None] | None = None,
     others: Iterable[ModelEntry] = (),
@@ -67,7 +69,8 @@ def open_engine(
     entry: which weights are withdrawn, and what dtype loses nothing. accept_withdrawn opens those too
     (then the engine's `withdrawn` is true). progress: bytes done and bytes in all, from this thread,
     while weights are verified and then while they are converted, which happens once; not at all
-    where neither is needed. others: models that may be named when this one does not fit.
+    where neither is needed. others: models that may be named when this one does not fit. quantize:
+    what is made of the weights before anything is computed.
     """
     from bilingual_chat.engines.local import LocalEngine
 

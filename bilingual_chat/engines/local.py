@@ -94,6 +94,21 @@ class LocalEngine:
         return str(self._model.dtype).removeprefix("torch.")
 
     @property
+    def precision(self) -> str:
+        """What its weights are numbers of."""
+        return self.dtype_name
+
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        """What is read for every token: all weights but the embedding, of which one row is."""
+        return self._model.read_per_token()
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of weights that are read for one token: memory bandwidth divided by it is the limit."""
+        return sum(tensor.nbytes for tensor in self.weights)
+
+    @property
     def withdrawn(self) -> bool:
         """Whether these weights were withdrawn by their publisher, and opened all the same."""
         return self._withdrawn
@@ -138,6 +153,23 @@ class LocalEngine:
             ids.append(token)
             seen[token] = True
             yield Chunk(token, logprob, reused, FinishReason.LENGTH if new_tokens + 1 == room else None)
+
+    def score(self, ids: Sequence[int]) -> Iterator[Tensor]:
+        """float32 logits (rows, tokenizer's vocabulary) for what follows each of `ids`, block by block.
+
+        The cache is not kept. Raises BchatError and ValueError as `complete` does.
+        """
+        given = list(ids)
+        if not given or min(given) < 0 or max(given) >= self._vocab_size:
+            raise ValueError("a text is at least one id, each within the tokenizer's vocabulary")
+        if len(given) > self.context_length:
+            raise BchatError("engine.prompt-too-long", prompt=len(given), context=self.context_length)
+        self.forget()
+        try:
+            for at in range(0, len(given), PREFILL_ROWS):
+                yield self._run(given[at : at + PREFILL_ROWS], wants_logits=True)[:, : self._vocab_size]
+        finally:
+            self.forget()
 
     def _check_prompt(self, ids: list[int]) -> None:
         if not ids or min(ids) < 0 or max(ids) >= self._vocab_size:

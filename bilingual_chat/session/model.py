@@ -70,6 +70,7 @@ class Opening:
     device: engines.DeviceName = "auto"
     accept_withdrawn: bool = False
     others: tuple[ModelEntry, ...] = ()  # may be named when a model does not fit
+    quantize: engines.QuantizeName = "none"
 
 
 def open_model(entry: ModelEntry, opening: Opening | None = None, progress: Progress | None = None) -> Model:
@@ -92,6 +93,7 @@ def open_model(entry: ModelEntry, opening: Opening | None = None, progress: Prog
         name=entry.name,
         entry=entry,
         device=opening.device,
+        quantize=opening.quantize,
         accept_withdrawn=opening.accept_withdrawn,
         progress=progress,
         others=opening.others,
