@@ -257,6 +257,29 @@ def remove(
         library.remove(configured(options, display), display, name)
 
 
+@app.command(help="cli.bench")
+def bench(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[MODEL|FILE]", help="option.bench-name")] = None,
+    quantize: Annotated[list[str] | None, typer.Option("--quantize", metavar="NAME|all", help="option.bench")] = None,
+    quality: Annotated[bool, typer.Option("--quality", help="option.quality")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="option.json")] = False,
+    model: Model = None,
+    config: ConfigFile = None,
+    lang: Lang = None,
+    debug: Debug = False,
+    device: Device = None,
+    accept_withdrawn: AcceptWithdrawn = False,
+) -> None:
+    options = Options(
+        model=model, config=config, lang=lang, debug=debug, device=device, accept_withdrawn=accept_withdrawn
+    ).over(context.obj)
+    with ending(options) as display:
+        from bilingual_chat.cli import measure
+
+        (measure.quality if quality else measure.speed)(options, display, name, quantize or [], as_json)
+
+
 @app.command(help="cli.where")
 def where(context: typer.Context, lang: Lang = None, debug: Debug = False) -> None:
     options = Options(lang=lang, debug=debug).over(context.obj)

@@ -94,6 +94,11 @@ class LocalEngine:
         return str(self._model.dtype).removeprefix("torch.")
 
     @property
+    def device_name(self) -> str:
+        """Where it computes: "cpu", "cuda:0", …"""
+        return str(self._model.device)
+
+    @property
     def precision(self) -> str:
         """What its weights are numbers of."""
         return self.dtype_name
