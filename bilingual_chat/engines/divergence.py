@@ -80,6 +80,15 @@ class Reference:
                 "bench.no-room", directory=self._directory, needed=_gigabytes(needed + MARGIN), free=_gigabytes(free)
             )
 
+    def finish(self) -> None:
+        """All rows are in: from now on they are compared with, not written. Raises BchatError as `begin` does."""
+        if not self.is_whole and self._file is not None:
+            try:
+                self._file.flush()
+            except OSError as error:
+                raise self._not_kept(error) from None
+        self.is_whole = True
+
     def compare(self, logprobs: Tensor) -> tuple[Tensor, Tensor]:
         """KL divergence from the next rows to these, and whether the likeliest token is the same.
 
@@ -120,7 +129,7 @@ def judge(
         found.append((surprise.double(), *reference.compare(logprobs)))
         done += len(targets)
         told(done)
-    reference.is_whole = True
+    reference.finish()
     return Judged(*(torch.cat(part) for part in zip(*found, strict=True)))
 
 
