@@ -202,6 +202,16 @@ class Display:
             self._err.write(text + "\n")
         self._err.flush()
 
+    def doing(self, said: Phrase | None) -> None:
+        """What is being done: one line that changes on a screen and goes with None, else a line each."""
+        if _is_screen(self._err) and (said is not None or self._download.is_half_written):
+            text = sentence(said, self.lang) if said is not None else ""
+            self._rewrite_line((_lines(text, _width(self._err) - 1) or [""])[0], end="")
+            self._download.is_half_written = said is not None
+        elif said is not None:
+            self._err.write(sentence(said, self.lang) + "\n")
+        self._err.flush()
+
     def _rewrite_line(self, text: str, end: str) -> None:
         from rich.control import Control
         from rich.segment import ControlType

@@ -274,8 +274,10 @@ class Chat:
         if self.is_loading():
             percent = self._loader.percent
             parts.append(text(Phrase("toolbar.loading")) + ("" if percent is None else f" {percent} %"))
-        elif self._loader.model is None:
+        elif (model := self._loader.model) is None:
             parts.append(text(Phrase("toolbar.failed")))
+        elif model.precision in ("int8", "int4"):
+            parts[0] += f" {model.precision}"
         parts.append(" ".join([session.settings.preset, *_differing(session.settings)]))
         if model := self._loader.model:
             parts.append(f"{self._context_used(model)}/{model.context_length}")

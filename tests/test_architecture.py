@@ -22,6 +22,7 @@ ORDER = (
     ("where things are", "paths tables catalogue presets config hub tokenizer"),
     ("what answers", "engines"),
     ("one turn", "transcript session explore"),
+    ("what is measured", "bench"),
     ("what a person meets", "display commands editor repl cli"),
 )
 ROOMS = [room for _, rooms in ORDER for room in rooms.split()]

@@ -233,6 +233,7 @@ def test_nothing_from_outside_acts_on_a_terminal(text: str) -> None:
         display.put_json({"text": text})
         display.progress(Progress(text, 1, 2, 1, 2))
         display.progress(Progress(text, 2, 2, 2, 2))
+        display.doing(Phrase("reason.other", text=text))
         terminal.see()
         assert acts(terminal.raw) == b""
         assert not any("\x80" <= c <= "\x9f" or c in "\u202e\u2066\u200b" for c in terminal.raw.decode())
@@ -433,6 +434,25 @@ def test_progress_on_a_screen_stays_on_one_line_and_errors_begin_a_new_one() -> 
         assert len(terminal.see().split("\n")) == 1
         display.say(Phrase("chat.stopped"))
         assert terminal.see().split("\n")[1:] == ["(stopped)"]
+
+
+def test_what_is_being_done_is_one_line_on_a_screen_that_goes_when_it_is_done() -> None:
+    with pty(30) as terminal:
+        display = Display(out=terminal.file, err=terminal.file)
+        display.doing(Phrase("reason.other", text="a step with a sentence longer than the line"))
+        display.doing(Phrase("reason.other", text="the next"))
+        assert terminal.see() == "the next"
+        display.doing(None)
+        display.doing(None)
+        display.put("the result")
+        assert terminal.see() == "the result"
+
+
+def test_what_is_being_done_is_a_line_each_on_a_pipe() -> None:
+    display, out, err = plain()
+    for said in (Phrase("reason.other", text="one"), Phrase("reason.other", text="two"), None):
+        display.doing(said)
+    assert (out.getvalue(), err.getvalue()) == ("", "one\ntwo\n")
 
 
 def test_progress_is_not_painted_more_often_than_eyes_can_follow() -> None:

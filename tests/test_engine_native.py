@@ -21,6 +21,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bilingual_chat.config import load_config
 from bilingual_chat.conversation import FinishReason
 from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.engines import convert, hardware, local, native
@@ -28,6 +29,8 @@ from bilingual_chat.engines.gpt_neox import HEAD, GptNeox, KVCache, NeoxConfig, 
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.lookahead import Lookahead
 from bilingual_chat.engines.native import NativeNeox
+from bilingual_chat.engines.precisions import PRECISIONS as PRECISION_TABLE
+from bilingual_chat.engines.precisions import Precision, memory_in
 from bilingual_chat.engines.quantized import Quantized, level_values, quantize
 from bilingual_chat.errors import BchatError
 from tests.test_engine_local import EOS, generate, make_model
@@ -287,6 +290,19 @@ def test_auto_takes_the_most_exact_that_leaves_room(
     raw = {"model_type": "gpt_neox", "vocab_size": 65536, "max_position_embeddings": 2048, **sizes}
     monkeypatch.setattr(hardware, "available_memory", lambda: int(free * 1e9))
     assert hardware.pick_precision("auto", CPU, parse_config(raw), torch.bfloat16) == expected
+
+
+@pytest.mark.parametrize("name", ["sft", "base-8k", "j-ppo"])
+@pytest.mark.parametrize("precision", PRECISION_TABLE, ids=lambda each: each.name)
+def test_the_list_of_models_tells_the_memory_of_each_precision(name: str, precision: Precision) -> None:
+    """From the catalogue alone, within a few percent of what is checked before a model is opened."""
+    entry = load_config().catalogue[name]
+    sizes = {"hidden_size": 2816, "num_hidden_layers": 36, "num_attention_heads": 22, "intermediate_size": 11264}
+    words = {"vocab_size": 32000 if name == "j-ppo" else 65536, "max_position_embeddings": entry.context_length}
+    config = parse_config({"model_type": "gpt_neox", **sizes, **words})
+    narrow = precision.name if precision.name in ("int8", "int4") else None
+    dtype = torch.bfloat16 if narrow else getattr(torch, precision.name)
+    assert memory_in(precision, entry) == pytest.approx(hardware._needed(config, dtype, narrow), rel=0.05)  # type: ignore[arg-type]
 
 
 def test_a_narrow_kind_for_which_there_is_no_code_is_one_sentence(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ Load = Annotated[Path | None, typer.Option("--load", metavar="FILE", help="optio
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="option.config")]
 Lang = Annotated[str | None, typer.Option("--lang", metavar="en|ja", help="option.lang")]
 Device = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="option.device")]
+Quantize = Annotated[str | None, typer.Option("--quantize", metavar="auto|none|int8|int4", help="option.quantize")]
 AcceptWithdrawn = Annotated[bool, typer.Option("--accept-withdrawn", help="option.accept-withdrawn")]
 Debug = Annotated[bool, typer.Option("--debug", help="option.debug")]
 _HELP_OF_TYPERS_OWN = {
@@ -154,6 +155,7 @@ def start(
     lang: Lang = None,
     debug: Debug = False,
     device: Device = None,
+    quantize: Quantize = None,
     accept_withdrawn: AcceptWithdrawn = False,
     version: Annotated[bool, typer.Option("--version", help="option.version")] = False,
 ) -> None:
@@ -161,7 +163,7 @@ def start(
         typer.echo(f"bchat {__version__}")
         raise typer.Exit
     context.obj = Options(
-        model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn
+        model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn, quantize
     )
     if context.invoked_subcommand is None:
         _chat(context.obj)
@@ -180,11 +182,23 @@ def chat(
     lang: Lang = None,
     debug: Debug = False,
     device: Device = None,
+    quantize: Quantize = None,
     accept_withdrawn: AcceptWithdrawn = False,
 ) -> None:
     _chat(
         Options(
-            model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn
+            model,
+            preset,
+            tuple(set_ or ()),
+            seed,
+            persona,
+            load,
+            config,
+            lang,
+            debug,
+            device,
+            accept_withdrawn,
+            quantize,
         ).over(context.obj)
     )
 
@@ -211,10 +225,11 @@ def ask(
     lang: Lang = None,
     debug: Debug = False,
     device: Device = None,
+    quantize: Quantize = None,
     accept_withdrawn: AcceptWithdrawn = False,
 ) -> None:
     options = Options(
-        model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn
+        model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn, quantize
     ).over(context.obj)
     with ending(options) as display:
         from bilingual_chat.cli import talk
@@ -267,6 +282,29 @@ def remove(
         from bilingual_chat.cli import library
 
         library.remove(configured(options, display), display, name)
+
+
+@app.command(help="cli.bench")
+def bench(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[MODEL|FILE]", help="option.bench-name")] = None,
+    quantize: Annotated[list[str] | None, typer.Option("--quantize", metavar="NAME|all", help="option.bench")] = None,
+    quality: Annotated[bool, typer.Option("--quality", help="option.quality")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="option.json")] = False,
+    model: Model = None,
+    config: ConfigFile = None,
+    lang: Lang = None,
+    debug: Debug = False,
+    device: Device = None,
+    accept_withdrawn: AcceptWithdrawn = False,
+) -> None:
+    options = Options(
+        model=model, config=config, lang=lang, debug=debug, device=device, accept_withdrawn=accept_withdrawn
+    ).over(context.obj)
+    with ending(options) as display:
+        from bilingual_chat.cli import measure
+
+        (measure.quality if quality else measure.speed)(options, display, name, quantize or [], as_json)
 
 
 @app.command(help="cli.where")

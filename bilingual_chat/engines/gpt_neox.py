@@ -202,6 +202,13 @@ class GptNeox:
         with _onednn(not self._is_narrow(hidden.shape[0])):
             return F.linear(hidden, _widened(self.head, self.dtype)).to("cpu", torch.float32)
 
+    def read_per_token(self) -> tuple[Tensor, ...]:
+        """The weights that a pass over one token reads: all but the embedding, unless it is the head too."""
+        every = (*(each for layer in self._layers for each in layer.values()), *self._final.values(), self.head)
+        return tuple(
+            tensor for each in every for tensor in (each.tensors() if isinstance(each, Quantized) else (each,))
+        )
+
     def _is_narrow(self, rows: int) -> bool:
         """One row in 16 bits on a CPU: there torch's own kernel reads weights twice as fast as oneDNN."""
         return rows == 1 and self.device.type == "cpu" and self.dtype != torch.float32

@@ -22,7 +22,6 @@ from bilingual_chat.engines.hardware import (
     pick_device,
     pick_dtype,
     pick_precision,
-    weight_bytes,
     why_narrow,
 )
 from bilingual_chat.engines.lookahead import Lookahead
@@ -111,17 +110,24 @@ class LocalEngine:
         return str(self._model.dtype).removeprefix("torch.")
 
     @property
+    def device_name(self) -> str:
+        """Where it computes: "cpu", "cuda:0", …"""
+        return str(self._model.device)
+
+    @property
     def precision(self) -> str:
         """What its matrices are in: `dtype_name`, "int8" or "int4"."""
         return self._quantized or self.dtype_name
 
     @property
+    def weights(self) -> tuple[Tensor, ...]:
+        """What is read for every token: all weights but the embedding, of which one row is."""
+        return self._model.read_per_token()
+
+    @property
     def bytes_per_token(self) -> int:
-        """Bytes of weights that are read for one token: all but the embeddings of other tokens."""
-        config = self._model.config
-        every = weight_bytes(config, self._model.dtype, self._quantized)
-        embeddings = 0 if config.tied_head else config.vocab_size * config.hidden_size * self._model.dtype.itemsize
-        return every - embeddings
+        """Bytes of weights that are read for one token: memory bandwidth divided by it is the limit."""
+        return sum(tensor.nbytes for tensor in self.weights)
 
     @property
     def withdrawn(self) -> bool:
@@ -186,12 +192,21 @@ class LocalEngine:
                 logits = self._side_by_side([replies[at].ids for at in going], [caches[at] for at in going])
 
     def score(self, ids: Sequence[int]) -> Iterator[Tensor]:
-        """float32 logits (rows, vocabulary) for what follows each of `ids`, block by block; the cache is dropped."""
+        """float32 logits (rows, tokenizer's vocabulary) for what follows each of `ids`, block by block.
+
+        The cache is not kept. Raises BchatError and ValueError as `complete` does.
+        """
+        given = list(ids)
+        if not given or min(given) < 0 or max(given) >= self._vocab_size:
+            raise ValueError("a text is at least one id, each within the tokenizer's vocabulary")
+        if len(given) > self.context_length:
+            raise BchatError("engine.prompt-too-long", prompt=len(given), context=self.context_length)
         self.forget()
-        for at in range(0, len(ids), PREFILL_ROWS):
-            hidden = self._run(list(ids[at : at + PREFILL_ROWS]))
-            yield self._logits(hidden)
-        self.forget()
+        try:
+            for at in range(0, len(given), PREFILL_ROWS):
+                yield self._logits(self._run(given[at : at + PREFILL_ROWS]))
+        finally:
+            self.forget()
 
     def _remarks(
         self, quantize: QuantizeName, config: NeoxConfig, dtype: torch.dtype, place: torch.device

@@ -44,6 +44,25 @@ def available_memory(root: Path = Path("/")) -> int | None:
     return min(known) if known else None
 
 
+def used_memory(root: Path = Path("/")) -> tuple[int | None, int | None]:
+    """Bytes that are this process's alone now, and the most it had in memory, mapped files included.
+
+    None where the system does not say. What is mapped from a file can be taken back, what is private cannot.
+    """
+    lines = (line.split() for line in _read(root / "proc/self/status").splitlines())
+    known = {words[0]: _number(words[1]) * 1024 for words in lines if len(words) == 3 and words[2] == "kB"}
+    return known.get("RssAnon:"), known.get("VmHWM:")
+
+
+def reset_peak(root: Path = Path("/")) -> bool:
+    """Begin the most that `used_memory` tells anew; False where that cannot be done."""
+    try:
+        (root / "proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
 def _machine(root: Path) -> int | None:
     for line in _read(root / "proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):

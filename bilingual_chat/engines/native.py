@@ -212,6 +212,10 @@ class NativeNeox:
             raise MemoryError
         return result
 
+    def read_per_token(self) -> tuple[Tensor, ...]:
+        """As `GptNeox.read_per_token`."""
+        return tuple(self._kept)
+
     def _describe_shape(self) -> _Shape:
         config = self.config
         angles = rotary_angles(config)

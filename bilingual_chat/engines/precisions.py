@@ -16,7 +16,13 @@ class Precision:
 
 
 # The most exact first.
-PRECISIONS = (Precision("float32", 4, 4), Precision("bfloat16", 2, 2))
+PRECISIONS = (
+    Precision("float32", 4, 4),
+    Precision("bfloat16", 2, 2),
+    # Embeddings stay in 16 bits, and in int4 the output head has 8: that depends a little on the vocabulary.
+    Precision("int8", 1.04, 2),
+    Precision("int4", 0.6, 2),
+)
 
 
 def memory_in(precision: Precision, entry: ModelEntry) -> int:

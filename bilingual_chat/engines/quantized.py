@@ -39,6 +39,10 @@ class Quantized:
         rows, columns = self.codes.shape
         return rows, columns * (1 if self.levels is None else 2)
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that it is made of."""
+        return (self.codes, self.scales, *(() if self.levels is None else (self.levels,)))
+
     def dequantized(self, dtype: torch.dtype) -> Tensor:
         """The matrix in `dtype`; before it is rounded to that, just what native.c computes with."""
         rows, columns = self.shape

@@ -43,6 +43,7 @@ class Model:
     engine: engines.Engine
     notices: tuple[Phrase, ...] = ()  # what is to be said of how it was opened
     is_withdrawn: bool = False  # opened all the same, because it was asked for
+    precision: str = ""  # what its weights are in, where that is known
 
     @property
     def context_length(self) -> int:
@@ -71,6 +72,7 @@ class Opening:
     device: engines.DeviceName = "auto"
     accept_withdrawn: bool = False
     others: tuple[ModelEntry, ...] = ()  # may be named when a model does not fit
+    quantize: engines.QuantizeName = "auto"
 
 
 def open_model(entry: ModelEntry, opening: Opening | None = None, progress: Progress | None = None) -> Model:
@@ -93,11 +95,12 @@ def open_model(entry: ModelEntry, opening: Opening | None = None, progress: Prog
         name=entry.name,
         entry=with_suspicions(entry, directory, opening.others),
         device=opening.device,
+        quantize=opening.quantize,
         accept_withdrawn=opening.accept_withdrawn,
         progress=progress,
         others=opening.others,
     )
-    return Model(entry, tokenizer, engine, engine.notices, engine.withdrawn)
+    return Model(entry, tokenizer, engine, engine.notices, engine.withdrawn, engine.precision)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,42 @@
+"""What models are measured with: a text of the person's, or one that ships with bchat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bilingual_chat import messages
+from bilingual_chat.errors import BchatError, ExitStatus
+
+MOST_BYTES = 64 << 20
+
+
+def own_sentences() -> str:
+    """Everything bchat says, each sentence in English and then in Japanese: a text that is always there."""
+    return "\n".join(f"{said.en}\n{said.ja}" for said in messages.TABLE.values() if said.en)
+
+
+def read(path: Path) -> str:
+    """A text file in UTF-8. Raises BchatError (DATA): missing, no ordinary file, empty, too large, no text."""
+    try:
+        if not path.exists():
+            raise _refused("bench.text-missing", path)
+        if not path.is_file():
+            raise _refused("bench.text-not-a-file", path)
+        if path.stat().st_size > MOST_BYTES:
+            raise _refused("bench.text-large", path, limit=MOST_BYTES >> 20)
+        data = path.read_bytes()
+    except OSError as error:
+        raise _refused("bench.text-unreadable", path, reason=error.strerror or type(error).__name__) from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise _refused("bench.text-not-utf8", path) from None
+    if "\0" in text:
+        raise _refused("bench.text-not-utf8", path)
+    if not text.strip():
+        raise _refused("bench.text-empty", path)
+    return text
+
+
+def _refused(key: str, path: Path, **values: object) -> BchatError:
+    return BchatError(key, status=ExitStatus.DATA, path=path, **values)
