@@ -58,7 +58,7 @@ def test_each_precision_of_the_table_has_its_column() -> None:
         "int8",
         "int4",
     ]
-    assert sft.split()[-2:] == ["5.0", "3.2"]
+    assert sft.split()[-2:] == ["5.0", "3.3"]
 
 
 @pytest.mark.parametrize("entry", load_config().catalogue.values(), ids=lambda entry: entry.name)
