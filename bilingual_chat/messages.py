@@ -671,6 +671,29 @@ TABLE: dict[str, Message] = {
         "say who the model is to be (an opening exchange)", "モデルの役割を決める（会話の冒頭に置く）"
     ),
     "command.undo": Message("take the last turn back", "最後のやり取りを取り消す"),
+    "command.compare": Message(
+        "answer the last message under several settings, side by side",
+        "最後の発言への返答を、いくつかの設定で並べて比べる",
+    ),
+    "command.take": Message("make one of the compared replies the reply", "比べた返答のひとつを採用する"),
+    "compare.variant": Message("[{number}] {label}", "[{number}] {label}"),
+    "compare.done": Message(
+        "None of these is a part of the conversation; /take NUMBER makes one its reply.",
+        "どれもまだ会話には入っていません。/take 番号 で採用できます。",
+    ),
+    "compare.count": Message(
+        "/compare takes 2 to {most} presets or settings (temperature=0.3 or temperature=0.3,top_p=0.9), not {count}.",
+        "/compare にはプリセットか設定（temperature=0.3 や temperature=0.3,top_p=0.9）を 2 〜 {most} 個書いてください"
+        "（{count} 個ありました）。",
+    ),
+    "take.nothing": Message(
+        "Nothing was compared for the last message; /compare does that.",
+        "最後の発言についてはまだ比べていません。/compare で比べられます。",
+    ),
+    "take.number": Message(
+        "/take takes a number from 1 to {most}, not {value!r}.",
+        "/take には 1 〜 {most} の番号を書いてください（{value!r} は使えません）。",
+    ),
     "command.retry": Message("answer again, with other settings if given", "返答をやり直す（設定の変更も可）"),
     "command.edit": Message("change your last message and send it again", "最後のメッセージを直して送り直す"),
     "command.clear": Message("start over (the conversation stays saved)", "最初からやり直す（会話は保存されたまま）"),

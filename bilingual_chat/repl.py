@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from bilingual_chat import commands
 from bilingual_chat.catalogue import ModelEntry
-from bilingual_chat.commands import Desk, Edit, Leave, Retry, Say, pull
+from bilingual_chat.commands import Compare, Desk, Edit, Leave, Retry, Say, pull
 from bilingual_chat.config import DEFAULT, Settings
 from bilingual_chat.decoding import RANGES
 from bilingual_chat.display import Display, quiet_keys
 from bilingual_chat.engines.preload import load_library
 from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.explore import compare
 from bilingual_chat.messages import Phrase
 from bilingual_chat.session import Event, Model, Opening, open_model
 from bilingual_chat.untrusted import inward, outward_line
@@ -214,6 +215,9 @@ class Chat:
             self._prefill, self._replaces_last = action.text, action.replaces_last
         elif isinstance(action, Retry):
             self._speak(self.desk.session.retry(action.changes))
+        elif isinstance(action, Compare):
+            self._speak(compare(self.desk.session, action.variants))
+            self._display.say(Phrase("compare.done"))
         elif isinstance(action, Say):
             self._say(action.text, replaces)
         return True

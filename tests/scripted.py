@@ -14,7 +14,7 @@ from bilingual_chat.commands import Desk
 from bilingual_chat.config import Settings, load_config, settings_for
 from bilingual_chat.conversation import FinishReason
 from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import Chunk
+from bilingual_chat.engines import Chunk, one_after_another
 from bilingual_chat.errors import BchatError
 from bilingual_chat.messages import Phrase
 from bilingual_chat.prompt import PromptFormat
@@ -73,6 +73,11 @@ class ScriptedEngine:
             yield from self._chunks(list(prompt_ids), parameters)
         finally:
             self.closed += 1
+
+    def complete_many(
+        self, prompt_ids: Sequence[int], wanted: Sequence[tuple[DecodingParameters, int]]
+    ) -> Generator[tuple[int, Chunk], None, None]:
+        return one_after_another(self, prompt_ids, wanted)
 
     def _chunks(self, ids: list[int], parameters: DecodingParameters) -> Generator[Chunk, None, None]:
         script = next(self._scripts, "はい。")

@@ -11,8 +11,20 @@ import re
 from collections.abc import Iterable
 
 from bilingual_chat import decoding
-from bilingual_chat.commands import files, pull, settings, talk
-from bilingual_chat.commands.desk import Action, Command, Desk, Edit, Leave, Retry, Say, folded, shortened, word
+from bilingual_chat.commands import compare, files, pull, settings, talk
+from bilingual_chat.commands.desk import (
+    Action,
+    Command,
+    Compare,
+    Desk,
+    Edit,
+    Leave,
+    Retry,
+    Say,
+    folded,
+    shortened,
+    word,
+)
 from bilingual_chat.commands.files import model_rows, resume, summary_row
 from bilingual_chat.commands.settings import preset_rows
 from bilingual_chat.errors import BchatError, ExitStatus
@@ -24,6 +36,7 @@ __all__ = [
     "COMMANDS",
     "Action",
     "Command",
+    "Compare",
     "Desk",
     "Edit",
     "Leave",
@@ -127,6 +140,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("persona", talk.change_persona, "[TEXT | none]"),
     Command("undo", talk.undo, "[COUNT]"),
     Command("retry", talk.retry, "[NAME=VALUE …]", ("again",), settings.setting_choices),
+    Command("compare", compare.compare, "[PRESET | NAME=VALUE,… …]", (), compare.compare_choices),
+    Command("take", compare.take, "NUMBER", (), compare.take_choices),
     Command("edit", talk.edit),
     Command("clear", talk.clear, "", ("new",)),
     Command("history", talk.show_history),

@@ -12,6 +12,7 @@ from bilingual_chat import messages
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.config import Config
 from bilingual_chat.errors import BchatError
+from bilingual_chat.explore import Variant
 from bilingual_chat.messages import Phrase
 from bilingual_chat.session import Model, Session, open_model
 
@@ -55,6 +56,8 @@ class Desk:
     load: Callable[[ModelEntry], Callable[[], Model]] = lambda entry: lambda: open_model(entry)
     model_ready: Callable[[], Model | None] = lambda: None
     pulls: Pulls = field(default_factory=Pulls)
+    compared: tuple[Variant, ...] = ()  # what /take chooses from
+    compared_words: str = ""  # and the message that they answered
 
     def text(self, phrase: Phrase) -> str:
         return messages.render(phrase.key, self.lang, **phrase.values)
@@ -90,7 +93,14 @@ class Leave:
     """Close the conversation and end."""
 
 
-Action = Say | Retry | Edit | Leave | None
+@dataclass(frozen=True)
+class Compare:
+    """Answer the last message once for each of these, beside the conversation."""
+
+    variants: tuple[Variant, ...]
+
+
+Action = Say | Retry | Edit | Compare | Leave | None
 
 
 @dataclass(frozen=True)

@@ -52,23 +52,13 @@ def _count(argument: str, turns: int) -> int:
 def retry(desk: Desk, argument: str) -> Action:
     """/retry"""
     changes = settings_in(argument)
-    _last_words(desk)
+    desk.session.last_words  # noqa: B018  # refuses where there are none
     return Retry(changes)
 
 
 def edit(desk: Desk, argument: str) -> Action:
     """/edit"""
-    return Edit(_last_words(desk), replaces_last=desk.session.pending is None)
-
-
-def _last_words(desk: Desk) -> str:
-    """What the user said last, answered or not."""
-    session = desk.session
-    if session.pending is not None:
-        return session.pending
-    if not session.conversation.turns:
-        raise BchatError("session.nothing-to-undo", status=ExitStatus.USAGE)
-    return session.conversation.turns[-1].user
+    return Edit(desk.session.last_words, replaces_last=desk.session.pending is None)
 
 
 def clear(desk: Desk, argument: str) -> Action:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -49,6 +49,23 @@ class Engine(Protocol):
 
     def complete(self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int) -> Iterator[Chunk]:
         """Continue `prompt_ids` (at least one) by up to `parameters.max_new_tokens` tokens."""
+
+    def complete_many(
+        self, prompt_ids: Sequence[int], wanted: Sequence[tuple[DecodingParameters, int]]
+    ) -> Generator[tuple[int, Chunk], None, None]:
+        """Several continuations, one for each parameters and seed: (its number, its next chunk), in any order.
+
+        Each is the one that `complete` gives.
+        """
+
+
+def one_after_another(
+    engine: Engine, prompt_ids: Sequence[int], wanted: Sequence[tuple[DecodingParameters, int]]
+) -> Generator[tuple[int, Chunk], None, None]:
+    """`Engine.complete_many` for an engine that computes one continuation at a time."""
+    for at, (parameters, seed) in enumerate(wanted):
+        for chunk in engine.complete(prompt_ids, parameters, seed):
+            yield at, chunk
 
 
 def open_engine(

@@ -19,7 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import Chunk, DeviceName, DtypeName
+from bilingual_chat.engines import Chunk, DeviceName, DtypeName, one_after_another
 from bilingual_chat.engines.files import find_weights, read_json, refused
 from bilingual_chat.engines.memory import SMALL, available_memory, needed_memory
 from bilingual_chat.engines.reply import Reply, allocation_errors
@@ -128,6 +128,12 @@ class ForeignEngine:
         reply.cached_tokens = self._common_prefix(reply.ids)
         while not reply.is_done:
             yield reply.add(self._logits_after(reply.ids))
+
+    def complete_many(
+        self, prompt_ids: Sequence[int], wanted: Sequence[tuple[DecodingParameters, int]]
+    ) -> Generator[tuple[int, Chunk], None, None]:
+        """See `Engine.complete_many`; the prompt is read once, since its cache stays."""
+        return one_after_another(self, prompt_ids, wanted)
 
     def _common_prefix(self, ids: list[int]) -> int:
         """How many leading ids the cache holds already; at most all but the last, which is always run."""

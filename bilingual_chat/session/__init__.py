@@ -6,7 +6,6 @@ text (str) and remarks (`messages.Phrase`), and whoever consumes it shows them.
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -27,6 +26,7 @@ from bilingual_chat.messages import Phrase
 from bilingual_chat.prompt import Prompt, PromptFormat
 from bilingual_chat.session.loops import LoopDetector
 from bilingual_chat.session.model import Completion, Model, Opening, open_model, versions
+from bilingual_chat.session.persona import persona
 from bilingual_chat.transcript import Loaded, new_header
 from bilingual_chat.transcript.journal import Journal
 from bilingual_chat.untrusted import inward
@@ -35,8 +35,6 @@ from bilingual_chat.untrusted import inward
 __all__ = ["Completion", "Event", "Model", "Opening", "Session", "open_model", "persona"]
 
 Event = str | Phrase
-
-_JAPANESE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uff66-\uff9f]")
 
 
 @dataclass(frozen=True)
@@ -327,6 +325,20 @@ class Session:
         """What the model would be told if `text` were said now."""
         return self._fit(self.model(), self.conversation, inward(text), self.settings.parameters)
 
+    def prompt_again(self) -> Prompt:
+        """What the model was told to answer the last words with, or would be. BchatError when there are none."""
+        before = self.conversation if self.pending is not None else self.conversation.without_last_turn()
+        return self._fit(self.model(), before, self.last_words, self.settings.parameters)
+
+    @property
+    def last_words(self) -> str:
+        """What the user said last, answered or not. BchatError when nothing was said."""
+        return self.pending if self.pending is not None else self._last_turn().user
+
+    def note(self, kind: str, details: Mapping[str, Any]) -> None:
+        """Keep what happened beside the conversation; what hinders it shows with the next turn."""
+        self._keep(lambda journal: journal.record_event(kind, details))
+
     @property
     def format(self) -> PromptFormat:
         """How the model in force writes its speakers; known before it is loaded."""
@@ -428,14 +440,3 @@ def _remarks_after(completion: Completion) -> Generator[Event, None, None]:
     elif completion.finish is FinishReason.LENGTH and parameters.min_new_tokens < parameters.max_new_tokens:
         is_cut = len(completion.reply_ids) >= parameters.max_new_tokens
         yield Phrase("session.length") if is_cut else Phrase("session.full")
-
-
-def persona(text: str) -> tuple[Utterance, ...]:
-    """An opening as the model card has it: the user says what the system is to be, the system agrees."""
-    text = inward(text).strip()
-    if not text:
-        return ()
-    agreed = (
-        "はい、承知しました。何をお手伝いしましょうか。" if _JAPANESE.search(text) else "Sure, what can I do for you?"
-    )
-    return Utterance(Speaker.USER, text), Utterance(Speaker.SYSTEM, agreed)
