@@ -736,9 +736,10 @@ TABLE: dict[str, Message] = {
         "まだ何も話していないので、書き出すものがありません。",
     ),
     "progress": Message(
-        "{file}: {percent} % of {size} GB, {rate} MB/s, {left} left",
-        "{file}：{size} GB の {percent} %、{rate} MB/秒、残り {left}",
+        "{file} {file_percent} % · all: {percent} % of {size}",
+        "{file} {file_percent} % · 全体：{size} の {percent} %",
     ),
+    "progress.rate": Message("{where}, {rate} MB/s, {left} left", "{where}、{rate} MB/秒、残り {left}"),
     "finish.stop": Message("whole", "完了"),
     "finish.length": Message("cut at max_new_tokens", "max_new_tokens で打ち切り"),
     "finish.interrupted": Message("stopped by you", "中止"),
@@ -894,7 +895,22 @@ TABLE: dict[str, Message] = {
     "cli.no-option": Message(
         "There is no option {name}.{suggestion}", "{name} というオプションはありません。{suggestion}"
     ),
-    "cli.pulled": Message("{name} is here: {path}", "{name} を入手しました：{path}"),
+    "pull.size": Message(
+        "Fetching {name}: {missing} of {size}, into {directory} ({free} free).",
+        "{name} を {directory} に取得します（{size} のうち {missing}、空き {free}）。",
+    ),
+    "cli.pull-stopped": Message(
+        "Stopped; what has come is kept, and `bchat pull {name}` goes on from there.",
+        "中止しました。届いた分は残っています。bchat pull {name} で続きから再開できます。",
+    ),
+    "cli.pulled": Message(
+        "{name} is here, every file verified. Chat with it: bchat --model {name}",
+        "{name} を入手し、全ファイルを検証しました。bchat --model {name} で会話できます。",
+    ),
+    "cli.was-here": Message(
+        "{name} is here already. Chat with it: bchat --model {name}",
+        "{name} はすでにあります。bchat --model {name} で会話できます。",
+    ),
     "cli.nothing-found": Message("No conversation holds {words!r}.", "{words!r} を含む会話はありません。"),
     "cli.which-transcript": Message(
         "There is no conversation {which!r}; `bchat transcripts list` shows them.",

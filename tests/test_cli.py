@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,12 +18,17 @@ from bilingual_chat import __version__, cli, repl
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.cli import options, talk
 from bilingual_chat.config import load_config
+from bilingual_chat.display import Display
 from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.hub import Progress
 from bilingual_chat.session import Model
 from bilingual_chat.untrusted import outward
+from tests.loopback_hub import Hub
 from tests.scripted import Script, ScriptedEngine, tokenizer
 from tests.terminal import ROOT, real, scripted
+from tests.test_hub import served
 
+__all__ = ["served"]
 HOSTILE = "\x1b]0;evil\x07 [red] \u202e日本\x9b2J\r"
 
 
@@ -450,3 +456,46 @@ def test_the_same_seed_gives_the_same_reply() -> None:
     )
     assert first["reply_ids"] == second["reply_ids"]
     assert first["settings"]["seed"] == 7
+
+
+# -- pull ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(served: Hub, tmp_path: Path) -> list[str]:
+    """Options that name the model which the loopback hub serves."""
+    (tmp_path / "tiny.toml").write_text('[models.tiny]\nhub_id = "someone/tiny"\n')
+    return ["--config", str(tmp_path / "tiny.toml")]
+
+
+def test_pull_says_how_much_it_is_and_how_to_go_on(run: Run, tiny: list[str]) -> None:
+    ran = run(*tiny, "pull", "tiny")
+    assert ran.status == 0
+    first, *steps, last = ran.err.splitlines()
+    assert first.startswith("Fetching tiny: 301 kB of 301 kB, into ~/.cache/huggingface/hub (")
+    assert " · all: 100 % of 301 kB" in steps[-1]
+    assert last == "tiny is here, every file verified. Chat with it: bchat --model tiny"
+    again = run(*tiny, "pull", "tiny")
+    assert (again.status, again.err) == (0, "tiny is here already. Chat with it: bchat --model tiny\n")
+
+
+def test_ctrl_c_during_a_pull_says_what_is_kept_and_the_next_one_what_is_here(
+    run: Run, tiny: list[str], served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.hold_after["model.safetensors"] = 150_000
+    progress = Display.progress
+
+    def impatient(self: Display, now: Progress) -> None:
+        progress(self, now)
+        if now.done > 100_000:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Display, "progress", impatient)
+    ran = run(*tiny, "pull", "tiny")
+    assert ran.status == 130
+    assert ran.err.splitlines()[-1] == ("Stopped; what has come is kept, and `bchat pull tiny` goes on from there.")
+    monkeypatch.setattr(Display, "progress", progress)
+    served.hold_after.clear()
+    ran = run(*tiny, "pull", "tiny")
+    assert ran.status == 0
+    assert re.match(r"Fetching tiny: 15\d kB of 301 kB, into ", ran.err)
