@@ -995,6 +995,10 @@ TABLE: dict[str, Message] = {
     "option.model": Message(
         "A model's name, or the path of its directory.", "モデルの名前、またはディレクトリのパス。"
     ),
+    "option.like": Message(
+        "Speak to the model in the format and with the settings of this one.",
+        "このモデルの形式と設定で会話する（ディレクトリを開くときに）。",
+    ),
     "option.preset": Message("A decoding preset (bchat presets).", "デコード設定のプリセット（bchat presets）。"),
     "option.set": Message("Change a setting; may be repeated.", "設定を変える（繰り返し可）。"),
     "option.seed": Message("The seed, for a reply that can be repeated.", "返答を再現するためのシード。"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -102,6 +103,7 @@ def program(command: list[str], stdin: bytes = b"", **environment: str) -> subpr
         (["ask", "x", "--config", "/no/such.toml"], 4, "/no/such.toml cannot be read"),
         (["ask", "x", "--model", "sft"], 3, "get it in the shell with: bchat pull sft"),
         (["ask", "x", "--model", "dmeo"], 3, "Did you mean demo?"),
+        (["ask", "x", "--like", "j-pppo"], 3, "Did you mean j-ppo?"),
         (["pull", "demo\x1b"], 3, "There is no model 'demo␛'"),
         (["ask", "x", "--load", "/no/such.json"], 4, "/no/such.json could not be read: no such file or folder."),
         (["transcripts", "show", "99"], 4, "There is no conversation '99'"),
@@ -260,6 +262,15 @@ def test_json_has_everything_and_reads_back(run: Run) -> None:
     assert ran.json["dropped_turns"] == 0
     assert outward(ran.out) == ran.out
     assert "日本" in ran.out
+
+
+def test_a_model_is_spoken_to_like_the_one_that_is_named(run: Run) -> None:
+    """Whose files say nothing of it: its format, and its card's settings."""
+    told = run("ask", "--json", "x", "--like", "j-ppo").json
+    assert told["model"] == "demo"
+    assert told["prompt"] == "ユーザー: x<NL>システム: "
+    assert (told["settings"]["temperature"], told["settings"]["repetition_penalty"]) == (0.7, 1.1)
+    assert run("ask", "--json", "x", "--like", "base").json["prompt"] == "x"
 
 
 def test_a_hostile_reply_is_shown_but_does_not_act(run: Run) -> None:
@@ -477,6 +488,20 @@ def test_pull_says_how_much_it_is_and_how_to_go_on(run: Run, tiny: list[str]) ->
     assert last == "tiny is here, every file verified. Chat with it: bchat --model tiny"
     again = run(*tiny, "pull", "tiny")
     assert (again.status, again.err) == (0, "tiny is here already. Chat with it: bchat --model tiny\n")
+
+
+def test_withdrawn_weights_are_fetched_only_when_that_is_asked_for(
+    run: Run, tiny: list[str], served: Hub, tmp_path: Path
+) -> None:
+    """The refusal names the option; it is there."""
+    del served.files["model.safetensors"]
+    md5 = hashlib.md5(served.files["pytorch_model.bin"]).hexdigest()
+    with (tmp_path / "tiny.toml").open("a") as file:
+        file.write(f'withdrawn_md5 = ["{md5}"]\n')
+    ran = run(*tiny, "pull", "tiny")
+    assert ran.status == 3
+    assert "--accept-withdrawn" in ran.err.splitlines()[-1]
+    assert run(*tiny, "pull", "tiny", "--accept-withdrawn").status == 0
 
 
 def test_ctrl_c_during_a_pull_says_what_is_kept_and_the_next_one_what_is_here(

@@ -38,6 +38,7 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", hel
 Lang = Annotated[str | None, typer.Option("--lang", metavar="en|ja", help="option.lang")]
 Device = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="option.device")]
 AcceptWithdrawn = Annotated[bool, typer.Option("--accept-withdrawn", help="option.accept-withdrawn")]
+Like = Annotated[str | None, typer.Option("--like", metavar="NAME", help="option.like")]
 Debug = Annotated[bool, typer.Option("--debug", help="option.debug")]
 _HELP_OF_TYPERS_OWN = {
     "help": "option.help",
@@ -155,13 +156,14 @@ def start(
     debug: Debug = False,
     device: Device = None,
     accept_withdrawn: AcceptWithdrawn = False,
+    like: Like = None,
     version: Annotated[bool, typer.Option("--version", help="option.version")] = False,
 ) -> None:
     if version:
         typer.echo(f"bchat {__version__}")
         raise typer.Exit
     context.obj = Options(
-        model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn
+        model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn, like
     )
     if context.invoked_subcommand is None:
         _chat(context.obj)
@@ -181,10 +183,11 @@ def chat(
     debug: Debug = False,
     device: Device = None,
     accept_withdrawn: AcceptWithdrawn = False,
+    like: Like = None,
 ) -> None:
     _chat(
         Options(
-            model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn
+            model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn, like
         ).over(context.obj)
     )
 
@@ -212,9 +215,10 @@ def ask(
     debug: Debug = False,
     device: Device = None,
     accept_withdrawn: AcceptWithdrawn = False,
+    like: Like = None,
 ) -> None:
     options = Options(
-        model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn
+        model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn, like
     ).over(context.obj)
     with ending(options) as display:
         from bilingual_chat.cli import talk
@@ -250,12 +254,19 @@ def models(
 
 
 @app.command(help="cli.pull")
-def pull(context: typer.Context, name: str, config: ConfigFile = None, lang: Lang = None, debug: Debug = False) -> None:
-    options = Options(config=config, lang=lang, debug=debug).over(context.obj)
+def pull(
+    context: typer.Context,
+    name: str,
+    config: ConfigFile = None,
+    lang: Lang = None,
+    debug: Debug = False,
+    accept_withdrawn: AcceptWithdrawn = False,
+) -> None:
+    options = Options(config=config, lang=lang, debug=debug, accept_withdrawn=accept_withdrawn).over(context.obj)
     with ending(options) as display:
         from bilingual_chat.cli import library
 
-        library.pull(configured(options, display), display, name)
+        library.pull(configured(options, display), display, name, accept_withdrawn=options.accept_withdrawn)
 
 
 @app.command("rm", help="cli.rm")

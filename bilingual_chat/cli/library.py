@@ -44,7 +44,7 @@ def verify(config: Config, display: Display, name: str | None) -> None:
         raise BchatError("models.damaged", status=ExitStatus.MODEL, names=", ".join(damaged), first=damaged[0])
 
 
-def pull(config: Config, display: Display, name: str) -> None:
+def pull(config: Config, display: Display, name: str, *, accept_withdrawn: bool = False) -> None:
     """Say how much there is to fetch and where to, fetch it, and say how to go on; also where Ctrl-C ends it."""
     entry = catalogue.find(config.catalogue, name)
     asked: list[Size] = []
@@ -56,7 +56,7 @@ def pull(config: Config, display: Display, name: str) -> None:
         display.say(size_phrase(entry, size))
 
     try:
-        hub.download(entry, display.progress, begin=begin)
+        hub.download(entry, display.progress, begin=begin, accept_withdrawn=accept_withdrawn)
     except KeyboardInterrupt:
         display.say(Phrase("cli.pull-stopped", name=entry.name))
         raise

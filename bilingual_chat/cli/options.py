@@ -34,6 +34,7 @@ class Options:
     debug: bool = False
     device: str | None = None
     accept_withdrawn: bool = False
+    like: str | None = None
 
     def over(self, outer: Options | None) -> Options:
         """These, and where they say nothing those before the command's name."""
@@ -64,6 +65,8 @@ def begin(options: Options, display: Display) -> Beginning:
     config = configured(options, display)
     named = options.model or config.model
     entry = catalogue.find(config.catalogue, named) if named else catalogue.default_entry(config.catalogue)
+    if options.like is not None:
+        entry = catalogue.spoken_to_like(entry, catalogue.find(config.catalogue, options.like))
     if catalogue.locate(entry) is None:
         raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
     chosen: dict[str, Any] = parse_assignments(options.set)
