@@ -931,8 +931,8 @@ TABLE: dict[str, Message] = {
     "heading.state": Message("STATE", "状態"),
     "heading.size": Message("SIZE", "サイズ"),
     "heading.note": Message(
-        "what it is for · licence · published scores, 4 tasks / 6 tasks",
-        "用途 · ライセンス · 公表スコア（4 タスク / 6 タスク）",
+        "what it is for · licence · published scores, 4 tasks/6 tasks",
+        "用途 · ライセンス · 公表スコア（4 タスク/6 タスク）",
     ),
     "model.embedded": Message("ships with bchat", "同梱"),
     "model.good": Message("here, verified", "あり（検証済み）"),

@@ -100,7 +100,7 @@ def _bracketable(name: str) -> str:
 
 
 def _note(entry: ModelEntry, lang: str) -> str:
-    scores = " / ".join(f"{score:g}" for score in entry.scores.values())
+    scores = "/".join(f"{score:g}" for score in entry.scores.values())
     return " · ".join(filter(None, [entry.describe(lang), entry.licence, scores]))
 
 
