@@ -804,10 +804,7 @@ TABLE: dict[str, Message] = {
         "{name} の取得を始めました。そのまま会話できます。進み具合は最下行に表示され、/pull stop で中止します。",
     ),
     "pull.beginning": Message("fetching {name} …", "{name} を取得中 …"),
-    "pull.progress": Message(
-        "fetching {name}: {percent} %, {rate} MB/s, {left} left",
-        "{name} を取得中：{percent} %、{rate} MB/秒、残り {left}",
-    ),
+    "pull.progress": Message("fetching {name}: {percent} %", "{name} を取得中：{percent} %"),
     "pull.done": Message(
         "The model {name} is here and verified; switch to it with: /model {name}",
         "モデル {name} を取得し、検証しました。/model {name} で切り替えられます。",

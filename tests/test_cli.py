@@ -521,6 +521,7 @@ def test_ctrl_c_during_a_pull_says_what_is_kept_and_the_next_one_what_is_here(
     assert ran.err.splitlines()[-1] == ("Stopped; what has come is kept, and `bchat pull tiny` goes on from there.")
     monkeypatch.setattr(Display, "progress", progress)
     served.hold_after.clear()
+    served.go_on.set()
     ran = run(*tiny, "pull", "tiny")
     assert ran.status == 0
     assert re.match(r"Fetching tiny: 15\d kB of 301 kB, into ", ran.err)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -83,9 +84,11 @@ def test_how_far_it_is_can_be_seen_and_asked(desk: tuple[Desk, Shown], served: H
     wait_for(lambda: is_at(chat, 50))
     execute("/pull", chat)
     assert shown.texts == [pull.progress_text(chat)]
-    assert shown.texts[0].startswith("fetching sft: 50 %, ")
+    assert re.fullmatch(r"fetching sft: 50 %, [\d.]+ MB/s, \d:\d\d left", shown.texts[0])
     chat.lang = "ja"
-    assert pull.progress_text(chat).startswith("sft を取得中：50 %、")
+    assert re.fullmatch(r"sft を取得中：50 %、[\d.]+ MB/秒、残り \d:\d\d", pull.progress_text(chat))
+    chat.pulls.delivery.progress = Progress(WEIGHTS, 1, 2, 1, 4)
+    assert pull.progress_text(chat) == "sft を取得中：25 %"
 
 
 def test_what_is_stopped_is_kept_and_goes_on(desk: tuple[Desk, Shown], served: Hub) -> None:
@@ -98,6 +101,7 @@ def test_what_is_stopped_is_kept_and_goes_on(desk: tuple[Desk, Shown], served: H
     assert partial().stat().st_size == 100_000
     assert refused(chat, "/pull stop") == "pull.none"
     served.hold_after.clear()
+    served.go_on.set()
     execute("/pull sft", chat)
     wait_for(lambda: not chat.pulls.is_running)
     assert (WEIGHTS, 100_000) in served.begun
