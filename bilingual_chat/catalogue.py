@@ -138,6 +138,11 @@ def open_path(directory: Path, catalogue: Mapping[str, ModelEntry] = MappingProx
     return replace(like, name=name, aliases=(), embedded=False, directory=str(directory))
 
 
+def spoken_to_like(entry: ModelEntry, other: ModelEntry) -> ModelEntry:
+    """`entry` with the prompt format and the card's settings of `other`: a directory does not say what it wants."""
+    return replace(entry, kind=other.kind, prompt=other.prompt, preset=other.preset)
+
+
 def locate(entry: ModelEntry) -> Path | None:
     """The directory that holds the whole model on this machine, None if there is none. No network."""
     if entry.embedded:

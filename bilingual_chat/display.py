@@ -36,6 +36,7 @@ GAP = "  "  # between columns
 NOTE_INDENT = 4  # cells, of a note below its row
 PROGRESS_S = 0.1  # between two looks of a download
 DIM, RED = "dim", "red"
+UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 Row = tuple[str, ...]
 
@@ -187,13 +188,7 @@ class Display:
         is_screen = _is_screen(self._err)
         if not self._download.is_news(now, each_tenth=not is_screen):
             return
-        values = {
-            "percent": now.percent,
-            "size": f"{now.size / 1e9:.2f}",
-            "rate": f"{now.rate / 1e6:.1f}",
-            "left": now.time_left,
-        }
-        text = sentence(Phrase("progress", file=now.file, **values), self.lang)
+        text = sentence(_progress_phrase(now), self.lang)
         if is_screen:
             fitting = (_lines(text, _width(self._err) - 1) or [""])[0]
             self._download.is_half_written = now.done < now.size
@@ -249,6 +244,21 @@ class Display:
         is_utf8 = codecs.lookup(getattr(self._out, "encoding", None) or "utf-8").name == "utf-8"
         text = json.dumps(value, ensure_ascii=not is_utf8, indent=indent)
         self._put_out(_escaped(text) + "\n")
+
+
+def _progress_phrase(now: Progress) -> Phrase:
+    """The file and all of it; rate and time left where something comes over the network."""
+    values = {"file_percent": 100 * now.file_done // max(now.file_size, 1), "percent": now.percent}
+    where = Phrase("progress", file=now.file, size=size_of(now.size), **values)
+    return Phrase("progress.rate", where=where, rate=f"{now.rate / 1e6:.1f}", left=now.time_left) if now.rate else where
+
+
+def size_of(size: float) -> str:
+    """Bytes in the unit that a person would use; "?" for what is not known."""
+    for unit, name in UNITS:
+        if size >= unit:
+            return f"{size / unit:.1f} {name}" if size < 10 * unit else f"{size / unit:.0f} {name}"
+    return f"{size:.0f} B" if size else "?"
 
 
 class _Download:

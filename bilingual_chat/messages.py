@@ -779,9 +779,10 @@ TABLE: dict[str, Message] = {
         "まだ何も話していないので、書き出すものがありません。",
     ),
     "progress": Message(
-        "{file}: {percent} % of {size} GB, {rate} MB/s, {left} left",
-        "{file}：{size} GB の {percent} %、{rate} MB/秒、残り {left}",
+        "{file} {file_percent} % · all: {percent} % of {size}",
+        "{file} {file_percent} % · 全体：{size} の {percent} %",
     ),
+    "progress.rate": Message("{where}, {rate} MB/s, {left} left", "{where}、{rate} MB/秒、残り {left}"),
     "finish.stop": Message("whole", "完了"),
     "finish.length": Message("cut at max_new_tokens", "max_new_tokens で打ち切り"),
     "finish.interrupted": Message("stopped by you", "中止"),
@@ -846,10 +847,7 @@ TABLE: dict[str, Message] = {
         "{name} の取得を始めました。そのまま会話できます。進み具合は最下行に表示され、/pull stop で中止します。",
     ),
     "pull.beginning": Message("fetching {name} …", "{name} を取得中 …"),
-    "pull.progress": Message(
-        "fetching {name}: {percent} %, {rate} MB/s, {left} left",
-        "{name} を取得中：{percent} %、{rate} MB/秒、残り {left}",
-    ),
+    "pull.progress": Message("fetching {name}: {percent} %", "{name} を取得中：{percent} %"),
     "pull.done": Message(
         "The model {name} is here and verified; switch to it with: /model {name}",
         "モデル {name} を取得し、検証しました。/model {name} で切り替えられます。",
@@ -944,7 +942,22 @@ TABLE: dict[str, Message] = {
     "cli.no-value": Message("The option {name} needs a value.", "オプション {name} には値が必要です。"),
     "cli.any-value": Message("The option {name} takes no value.", "オプション {name} に値は付けられません。"),
     "cli.extra": Message("There is too much on the command line: {name}.", "余分な引数があります：{name}。"),
-    "cli.pulled": Message("{name} is here: {path}", "{name} を入手しました：{path}"),
+    "pull.size": Message(
+        "Fetching {name}: {missing} of {size}, into {directory} ({free} free).",
+        "{name} を {directory} に取得します（{size} のうち {missing}、空き {free}）。",
+    ),
+    "cli.pull-stopped": Message(
+        "Stopped; what has come is kept, and `bchat pull {name}` goes on from there.",
+        "中止しました。届いた分は残っています。bchat pull {name} で続きから再開できます。",
+    ),
+    "cli.pulled": Message(
+        "{name} is here, every file verified. Chat with it: bchat --model {name}",
+        "{name} を入手し、全ファイルを検証しました。bchat --model {name} で会話できます。",
+    ),
+    "cli.was-here": Message(
+        "{name} is here already. Chat with it: bchat --model {name}",
+        "{name} はすでにあります。bchat --model {name} で会話できます。",
+    ),
     "cli.nothing-found": Message("No conversation holds {words!r}.", "{words!r} を含む会話はありません。"),
     "cli.which-transcript": Message(
         "There is no conversation {which!r}; `bchat transcripts list` shows them.",
@@ -965,8 +978,8 @@ TABLE: dict[str, Message] = {
     "heading.state": Message("STATE", "状態"),
     "heading.size": Message("SIZE", "サイズ"),
     "heading.note": Message(
-        "what it is for · licence · published scores, 4 tasks / 6 tasks",
-        "用途 · ライセンス · 公表スコア（4 タスク / 6 タスク）",
+        "what it is for · licence · published scores, 4 tasks/6 tasks",
+        "用途 · ライセンス · 公表スコア（4 タスク/6 タスク）",
     ),
     "model.embedded": Message("ships with bchat", "同梱"),
     "model.good": Message("here, verified", "あり（検証済み）"),
@@ -1028,6 +1041,10 @@ TABLE: dict[str, Message] = {
     ),
     "option.model": Message(
         "A model's name, or the path of its directory.", "モデルの名前、またはディレクトリのパス。"
+    ),
+    "option.like": Message(
+        "Speak to the model in the format and with the settings of this one.",
+        "このモデルの形式と設定で会話する（ディレクトリを開くときに）。",
     ),
     "option.preset": Message("A decoding preset (bchat presets).", "デコード設定のプリセット（bchat presets）。"),
     "option.set": Message("Change a setting; may be repeated.", "設定を変える（繰り返し可）。"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +270,14 @@ def test_a_wrong_table_is_refused_at_the_very_key(
     problem = caught.value.problem
     assert said in BchatError(problem.key, **problem.values).sentence("en")
     assert BchatError(problem.key, **problem.values).sentence("ja")
+
+
+def test_a_directory_is_spoken_to_as_somebody_says(shipped: dict[str, ModelEntry], tmp_path: Path) -> None:
+    """Nothing in it says that it is one of the 3.6B family; what is known of its own weights stays."""
+    entry = ModelEntry("mine", directory=str(tmp_path), context_length=99, withdrawn_md5=("a" * 32,))
+    spoken = catalogue.spoken_to_like(entry, shipped["j-base"])
+    like = shipped["j-base"]
+    assert (
+        (spoken.kind, spoken.prompt, spoken.preset) == (like.kind, like.prompt, like.preset) != ("chat", None, "card")
+    )
+    assert replace(spoken, kind=entry.kind, prompt=entry.prompt, preset=entry.preset) == entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -18,12 +19,17 @@ from bilingual_chat import __version__, cli, repl
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.cli import options, talk
 from bilingual_chat.config import load_config
+from bilingual_chat.display import Display
 from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.hub import Progress
 from bilingual_chat.session import Model
 from bilingual_chat.untrusted import outward
+from tests.loopback_hub import Hub
 from tests.scripted import Script, ScriptedEngine, tokenizer
 from tests.terminal import ROOT, real, scripted
+from tests.test_hub import served
 
+__all__ = ["served"]
 HOSTILE = "\x1b]0;evil\x07 [red] \u202e日本\x9b2J\r"
 
 
@@ -110,6 +116,7 @@ def test_what_typer_says_is_said_in_japanese_too(run: Run, arguments: str) -> No
         (["ask", "x", "--config", "/no/such.toml"], 4, "/no/such.toml cannot be read"),
         (["ask", "x", "--model", "sft"], 3, "get it in the shell with: bchat pull sft"),
         (["ask", "x", "--model", "dmeo"], 3, "Did you mean demo?"),
+        (["ask", "x", "--like", "j-pppo"], 3, "Did you mean j-ppo?"),
         (["pull", "demo\x1b"], 3, "There is no model 'demo␛'"),
         (["ask", "x", "--load", "/no/such.json"], 4, "/no/such.json could not be read: no such file or folder."),
         (["transcripts", "show", "99"], 4, "There is no conversation '99'"),
@@ -268,6 +275,15 @@ def test_json_has_everything_and_reads_back(run: Run) -> None:
     assert ran.json["dropped_turns"] == 0
     assert outward(ran.out) == ran.out
     assert "日本" in ran.out
+
+
+def test_a_model_is_spoken_to_like_the_one_that_is_named(run: Run) -> None:
+    """Whose files say nothing of it: its format, and its card's settings."""
+    told = run("ask", "--json", "x", "--like", "j-ppo").json
+    assert told["model"] == "demo"
+    assert told["prompt"] == "ユーザー: x<NL>システム: "
+    assert (told["settings"]["temperature"], told["settings"]["repetition_penalty"]) == (0.7, 1.1)
+    assert run("ask", "--json", "x", "--like", "base").json["prompt"] == "x"
 
 
 def test_a_hostile_reply_is_shown_but_does_not_act(run: Run) -> None:
@@ -464,3 +480,61 @@ def test_the_same_seed_gives_the_same_reply() -> None:
     )
     assert first["reply_ids"] == second["reply_ids"]
     assert first["settings"]["seed"] == 7
+
+
+# -- pull ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(served: Hub, tmp_path: Path) -> list[str]:
+    """Options that name the model which the loopback hub serves."""
+    (tmp_path / "tiny.toml").write_text('[models.tiny]\nhub_id = "someone/tiny"\n')
+    return ["--config", str(tmp_path / "tiny.toml")]
+
+
+def test_pull_says_how_much_it_is_and_how_to_go_on(run: Run, tiny: list[str]) -> None:
+    ran = run(*tiny, "pull", "tiny")
+    assert ran.status == 0
+    first, *steps, last = ran.err.splitlines()
+    assert first.startswith("Fetching tiny: 301 kB of 301 kB, into ~/.cache/huggingface/hub (")
+    assert " · all: 100 % of 301 kB" in steps[-1]
+    assert last == "tiny is here, every file verified. Chat with it: bchat --model tiny"
+    again = run(*tiny, "pull", "tiny")
+    assert (again.status, again.err) == (0, "tiny is here already. Chat with it: bchat --model tiny\n")
+
+
+def test_withdrawn_weights_are_fetched_only_when_that_is_asked_for(
+    run: Run, tiny: list[str], served: Hub, tmp_path: Path
+) -> None:
+    """The refusal names the option; it is there."""
+    del served.files["model.safetensors"]
+    md5 = hashlib.md5(served.files["pytorch_model.bin"]).hexdigest()
+    with (tmp_path / "tiny.toml").open("a") as file:
+        file.write(f'withdrawn_md5 = ["{md5}"]\n')
+    ran = run(*tiny, "pull", "tiny")
+    assert ran.status == 3
+    assert "--accept-withdrawn" in ran.err.splitlines()[-1]
+    assert run(*tiny, "pull", "tiny", "--accept-withdrawn").status == 0
+
+
+def test_ctrl_c_during_a_pull_says_what_is_kept_and_the_next_one_what_is_here(
+    run: Run, tiny: list[str], served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.hold_after["model.safetensors"] = 150_000
+    progress = Display.progress
+
+    def impatient(self: Display, now: Progress) -> None:
+        progress(self, now)
+        if now.done > 100_000:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Display, "progress", impatient)
+    ran = run(*tiny, "pull", "tiny")
+    assert ran.status == 130
+    assert ran.err.splitlines()[-1] == ("Stopped; what has come is kept, and `bchat pull tiny` goes on from there.")
+    monkeypatch.setattr(Display, "progress", progress)
+    served.hold_after.clear()
+    served.go_on.set()
+    ran = run(*tiny, "pull", "tiny")
+    assert ran.status == 0
+    assert re.match(r"Fetching tiny: 15\d kB of 301 kB, into ", ran.err)

@@ -425,6 +425,30 @@ def test_progress_on_a_pipe_is_a_line_for_each_tenth() -> None:
     assert len(err.getvalue().splitlines()) == 11
 
 
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (Progress("a.bin", 1_500_000, 3_000_000, 2_000_000, 8_000_000), "a.bin 50 % · all: 25 % of 8.0 MB"),
+        (
+            Progress("a.bin", 15 * 10**8, 3 * 10**9, 2 * 10**9, 76 * 10**8, 2e6),
+            "a.bin 50 % · all: 26 % of 7.6 GB, 2.0 MB/s, 46:40 left",
+        ),
+    ],
+)
+def test_progress_is_of_the_file_and_of_all(now: Progress, said: str) -> None:
+    """Rate and time left where something comes over the network, and not where a disk is read."""
+    display, _, err = plain()
+    display.progress(now)
+    assert err.getvalue() == said + "\n"
+
+
+@pytest.mark.parametrize(("seconds", "clock"), [(0.2, "0:01"), (59, "0:59"), (533, "8:53"), (3722.5, "1:02:03")])
+def test_the_time_left_is_a_clock_that_runs_down(seconds: float, clock: str) -> None:
+    """It says 0:00 at the end only."""
+    assert Progress("f", 0, 1, 0, 1000, 1000 / seconds).time_left == clock
+    assert Progress("f", 0, 1, 0, 1000).time_left == "–"
+
+
 def test_progress_on_a_screen_stays_on_one_line_and_errors_begin_a_new_one() -> None:
     with pty(30) as terminal:
         display = Display(out=terminal.file, err=terminal.file)

@@ -11,7 +11,7 @@ import pytest
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.cli import listing
 from bilingual_chat.config import Config, load_config
-from bilingual_chat.display import Display
+from bilingual_chat.display import Display, size_of
 from bilingual_chat.engines.memory import estimate_memory
 from bilingual_chat.engines.precisions import PRECISIONS, memory_in
 from bilingual_chat.linebreak import count_cells
@@ -142,4 +142,4 @@ def test_the_prompt_of_a_japanese_model_is_shown_with_its_newline_symbol() -> No
     ],
 )
 def test_sizes_are_in_the_unit_of_their_own_order(size: float, said: str) -> None:
-    assert listing.size_of(size) == said
+    assert size_of(size) == said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bilingual_chat import paths
+from bilingual_chat import cli, paths
 from bilingual_chat.catalogue import ModelEntry, locate
 from bilingual_chat.commands import Desk, execute, offer, pull
 from bilingual_chat.commands.offer import DECLINED, SHOWN, find_offer, remember
@@ -83,9 +84,11 @@ def test_how_far_it_is_can_be_seen_and_asked(desk: tuple[Desk, Shown], served: H
     wait_for(lambda: is_at(chat, 50))
     execute("/pull", chat)
     assert shown.texts == [pull.progress_text(chat)]
-    assert shown.texts[0].startswith("fetching sft: 50 %, ")
+    assert re.fullmatch(r"fetching sft: 50 %, [\d.]+ MB/s, \d:\d\d left", shown.texts[0])
     chat.lang = "ja"
-    assert pull.progress_text(chat).startswith("sft を取得中：50 %、")
+    assert re.fullmatch(r"sft を取得中：50 %、[\d.]+ MB/秒、残り \d:\d\d", pull.progress_text(chat))
+    chat.pulls.delivery.progress = Progress(WEIGHTS, 1, 2, 1, 4)
+    assert pull.progress_text(chat) == "sft を取得中：25 %"
 
 
 def test_what_is_stopped_is_kept_and_goes_on(desk: tuple[Desk, Shown], served: Hub) -> None:
@@ -98,6 +101,7 @@ def test_what_is_stopped_is_kept_and_goes_on(desk: tuple[Desk, Shown], served: H
     assert partial().stat().st_size == 100_000
     assert refused(chat, "/pull stop") == "pull.none"
     served.hold_after.clear()
+    served.go_on.set()
     execute("/pull sft", chat)
     wait_for(lambda: not chat.pulls.is_running)
     assert (WEIGHTS, 100_000) in served.begun
@@ -205,6 +209,45 @@ def test_what_can_be_fetched_is_offered_by_completion(desk: tuple[Desk, Shown]) 
     assert names[0] == "sft"
     assert "demo" not in names
     assert "stop" not in names
+
+
+# -- bchat pull --------------------------------------------------------------------------------------------
+
+
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, list[str]]:
+    monkeypatch.setattr(sys, "argv", ["bchat", *arguments])
+    status = cli.main()
+    return status, capsys.readouterr().err.splitlines()
+
+
+def test_pull_says_first_how_much_it_fetches_where_to_and_how_much_is_free(
+    served: Hub, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then how far each file and all of it is; a second time that there is nothing to do."""
+    write_config(home)
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=63 * 10**9))
+    put_half(100_000)
+    with partial().open("wb") as file:
+        file.write(FILES[WEIGHTS][:100_000])
+    status, said = run(capsys, monkeypatch, "pull", "sft")
+    assert status == 0
+    assert said[0] == "Fetching sft: 201 kB of 301 kB, into ~/.cache/huggingface/hub (63 GB free)."
+    assert " 100 % · all: 100 % of 301 kB, " in said[-2]
+    assert said[-1].startswith("sft is here, every file verified. ")
+    status, said = run(capsys, monkeypatch, "pull", "sft")
+    assert (status, len(said)) == (0, 1)
+    assert said[0].startswith("sft is here already. ")
+
+
+def test_pull_warns_of_a_model_that_could_not_be_opened_here(
+    served: Hub, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config(home)
+    monkeypatch.setattr(memory, "available_memory", lambda: 10**6)
+    status, said = run(capsys, monkeypatch, "pull", "sft")
+    assert status == 0
+    assert said[0] == "(opening sft will need 0.2 GB of memory; 0.0 GB are free now)"
 
 
 # -- the offer ---------------------------------------------------------------------------------------------
@@ -329,10 +372,14 @@ def test_looking_for_an_offer_imports_no_hub() -> None:
 CONFIG = f'[models.sft]\nhub_id = "{REPO}"\nparameters = 30000000\n'
 
 
-def begin(served: Hub, home: Path, *arguments: str, **script: Any) -> Terminal:
+def write_config(home: Path) -> None:
     config = home / ".config/bchat/config.toml"
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(CONFIG)
+
+
+def begin(served: Hub, home: Path, *arguments: str, **script: Any) -> Terminal:
+    write_config(home)
     terminal = Terminal(scripted(*arguments, **script), HF_HUB_OFFLINE="", HF_ENDPOINT=served.url)
     terminal.wait_for(lambda text: any(line == ">" for line in text.split("\n")))
     return terminal

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from bilingual_chat import messages
+from bilingual_chat.cli import listing
 from bilingual_chat.commands import COMMANDS
 from bilingual_chat.config import load_config
+from bilingual_chat.display import Display
+from tests.test_display import pty
 
 ROOT = Path(__file__).parent.parent
 LANGUAGES = {"README.md": "en", "README.ja.md": "ja"}
@@ -98,6 +101,30 @@ def test_both_languages_have_the_same_parts_and_commands() -> None:
 
     assert headings(english) == headings(japanese)
     assert commands(english) == commands(japanese)
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_the_picture_of_bchat_models_is_what_it_prints(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the character, on a screen of 80 columns, with as much memory free as the picture says."""
+    block = re.search(r"^```text\n\$ bchat models\n(.*?)^```", read(name), re.MULTILINE | re.DOTALL)
+    assert block
+    free = re.search(r"([\d.]+) are free here|空きは ([\d.]+) GB", block[1])
+    assert free
+    monkeypatch.setattr(listing, "available_memory", lambda: int(float(free[1] or free[2]) * 1e9))
+    with pty(80) as screen:
+        listing.show_all(load_config(), Display(LANGUAGES[name], out=screen.file, err=screen.file))
+        assert screen.see().splitlines() == block[1].splitlines()
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_the_picture_of_bchat_pull_says_what_it_says(name: str) -> None:
+    """Its sentences are those of the table; the figures are of a run."""
+    block = re.search(r"^```text\n(\$ bchat pull tiny\n.*?)^```", read(name), re.MULTILINE | re.DOTALL)
+    assert block
+    said = block[1].replace("\n", "")
+    for key in ("cli.pull-stopped", "cli.pulled"):
+        assert messages.render(key, LANGUAGES[name], name="tiny") in said
+    assert said.count("$ bchat pull tiny") == 2
 
 
 def test_the_first_blocks_are_the_two_commands() -> None:

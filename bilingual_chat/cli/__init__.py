@@ -37,6 +37,7 @@ Lang = Annotated[str | None, typer.Option("--lang", metavar="en|ja", help="optio
 Device = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="option.device")]
 Quantize = Annotated[str | None, typer.Option("--quantize", metavar="auto|none|int8|int4", help="option.quantize")]
 AcceptWithdrawn = Annotated[bool, typer.Option("--accept-withdrawn", help="option.accept-withdrawn")]
+Like = Annotated[str | None, typer.Option("--like", metavar="NAME", help="option.like")]
 Debug = Annotated[bool, typer.Option("--debug", help="option.debug")]
 _HELP_OF_TYPERS_OWN = {
     "help": "option.help",
@@ -146,14 +147,13 @@ def start(
     device: Device = None,
     quantize: Quantize = None,
     accept_withdrawn: AcceptWithdrawn = False,
+    like: Like = None,
     version: Annotated[bool, typer.Option("--version", help="option.version")] = False,
 ) -> None:
     if version:
         typer.echo(f"bchat {__version__}")
         raise typer.Exit
-    context.obj = Options(
-        model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn, quantize
-    )
+    context.obj = Options.among(locals())
     if context.invoked_subcommand is None:
         _chat(context.obj)
 
@@ -173,23 +173,9 @@ def chat(
     device: Device = None,
     quantize: Quantize = None,
     accept_withdrawn: AcceptWithdrawn = False,
+    like: Like = None,
 ) -> None:
-    _chat(
-        Options(
-            model,
-            preset,
-            tuple(set_ or ()),
-            seed,
-            persona,
-            load,
-            config,
-            lang,
-            debug,
-            device,
-            accept_withdrawn,
-            quantize,
-        ).over(context.obj)
-    )
+    _chat(Options.among(locals()).over(context.obj))
 
 
 def _chat(options: Options) -> None:
@@ -216,10 +202,9 @@ def ask(
     device: Device = None,
     quantize: Quantize = None,
     accept_withdrawn: AcceptWithdrawn = False,
+    like: Like = None,
 ) -> None:
-    options = Options(
-        model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn, quantize
-    ).over(context.obj)
+    options = Options.among(locals()).over(context.obj)
     with ending(options) as display:
         from bilingual_chat.cli import talk
 
@@ -254,12 +239,19 @@ def models(
 
 
 @app.command(help="cli.pull")
-def pull(context: typer.Context, name: str, config: ConfigFile = None, lang: Lang = None, debug: Debug = False) -> None:
-    options = Options(config=config, lang=lang, debug=debug).over(context.obj)
+def pull(
+    context: typer.Context,
+    name: str,
+    config: ConfigFile = None,
+    lang: Lang = None,
+    debug: Debug = False,
+    accept_withdrawn: AcceptWithdrawn = False,
+) -> None:
+    options = Options(config=config, lang=lang, debug=debug, accept_withdrawn=accept_withdrawn).over(context.obj)
     with ending(options) as display:
         from bilingual_chat.cli import library
 
-        library.pull(configured(options, display), display, name)
+        library.pull(configured(options, display), display, name, accept_withdrawn=options.accept_withdrawn)
 
 
 @app.command("rm", help="cli.rm")

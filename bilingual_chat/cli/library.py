@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from bilingual_chat import catalogue, hub, messages
+from bilingual_chat import catalogue, hub, messages, paths
+from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.cli import listing
 from bilingual_chat.cli.listing import STATES
+from bilingual_chat.commands.pull import too_large
 from bilingual_chat.config import Config
-from bilingual_chat.display import Display
+from bilingual_chat.display import Display, size_of
 from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.hub import check
+from bilingual_chat.hub import Size, check
 from bilingual_chat.hub.remove import remove as remove_files
 from bilingual_chat.hub.state import State
 from bilingual_chat.messages import Phrase
@@ -42,10 +44,30 @@ def verify(config: Config, display: Display, name: str | None) -> None:
         raise BchatError("models.damaged", status=ExitStatus.MODEL, names=", ".join(damaged), first=damaged[0])
 
 
-def pull(config: Config, display: Display, name: str) -> None:
+def pull(config: Config, display: Display, name: str, *, accept_withdrawn: bool = False) -> None:
+    """Say how much there is to fetch and where to, fetch it, and say how to go on; also where Ctrl-C ends it."""
     entry = catalogue.find(config.catalogue, name)
-    path = hub.download(entry, display.progress)
-    display.say(Phrase("cli.pulled", name=entry.name, path=path))
+    asked: list[Size] = []
+
+    def begin(size: Size) -> None:
+        asked.append(size)
+        if warning := too_large(entry):
+            display.say(warning)
+        display.say(size_phrase(entry, size))
+
+    try:
+        hub.download(entry, display.progress, begin=begin, accept_withdrawn=accept_withdrawn)
+    except KeyboardInterrupt:
+        display.say(Phrase("cli.pull-stopped", name=entry.name))
+        raise
+    display.say(Phrase("cli.pulled" if asked else "cli.was-here", name=entry.name))
+
+
+def size_phrase(entry: ModelEntry, size: Size) -> Phrase:
+    place = hub.place_of(entry)
+    free = size_of(hub.free_disk(place))
+    sizes = {"size": size_of(size.size), "missing": size_of(size.missing) if size.missing else "0 B"}
+    return Phrase("pull.size", name=entry.name, directory=paths.shorten(place), free=free, **sizes)
 
 
 def remove(config: Config, display: Display, name: str) -> None:

@@ -9,7 +9,7 @@ from bilingual_chat import catalogue
 from bilingual_chat.catalogue import CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILES, ModelEntry
 from bilingual_chat.config import Config
 from bilingual_chat.conversation import Speaker, Utterance
-from bilingual_chat.display import Display, Row
+from bilingual_chat.display import Display, Row, size_of
 from bilingual_chat.engines.memory import available_memory
 from bilingual_chat.engines.precisions import PRECISIONS, memory_in
 from bilingual_chat.hub.state import Report, State, recall
@@ -22,7 +22,6 @@ STATES = {
     State.CHANGED: "model.changed",
     State.DAMAGED: "model.damaged",
 }
-_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def show_all(config: Config, display: Display) -> None:
@@ -70,14 +69,6 @@ def show_one(config: Config, display: Display, name: str) -> None:
     display.put_rows(_without_repetition((display.text(Phrase(f"fact.{key}")), said) for key, said in facts if said))
 
 
-def size_of(size: float) -> str:
-    """Bytes in the unit that a person would use; "?" for what is not known."""
-    for unit, name in _UNITS:
-        if size >= unit:
-            return f"{size / unit:.1f} {name}" if size < 10 * unit else f"{size / unit:.0f} {name}"
-    return f"{size:.0f} B" if size else "?"
-
-
 def _chosen(config: Config) -> ModelEntry:
     """What opens without --model."""
     return catalogue.find(config.catalogue, config.model) if config.model else catalogue.default_entry(config.catalogue)
@@ -109,7 +100,7 @@ def _bracketable(name: str) -> str:
 
 
 def _note(entry: ModelEntry, lang: str) -> str:
-    scores = " / ".join(f"{score:g}" for score in entry.scores.values())
+    scores = "/".join(f"{score:g}" for score in entry.scores.values())
     return " · ".join(filter(None, [entry.describe(lang), entry.licence, scores]))
 
 

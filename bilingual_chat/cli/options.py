@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -35,6 +36,13 @@ class Options:
     device: str | None = None
     accept_withdrawn: bool = False
     quantize: str | None = None
+    like: str | None = None
+
+    @classmethod
+    def among(cls, arguments: Mapping[str, Any]) -> Options:
+        """Those that are among a command's arguments."""
+        known = {field.name: arguments[field.name] for field in fields(cls) if field.name in arguments}
+        return cls(**known, set=tuple(arguments["set_"] or ()))
 
     def over(self, outer: Options | None) -> Options:
         """These, and where they say nothing those before the command's name."""
@@ -65,6 +73,8 @@ def begin(options: Options, display: Display) -> Beginning:
     config = configured(options, display)
     named = options.model or config.model
     entry = catalogue.find(config.catalogue, named) if named else catalogue.default_entry(config.catalogue)
+    if options.like is not None:
+        entry = catalogue.spoken_to_like(entry, catalogue.find(config.catalogue, options.like))
     if catalogue.locate(entry) is None:
         raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
     chosen: dict[str, Any] = parse_assignments(options.set)

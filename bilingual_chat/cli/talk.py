@@ -12,7 +12,7 @@ from bilingual_chat import __version__, paths, repl
 from bilingual_chat.catalogue import DEFAULT_MODEL
 from bilingual_chat.cli.options import Beginning, Options, begin
 from bilingual_chat.commands import Desk
-from bilingual_chat.commands.offer import ITEMSIZE, SHOWN, Offer, find_offer, remember
+from bilingual_chat.commands.offer import SHOWN, Offer, find_offer, remember
 from bilingual_chat.commands.pull import offer_phrase
 from bilingual_chat.display import Display, sentence
 from bilingual_chat.errors import BchatError, ExitStatus
@@ -84,7 +84,7 @@ def _banner(beginning: Beginning, display: Display, offer: Offer | None) -> None
     if entry.embedded:
         tell(Phrase("banner.demo", name=entry.name, size=f"{entry.parameters / 1e6:.1f}"))
         real = beginning.config.catalogue[DEFAULT_MODEL]
-        size = f"{real.parameters * ITEMSIZE / 1e9:.1f}"
+        size = f"{real.stored_bytes / 1e9:.1f}"
         tell(offer_phrase(offer) if offer else Phrase("banner.real", size=size))
     else:
         tell(Phrase("banner.model", name=entry.name, description=entry.describe(display.lang)))

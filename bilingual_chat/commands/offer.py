@@ -13,7 +13,7 @@ from bilingual_chat.catalogue import DEFAULT_MODEL, ModelEntry, hub_folder, loca
 from bilingual_chat.engines import memory
 
 SHOWN, DECLINED = "shown", "declined"
-ITEMSIZE = 2  # bytes of a stored weight: the whole family is published in 16 bits
+ITEMSIZE = 2  # bytes of a weight as it is computed with
 _MARGIN = 1 << 30  # bytes of disk that are to stay free beside what is fetched
 _MOST = 100  # bytes of the note
 _WORTH = 50_000_000  # bytes that make a download half-done: the small files are nothing to speak of
@@ -39,7 +39,7 @@ def find_offer(catalogue: Mapping[str, ModelEntry]) -> Offer | None:
     entry = catalogue[DEFAULT_MODEL]
     if paths.is_offline() or not entry.hub_id or entry.directory or locate(entry) is not None:
         return None
-    size, here, note = entry.parameters * ITEMSIZE, _half_here(entry), _note()
+    size, here, note = entry.stored_bytes, _half_here(entry), _note()
     if note == DECLINED or (note == SHOWN and not here):
         return None
     free, available = _free_disk(), memory.available_memory()

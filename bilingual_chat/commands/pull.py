@@ -90,9 +90,10 @@ def progress_text(desk: Desk) -> str:
     now = delivery.progress
     if now is None:
         return desk.text(Phrase("pull.beginning", name=delivery.entry.name))
-    rate = f"{now.rate / 1e6:.1f}"
-    where = Phrase("pull.progress", name=delivery.entry.name, percent=now.percent, rate=rate, left=now.time_left)
-    return desk.text(where)
+    where = Phrase("pull.progress", name=delivery.entry.name, percent=now.percent)
+    if not now.rate:  # what is here already is looked at, or nothing comes
+        return desk.text(where)
+    return desk.text(Phrase("progress.rate", where=where, rate=f"{now.rate / 1e6:.1f}", left=now.time_left))
 
 
 def leave(desk: Desk) -> None:

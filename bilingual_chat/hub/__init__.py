@@ -88,6 +88,7 @@ def download(
     entry: ModelEntry,
     progress: Callable[[Progress], None],
     *,
+    begin: Callable[[Size], None] = lambda size: None,
     accept_withdrawn: bool = False,
     stop: threading.Event | None = None,
 ) -> Path:
@@ -98,7 +99,8 @@ def download(
     missing is fetched, and what is there is compared with the hub's and otherwise left alone. The commit is
     fixed first, so that all files belong together; the snapshot appears when all of them are here and
     verified, and the commit gets its name last.
-    `progress` is called from this thread, file by file; what it raises ends the download, as Ctrl-C does.
+    `begin` is called when it is known how much there is to fetch, and that the disk has room for it; then
+    `progress`, file by file. Both from this thread; what they raise ends the download, as Ctrl-C does.
     However it ends, a kill included, the next call goes on from the last byte that came.
     Raises BchatError (MODEL); Stopped within half a second when another thread sets `stop`.
     """
@@ -109,7 +111,9 @@ def download(
     with _explained(entry):
         hub, listing = _look_up(entry, stop)
         errands = _plan(entry, hub, listing, accept_withdrawn)
-        _check_space(sum(map(blob.missing_bytes, errands)), _place(entry))
+        size = Size(listing.size, sum(map(blob.missing_bytes, errands)))
+        _check_space(size.missing, place_of(entry))
+        begin(size)
         folder = hub_folder(entry.hub_id)
         try:
             _bring_all(errands, progress, stop)
@@ -117,7 +121,7 @@ def download(
             _tidy(folder, errands)
             raise
         if entry.directory:
-            return _place(entry)
+            return place_of(entry)
         for number, errand in enumerate(errands):
             rest = errands[number + 1 :]
             blob.link(errand, is_last=all(each.file.etag != errand.file.etag for each in rest))
@@ -162,9 +166,15 @@ def _wants_comparing(entry: ModelEntry) -> bool:
     return report is not None and report.state is not State.GOOD
 
 
-def _place(entry: ModelEntry) -> Path:
+def place_of(entry: ModelEntry) -> Path:
     """Below which a model's files lie."""
     return paths.expand(entry.directory) if entry.directory else paths.hub_cache()
+
+
+def free_disk(directory: Path) -> int:
+    """Bytes, where `directory` is or will be. Raises OSError."""
+    existing = next(each for each in (directory, *directory.parents) if each.exists())
+    return shutil.disk_usage(existing).free
 
 
 def _look_up(entry: ModelEntry, stop: threading.Event | None = None) -> tuple[Hub, Listing]:
@@ -182,7 +192,7 @@ def _heed(stop: threading.Event | None) -> None:
 
 
 def _plan(entry: ModelEntry, hub: Hub, listing: Listing, accept_withdrawn: bool) -> list[Errand]:
-    folder, directory = hub_folder(entry.hub_id), _place(entry) if entry.directory else None
+    folder, directory = hub_folder(entry.hub_id), place_of(entry) if entry.directory else None
 
     def judge(name: str, md5: str) -> None:
         if md5 in map(str.lower, entry.withdrawn_md5):
@@ -248,8 +258,7 @@ class _Tally:
 
 
 def _check_space(needed: int, directory: Path) -> None:
-    existing = next(each for each in (directory, *directory.parents) if each.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_disk(directory)
     if needed and needed + _MARGIN > free:
         raise BchatError(
             "hub.no-space",
@@ -305,7 +314,7 @@ def _explain(error: Exception, entry: ModelEntry) -> BchatError:
 
     if isinstance(error, errors.OfflineModeIsEnabled):
         return BchatError("hub.offline", status=ExitStatus.MODEL)
-    directory = _place(entry)
+    directory = place_of(entry)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return BchatError("hub.disk-full", status=ExitStatus.MODEL, directory=directory)
     if isinstance(error, OSError) and error.strerror:
