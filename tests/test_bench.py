@@ -463,7 +463,8 @@ def test_the_table_names_its_figures_in_both_languages(run: Run, short: None, la
     assert rows[messages.render("bench.row.bytes", lang)] == "21 MB"
     for key, values in (("prefill", {"tokens": 12}), ("decode", {"positions": 24}), ("turn", {"turn": 20})):
         assert messages.render(f"bench.row.{key}", lang, **values) in rows
-    assert messages.render("bench.explained", lang, turn=51) in ran.err
+    assert messages.render("bench.explained", lang) in ran.err
+    assert messages.render("bench.turns", lang, tokens=51) in ran.err
 
 
 def test_quality_as_json_says_what_was_judged(run: Run, tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ def speed(options: Options, display: Display, name: str | None, wanted: Sequence
         display.put_json(_object(model, status, [_speed_json(each) for each in found]))
     elif found:
         display.put_rows(_speed_rows(found, display.lang))
-        display.say(Phrase("bench.explained", turn=found[0].tokens_per_turn))
+        display.say(Phrase("bench.explained"))
+        if found[0].first_token_s:
+            display.say(Phrase("bench.turns", tokens=found[0].tokens_per_turn))
     _end(display, status)
 
 
