@@ -68,6 +68,11 @@ class ModelEntry:
         hub = (self.hub_id, self.hub_id.rpartition("/")[2]) if self.hub_id else ()
         return tuple(dict.fromkeys((self.name, *self.aliases, *hub)))
 
+    @property
+    def stored_bytes(self) -> int:
+        """About what its weights take on the disk: the family is published in 16 bits. 0 if not known."""
+        return self.parameters * (4 if self.dtype == "float32" else 2)
+
     def describe(self, lang: str) -> str:
         """What it is for, in `lang` if that is written down, else in English, else nothing."""
         return self.description.get(lang) or self.description.get("en", "")

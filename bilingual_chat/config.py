@@ -42,6 +42,7 @@ class Layer:
     model: str = ""
     lang: str = ""
     persona: str = ""
+    quantize: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,10 @@ class Config:
     @property
     def persona(self) -> str:
         return self._strongest("persona")
+
+    @property
+    def quantize(self) -> str:
+        return self._strongest("quantize")
 
     def _strongest(self, name: str) -> str:
         return next((text for layer in reversed(self.layers) if (text := getattr(layer, name))), "")
@@ -246,6 +251,7 @@ _TOP_LEVEL: dict[str, tables.Read] = {
     "preset": tables.name,
     "lang": tables.choice(*LANGUAGES),
     "persona": tables.name,
+    "quantize": tables.choice("auto", "none", "int8", "int4"),
 }
 
 
@@ -253,7 +259,8 @@ _TOP_LEVEL: dict[str, tables.Read] = {
 
 
 def _environment_layer(environment: Mapping[str, str], presets: Mapping[str, Preset]) -> Layer:
-    """BCHAT_TEMPERATURE and the other parameters, BCHAT_MODEL, BCHAT_PRESET, BCHAT_LANG, BCHAT_PERSONA.
+    """BCHAT_TEMPERATURE and the other parameters, BCHAT_MODEL, BCHAT_PRESET, BCHAT_LANG, BCHAT_PERSONA,
+    BCHAT_QUANTIZE.
 
     A name that is nearly one of these is refused as a slip; others may be someone else's.
     """

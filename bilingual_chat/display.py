@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from io import StringIO, TextIOWrapper
@@ -33,10 +33,25 @@ if TYPE_CHECKING:
 MIN_WIDTH = 10  # narrower screens are left to the terminal
 MIN_LAST_COLUMN = 16  # cells; a table with less room for its last column is written as lines
 GAP = "  "  # between columns
+NOTE_INDENT = 4  # cells, of a note below its row
 PROGRESS_S = 0.1  # between two looks of a download
 DIM, RED = "dim", "red"
 
 Row = tuple[str, ...]
+
+
+class OutputLost(OSError):
+    """What was asked for cannot be written to stdout. (That nobody reads it any more is BrokenPipeError.)"""
+
+
+@contextmanager
+def _to_stdout() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost(error.errno, error.strerror) from error
 
 
 def sentence(said: Phrase | BchatError, lang: str) -> str:
@@ -74,12 +89,13 @@ class Display:
         text = outward(text)
         if not text:
             return
-        if self.is_terminal:
-            self._put_events(self._broken(text))
-        else:
-            self._out.write(text)
-        self._at_line_start = text.endswith("\n")
-        self._out.flush()
+        with _to_stdout():
+            if self.is_terminal:
+                self._put_events(self._broken(text))
+            else:
+                self._out.write(text)
+            self._at_line_start = text.endswith("\n")
+            self._out.flush()
 
     def _put_events(self, events: list[str | Erase]) -> None:
         from rich.control import Control
@@ -105,8 +121,9 @@ class Display:
     def end_reply(self) -> None:
         """Leave the line; an empty reply leaves none behind."""
         if not self._at_line_start:
-            self._out.write("\n")
-            self._out.flush()
+            with _to_stdout():
+                self._out.write("\n")
+                self._out.flush()
         self.begin_reply()
 
     def _broken(self, text: str) -> list[str | Erase]:
@@ -139,6 +156,10 @@ class Display:
         """A table without lines; tabs between the columns where nobody looks at a screen."""
         _write_rows(rows, self._err)
 
+    def text(self, said: Phrase | BchatError) -> str:
+        """A sentence in the language that is spoken."""
+        return sentence(said, self.lang)
+
     def _print(self, text: str, style: str = "") -> None:
         if self._download.is_half_written:
             self._err.write("\n")
@@ -167,10 +188,10 @@ class Display:
         if not self._download.is_news(now, each_tenth=not is_screen):
             return
         values = {
-            "percent": 100 * now.done // max(now.size, 1),
+            "percent": now.percent,
             "size": f"{now.size / 1e9:.2f}",
             "rate": f"{now.rate / 1e6:.1f}",
-            "left": "–" if now.seconds_left is None else f"{now.seconds_left:.0f} s",
+            "left": now.time_left,
         }
         text = sentence(Phrase("progress", file=now.file, **values), self.lang)
         if is_screen:
@@ -202,19 +223,32 @@ class Display:
 
     def put(self, text: str) -> None:
         """Text of any origin."""
-        self._out.write(outward(text) + "\n")
-        self._out.flush()
+        self._put_out(outward(text) + "\n")
+
+    def _put_out(self, text: str) -> None:
+        with _to_stdout():
+            self._out.write(text)
+            self._out.flush()
 
     def put_rows(self, rows: Iterable[Row]) -> None:
         """As `show_rows`."""
-        _write_rows(rows, self._out)
+        with _to_stdout():
+            _write_rows(rows, self._out)
+
+    def put_noted_rows(self, rows: Iterable[tuple[Row, str]]) -> None:
+        """A table with a note to each row: below it on a screen, else as its last column."""
+        noted = [(tuple(outward_line(cell) for cell in row), outward_line(note)) for row, note in rows]
+        if _is_screen(self._out):
+            lines = _noted_lines(noted, _width(self._out))
+        else:
+            lines = ["\t".join([*(cell.strip() for cell in row), note]) for row, note in noted]
+        self._put_out("".join(f"{line}\n" for line in lines))
 
     def put_json(self, value: Any, *, indent: int | None = None) -> None:
         """JSON that reads back as `value`, although nothing in it can act; Japanese stays readable where it can."""
         is_utf8 = codecs.lookup(getattr(self._out, "encoding", None) or "utf-8").name == "utf-8"
         text = json.dumps(value, ensure_ascii=not is_utf8, indent=indent)
-        self._out.write(_escaped(text) + "\n")
-        self._out.flush()
+        self._put_out(_escaped(text) + "\n")
 
 
 class _Download:
@@ -260,6 +294,18 @@ def laid_out(rows: list[Row], width: int) -> list[str]:
         start = "".join(cell + " " * (widths[at] - count_cells(cell)) + GAP for at, cell in enumerate(before))
         first, *more = _lines(last, width - indent)
         lines += [(start + first).rstrip(" "), *(" " * indent + line for line in more)]
+    return lines
+
+
+def _noted_lines(rows: Sequence[tuple[Row, str]], width: int) -> list[str]:
+    columns = max((len(row) for row, _ in rows), default=0)
+    widths = [max(count_cells(row[at]) for row, _ in rows if at < len(row)) for at in range(columns)]
+    indent = " " * NOTE_INDENT if width >= NOTE_INDENT + MIN_LAST_COLUMN else ""
+    lines: list[str] = []
+    for row, note in rows:
+        line = GAP.join(cell + " " * (widths[at] - count_cells(cell)) for at, cell in enumerate(row))
+        lines += _lines(line.rstrip(" "), width)
+        lines += [indent + part for part in _lines(note, width - len(indent))]
     return lines
 
 

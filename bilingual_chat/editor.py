@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import get_app
+from prompt_toolkit.application import get_app, run_in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
@@ -33,6 +34,7 @@ from bilingual_chat.messages import Phrase
 from bilingual_chat.untrusted import MARKS, inward, outward_line
 
 REFRESH_S = 0.25  # how often the toolbar looks again, while a model loads
+BETWEEN_S = 0.5  # at most, from what is said before a line is read to the reading of it
 SETTLED_S = 0.01  # from the first paint to what takes the processor for itself
 HISTORY_LIMIT = 2_000_000  # bytes of the history file that are read
 
@@ -106,6 +108,18 @@ class Editor:
 
     def is_reading(self) -> bool:
         return self._reading.app.is_running
+
+    def put_aside(self, tell: Callable[[], None]) -> None:
+        """Call `tell` with the line that is being typed put aside; from any thread.
+
+        Where no line is being read, whoever reads next has to tell it before.
+        """
+        until = time.monotonic() + BETWEEN_S  # it may be about to be read
+        while not self._session.app.is_running and time.monotonic() < until:
+            time.sleep(BETWEEN_S / 10)
+        loop = self._session.app.loop
+        if self._session.app.is_running and loop is not None:
+            loop.call_soon_threadsafe(lambda: run_in_terminal(tell))
 
     def leave(self, error: BaseException) -> None:
         """End `read` or `ask` with `error` from a signal handler; terminal modes are put back on the way."""

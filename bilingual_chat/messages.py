@@ -149,6 +149,12 @@ TABLE: dict[str, Message] = {
         "The model {name} is not on the hub; there is nothing to download.",
         "モデル {name} は Hugging Face Hub にないため、ダウンロードするものがありません。",
     ),
+    "hub.own-file": Message(
+        "{file} in {directory} is not the file that {repo} has, and bchat leaves your own files alone; "
+        "move it away and pull again, or take hub_id out of the model's table.",
+        "{directory} の {file} は {repo} のものと異なります（bchat は手持ちのファイルに触りません）。"
+        "別の場所に移して pull し直すか、モデルの表から hub_id を外してください。",
+    ),
     "hub.offline": Message(
         "HF_HUB_OFFLINE is set, so nothing is downloaded; unset it and try again.",
         "HF_HUB_OFFLINE が設定されているため、ダウンロードしません。解除してからもう一度お試しください。",
@@ -409,6 +415,26 @@ TABLE: dict[str, Message] = {
         "in {dtype} it needs {needed} GB and fits",
         "{dtype} なら {needed} GB で収まります",
     ),
+    "engine.choose-quantize": Message(
+        "with `--quantize {precision}` it needs {needed} GB and fits",
+        "`--quantize {precision}` なら {needed} GB で収まります",
+    ),
+    "engine.quantize": Message(
+        "This model cannot be computed in {precision} on {device}; use `--quantize none`.",
+        "このモデルは {device} では {precision} で計算できません。`--quantize none` を使ってください。",
+    ),
+    "engine.narrowed": Message(
+        "The weights are opened in {precision}: in {dtype} they would take {needed} GB of the {available} GB that are"
+        " free. `--quantize none` insists.",
+        "重みを {precision} で開きました。{dtype} では空きメモリー {available} GB のうち {needed} GB を使うためです。"
+        "元のまま開くには `--quantize none` を付けてください。",
+    ),
+    "engine.no-compiler": Message(
+        "No C compiler was found (cc, gcc or clang), so {precision} is slow here; install one, or use"
+        " `--quantize none`.",
+        "C コンパイラ（cc、gcc、clang）が見つからないため、{precision} の計算は遅くなります。インストールするか、"
+        "`--quantize none` を使ってください。",
+    ),
     "engine.choose-cpu": Message(
         "on the CPU (--device cpu) there is room for the {needed} GB that it needs there",
         "CPU（--device cpu）なら必要な {needed} GB が空いています",
@@ -497,6 +523,10 @@ TABLE: dict[str, Message] = {
     ),
     "session.nothing-to-undo": Message(
         "There is no turn yet; say something first.", "まだやり取りがありません。先に何か話しかけてください。"
+    ),
+    "model.not-here-yet": Message(
+        "The model {name} is not on this machine; get it while you chat with: /pull {name}",
+        "モデル {name} はこのマシンにありません。/pull {name} を実行すると、会話しながら入手できます。",
     ),
     "model.not-here": Message(
         "The model {name} is not on this machine; get it in the shell with: bchat pull {name}",
@@ -651,6 +681,9 @@ TABLE: dict[str, Message] = {
     "command.resume": Message("go on with a recent conversation", "最近の会話を再開する"),
     "command.export": Message("write Markdown, HTML or JSONL", "Markdown・HTML・JSONL に書き出す"),
     "command.model": Message("list models, or switch to one", "モデルの一覧、または切り替え"),
+    "command.pull": Message(
+        "fetch a model while you chat, or stop that", "会話しながらモデルを取得する、または中止する"
+    ),
     "command.lang": Message("bchat's own messages in English or Japanese", "bchat のメッセージの言語を切り替える"),
     "command.exit": Message("leave (also Ctrl-D)", "終了する（Ctrl-D でも可）"),
     "help.keys": Message(
@@ -767,6 +800,65 @@ TABLE: dict[str, Message] = {
     "model.here": Message("here", "あり"),
     "model.absent": Message("not here", "なし"),
     "model.chosen": Message("Model {name}, preset {preset}.", "モデルを {name}、プリセットを {preset} にしました。"),
+    # -- fetching
+    "offer.whole": Message(
+        "The real one, rinna's bilingual 4B model, is not on this machine. Fetch it now, {size} GB into {directory} "
+        "({free} GB free), while you chat with the small one? y fetches it, n does not; anything else is for the chat.",
+        "本物の rinna バイリンガル 4B モデルはまだこのマシンにありません。小さいモデルと話している間に {directory} へ"
+        "取得しますか（{size} GB、空き {free} GB）？ y で取得、n で取得しない、ほかの入力は会話になります。",
+    ),
+    "offer.rest": Message(
+        "The real one, rinna's bilingual 4B model: {here} of {size} GB are here already. Fetch the rest now "
+        "({free} GB free in {directory}), while you chat with the small one? y fetches it, n does not; anything else "
+        "is for the chat.",
+        "本物の rinna バイリンガル 4B モデルは {size} GB のうち {here} GB を取得済みです。小さいモデルと話している間に"
+        "残りを {directory} へ取得しますか（空き {free} GB）？ y で取得、n で取得しない、ほかの入力は会話になります。",
+    ),
+    "offer.declined": Message(
+        "You will not be asked again; /pull {name} fetches it whenever you like.",
+        "今後はお尋ねしません。/pull {name} でいつでも取得できます。",
+    ),
+    "pull.begun": Message(
+        "Fetching {name}; go on chatting. The bottom line shows how far it is, /pull stop stops it.",
+        "{name} の取得を始めました。そのまま会話できます。進み具合は最下行に表示され、/pull stop で中止します。",
+    ),
+    "pull.beginning": Message("fetching {name} …", "{name} を取得中 …"),
+    "pull.progress": Message(
+        "fetching {name}: {percent} %, {rate} MB/s, {left} left",
+        "{name} を取得中：{percent} %、{rate} MB/秒、残り {left}",
+    ),
+    "pull.done": Message(
+        "The model {name} is here and verified; switch to it with: /model {name}",
+        "モデル {name} を取得し、検証しました。/model {name} で切り替えられます。",
+    ),
+    "pull.stopped": Message(
+        "Stopped fetching {name} at {percent} %; what has come is kept: /pull {name} goes on.",
+        "{name} の取得を {percent} % で中止しました。届いた分は残っています。/pull {name} で続きから再開します。",
+    ),
+    "pull.left": Message(
+        "Stopped fetching {name} at {percent} %; what has come is kept: bchat pull {name} goes on.",
+        "{name} の取得を {percent} % で中止しました。届いた分は残っています。bchat pull {name} で続きから再開します。",
+    ),
+    "pull.here": Message(
+        "The model {name} is on this machine already; switch to it with: /model {name}",
+        "モデル {name} はすでにこのマシンにあります。/model {name} で切り替えられます。",
+    ),
+    "pull.not-yet": Message(
+        "The model {name} is still being fetched ({percent} %); bchat tells you when it is here.",
+        "モデル {name} はまだ取得中です（{percent} %）。取得できたらお知らせします。",
+    ),
+    "pull.none": Message(
+        "Nothing is being fetched; begin with: /pull NAME", "取得中のモデルはありません。/pull 名前 で取得できます。"
+    ),
+    "pull.busy": Message(
+        "The model {name} is being fetched; wait for it, or stop that with: /pull stop",
+        "モデル {name} を取得中です。終わるのを待つか、/pull stop で中止してください。",
+    ),
+    "pull.memory": Message(
+        "(opening {name} will need {needed} GB of memory; {free} GB are free now)",
+        "（{name} を開くには {needed} GB のメモリーが必要です。今の空きは {free} GB です）",
+    ),
+    "pull.stop": Message("stop what is being fetched", "取得を中止する"),
     # -- repl
     "chat.how-to-leave": Message(
         "Ctrl-C once more, Ctrl-D or /exit leaves.", "もう一度 Ctrl-C を押すか、Ctrl-D か /exit で終了します。"
@@ -789,8 +881,8 @@ TABLE: dict[str, Message] = {
         "{name}：とても小さなデモ用モデル（パラメータ {size} M）です。あいさつや単語の練習ができます。",
     ),
     "banner.real": Message(
-        "The real one, rinna's bilingual 4B model (7.6 GB): bchat pull sft",
-        "本物の rinna バイリンガル 4B モデル（7.6 GB）は bchat pull sft で入手できます。",
+        "The real one, rinna's bilingual 4B model ({size} GB): /pull fetches it while you chat.",
+        "本物の rinna バイリンガル 4B モデル（{size} GB）は、/pull で会話しながら取得できます。",
     ),
     "banner.model": Message("{name}: {description}", "{name}：{description}"),
     "banner.base": Message(
@@ -807,6 +899,10 @@ TABLE: dict[str, Message] = {
         "質問を指定してください。例：bchat ask こんにちは（- なら標準入力）",
     ),
     "cli.usage": Message("{problem} See: {command} --help", "{problem} 使い方：{command} --help"),
+    "cli.output-lost": Message(
+        "The output cannot be written ({reason}); make room, or send it somewhere else.",
+        "出力を書き込めません（{reason}）。空きを作るか、別の出力先にしてください。",
+    ),
     "cli.unforeseen": Message(
         "Something unforeseen went wrong ({kind}); the details are in {path}. Your conversation is kept.",
         "予期しないエラーが起きました（{kind}）。詳細は {path} にあります。会話は保存されています。",
@@ -838,18 +934,49 @@ TABLE: dict[str, Message] = {
     "heading.model": Message("MODEL", "モデル"),
     "heading.state": Message("STATE", "状態"),
     "heading.size": Message("SIZE", "サイズ"),
-    "heading.memory": Message("MEMORY (GB)", "メモリー (GB)"),
-    "heading.description": Message("FOR", "用途"),
+    "heading.note": Message(
+        "what it is for · licence · published scores, 4 tasks / 6 tasks",
+        "用途 · ライセンス · 公表スコア（4 タスク / 6 タスク）",
+    ),
     "model.embedded": Message("ships with bchat", "同梱"),
     "model.good": Message("here, verified", "あり（検証済み）"),
     "model.unknown-state": Message("here, not verified", "あり（未検証）"),
-    "model.changed": Message("here, changed since verified", "あり（検証後に変更）"),
+    "model.changed": Message("here, CHANGED", "あり（変更あり）"),
     "model.damaged": Message("DAMAGED", "破損"),
-    "model.withdrawn": Message("here, WITHDRAWN weights", "あり（公開停止の重み）"),
-    "models.memory": Message(
-        "Memory: weights and a full KV cache in {kinds}; {free} GB are free here.",
-        "メモリー：{kinds} での重みと KV キャッシュの合計。このマシンの空きは {free} GB です。",
+    "model.withdrawn": Message("here, WITHDRAWN", "あり（公開停止）"),
+    "models.legend": Message(
+        "Memory in GB, weights and a full KV cache: {free} are free here, what does not fit is in (brackets). "
+        "* opens by itself ({name}). `bchat models NAME` says all of one.",
+        "メモリーは重みと KV キャッシュの合計（GB）。空きは {free} GB、収まらないものは（括弧）付きです。"
+        "* は指定なしで開くモデル（{name}）。詳細は bchat models 名前。",
     ),
+    "models.legend-unknown": Message(
+        "Memory in GB, weights and a full KV cache; this system does not say how much is free. "
+        "* opens by itself ({name}). `bchat models NAME` says all of one.",
+        "メモリーは重みと KV キャッシュの合計（GB）。このシステムでは空き容量が分かりません。"
+        "* は指定なしで開くモデル（{name}）。詳細は bchat models 名前。",
+    ),
+    "fact.name": Message("name", "名前"),
+    "fact.description": Message("for", "用途"),
+    "fact.hub": Message("on the hub", "Hub"),
+    "fact.state": Message("state", "状態"),
+    "fact.file": Message("files", "ファイル"),
+    "fact.to-fetch": Message("{small}, {first} (else {second})", "{small}、{first}（なければ {second}）"),
+    "fact.size": Message("size", "サイズ"),
+    "fact.memory": Message("memory", "メモリー"),
+    "fact.fits": Message("fits ({free} GB are free)", "収まります（空き {free} GB）"),
+    "fact.too-large": Message("does not fit ({free} GB are free)", "収まりません（空き {free} GB）"),
+    "fact.unknown-fit": Message("", ""),
+    "fact.prompt": Message("prompt", "プロンプト"),
+    "fact.message": Message("Hello", "こんにちは"),
+    "fact.template": Message("the chat template in its files", "モデルのファイルにあるチャットテンプレート"),
+    "fact.stop": Message("stops at", "停止文字列"),
+    "fact.context": Message("context", "コンテキスト"),
+    "fact.preset": Message("settings", "設定"),
+    "fact.licence": Message("licence", "ライセンス"),
+    "fact.scores": Message("scores", "スコア"),
+    "fact.md5": Message("known MD5", "既知の MD5"),
+    "fact.withdrawn": Message("withdrawn MD5", "公開停止の MD5"),
     "models.none-here": Message("No downloaded model is here.", "ダウンロード済みのモデルはありません。"),
     "models.withdrawn": Message(
         "{name} has weights that were withdrawn for their training data; bchat rm {name}, then bchat pull {name}.",
@@ -882,6 +1009,10 @@ TABLE: dict[str, Message] = {
     ),
     "option.lang": Message("Language of bchat's messages: en or ja.", "bchat のメッセージの言語（en または ja）。"),
     "option.device": Message("Where to compute.", "計算に使うデバイス。"),
+    "option.quantize": Message(
+        "Weights in 8 or 4 bits: faster, less memory; auto where 16 do not fit.",
+        "重みを 8 または 4 ビットにする（速く、省メモリー）。auto は 16 ビットで収まらないとき。",
+    ),
     "option.wrong-device": Message(
         "--device is one of {known}, not {name!r}.", "--device は {known} のどれかです（{name!r} は使えません）。"
     ),

@@ -53,6 +53,12 @@ def hub_cache() -> Path:
     return (expand(value) if value else _home() / ".cache") / "huggingface" / "hub"
 
 
+def is_offline() -> bool:
+    """Whether the environment forbids downloads, as huggingface_hub reads it (its constants.py)."""
+    wishes = (os.environ.get(variable, "") for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+    return any(wish.upper() in ("1", "ON", "YES", "TRUE") for wish in wishes)
+
+
 def shipped_config(name: str) -> Path:
     """A file of configs/: inside the package (a wheel), else beside it (a checkout)."""
     for directory in (_PACKAGE / "configs", _PACKAGE.parent / "configs"):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from bilingual_chat import commands
 from bilingual_chat.catalogue import ModelEntry
-from bilingual_chat.commands import Desk, Edit, Leave, Retry, Say
+from bilingual_chat.commands import Desk, Edit, Leave, Retry, Say, pull
 from bilingual_chat.config import DEFAULT, Settings
 from bilingual_chat.decoding import RANGES
 from bilingual_chat.display import Display, quiet_keys
@@ -181,6 +181,7 @@ class Chat:
         """The next line, None after the last. KeyboardInterrupt for a second Ctrl-C on an empty line."""
         is_warned = False
         while True:
+            self.tell_news()
             prefill, self._prefill = self._prefill, ""
             try:
                 return reader.read(prefill)
@@ -203,6 +204,8 @@ class Chat:
         if commands.is_command(line):
             action = commands.execute(line, self.desk)
             self._display.lang = self.desk.lang
+        elif pull.answers_offer(self.desk, line):
+            return True
         else:
             action = Say(commands.message_of(line))
         if isinstance(action, Leave):
@@ -255,6 +258,14 @@ class Chat:
     def is_loading(self) -> bool:
         return not self._loader.is_done
 
+    def is_busy(self) -> bool:
+        """Whether the toolbar may change by itself."""
+        return self.is_loading() or self.desk.pulls.is_running
+
+    def tell_news(self) -> None:
+        """What has happened meanwhile, beside the conversation."""
+        pull.tell_news(self.desk)
+
     def toolbar(self) -> str:
         """Model, preset, what differs from it, context, speed: the bottom line of the terminal."""
         session = self.desk.session
@@ -263,8 +274,10 @@ class Chat:
         if self.is_loading():
             percent = self._loader.percent
             parts.append(text(Phrase("toolbar.loading")) + ("" if percent is None else f" {percent} %"))
-        elif self._loader.model is None:
+        elif (model := self._loader.model) is None:
             parts.append(text(Phrase("toolbar.failed")))
+        elif model.precision in ("int8", "int4"):
+            parts[0] += f" {model.precision}"
         parts.append(" ".join([session.settings.preset, *_differing(session.settings)]))
         if model := self._loader.model:
             parts.append(f"{self._context_used(model)}/{model.context_length}")
@@ -272,6 +285,7 @@ class Chat:
             parts.append(f"{session.last.tokens_per_second:.0f} tok/s")
         if session.conversation.turns and not session.is_saved:
             parts.append(text(Phrase("toolbar.unsaved")))
+        parts.append(pull.progress_text(self.desk))
         return outward_line(" · ".join(part for part in parts if part))
 
     def _context_used(self, model: Model) -> int:
@@ -286,6 +300,8 @@ class Chat:
             self.desk.session.close()
         except BchatError as error:
             self._display.say(error)
+        finally:
+            pull.leave(self.desk)
 
 
 def _differing(settings: Settings) -> list[str]:

@@ -464,7 +464,7 @@ def test_json_is_one_object_with_every_figure(run: Run, short: None) -> None:
         {"positions", "tokens_per_s", "bandwidth_bytes_per_s", "limit_tokens_per_s", "share_of_limit"}
     ] * 2
     assert list(only["first_token_s"]) == ["1", "5", "10", "20"]
-    assert "none 1/6: opening the model …" in ran.err
+    assert "auto 1/6: opening the model …" in ran.err
 
 
 @pytest.mark.parametrize("lang", messages.LANGUAGES)
@@ -484,7 +484,7 @@ def test_the_table_names_its_figures_in_both_languages(run: Run, short: None, la
 
 def test_quality_as_json_says_what_was_judged(run: Run, tmp_path: Path) -> None:
     (tmp_path / "chat.txt").write_text(CHAT)
-    ran = run("bench", "--quality", "chat.txt", "--json")
+    ran = run("bench", "--quality", "chat.txt", "--json", "--quantize", "none")
     assert ran.status == 0
     (only,) = ran.json["precisions"]
     assert ran.json["text"] == "chat.txt"
@@ -492,10 +492,22 @@ def test_quality_as_json_says_what_was_judged(run: Run, tmp_path: Path) -> None:
     assert 1 < only["perplexity"] < 500
 
 
+@pytest.mark.slow
+def test_eight_bits_change_little_and_four_bits_more(run: Run, tmp_path: Path) -> None:
+    """On the embedded model and its own kind of text: mean divergence from float32 in nats."""
+    (tmp_path / "chat.txt").write_text(CHAT)
+    ran = run("bench", "--quality", "chat.txt", "--json")
+    exact, eight, four = ran.json["precisions"]
+    assert [exact["precision"], eight["precision"], four["precision"]] == ["float32", "int8", "int4"]
+    assert 0 < eight["kl_mean"] < 0.01
+    assert eight["kl_mean"] < four["kl_mean"] < 0.5
+    assert eight["agreement"] > 0.95
+
+
 @pytest.mark.parametrize("lang", messages.LANGUAGES)
 def test_quality_is_a_table_that_says_what_was_judged(run: Run, lang: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quality, "MOST_TOKENS", 200)
-    ran = run("bench", "--quality", "--lang", lang)
+    ran = run("bench", "--quality", "--quantize", "none", "--lang", lang)
     heading, row = (line.split("\t") for line in ran.out.splitlines())
     assert ran.status == 0
     assert heading[1] == messages.render("bench.heading.perplexity", lang)

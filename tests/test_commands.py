@@ -240,7 +240,7 @@ def test_a_seed_can_be_taken_away_again(desk: tuple[Desk, Shown, Any]) -> None:
         ("/undo ½", "undo.count", "1 to 2"),
         ("/lang fr", "lang.unknown", "fr"),
         ("/model sfft", "model.unknown", "Did you mean sft?"),
-        ("/model sft", "model.not-here", "bchat pull sft"),
+        ("/model sft", "model.not-here-yet", "/pull sft"),
         ("/model " + "x" * 5000, "model.no-directory", ""),
         ("/model ./nothing", "model.no-directory", "nothing"),
         ("/load nothing.json", "transcript.unreadable", "nothing.json"),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bilingual_chat import catalogue, paths, prompt
+from bilingual_chat import catalogue, cli, paths, prompt
 from bilingual_chat.config import load_config, settings_for
 from bilingual_chat.conversation import Speaker, Utterance
 from bilingual_chat.decoding import DecodingParameters
@@ -302,3 +303,28 @@ def test_the_newline_symbol_is_one_token_and_comes_back_as_a_newline() -> None:
     assert text == "ユーザー: 一<NL>二<NL>システム: "
     assert model.encode(text).count(model.piece_to_id("<NL>")) == 2
     assert prompt.parse(text, entry.prompt) == (Utterance(Speaker.USER, "一\n二"),)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_the_command_line_speaks_with_each_model_as_its_card_does(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`bchat ask --model NAME`, the card's conversation from a file before the question: the same bytes and ids."""
+    card = CARDS[name]
+    install(name, random_model(card), "pytorch_model.bin")
+    *before, question = card.said
+    speakers = ["ユーザー", "システム"] * 3
+    earlier = [{"speaker": speaker, "text": text} for speaker, text in zip(speakers, before, strict=False)]
+    (tmp_path / "card.json").write_text(json.dumps(earlier), encoding="utf-8")
+    load = ["--load", str(tmp_path / "card.json")] if earlier else []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bchat", "ask", "--json", "--seed", "7", "--model", name, *load, question])
+    assert cli.main() == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["model"] == name
+    assert told["prompt"] == card.text
+    assert told["prompt_ids"] == reference(card).encode(card.text)
+    assert told["settings"] == {**asdict(card.settings), "seed": 7}
+    assert told["reply"]
+    if load_config().catalogue[name].kind == "base":
+        assert told["usage"]["completion_tokens"] == 100

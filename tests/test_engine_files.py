@@ -33,6 +33,7 @@ from bilingual_chat.engines.hardware import check_memory, pick_dtype
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.memory import estimate_memory, needed_memory
 from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.session import Model, Opening, open_model
 from tests.test_engine_local import EOS, SHAPES, VOCAB, make_model, open_local, prompt, reply, save_pickle
 
 pytestmark = pytest.mark.slow  # models are written and converted
@@ -167,6 +168,61 @@ def test_a_file_is_read_once_until_it_changes(directory: Path, recalled: ModelEn
     path.write_bytes(data)
     assert not open_local(directory, entry=recalled).withdrawn
     assert len(read) == 3
+
+
+def open_named(directory: Path, *others: ModelEntry, accept: bool = False) -> Model:
+    """As a person opens a directory by its path; `others` is the catalogue."""
+    entry = ModelEntry("my-own", directory=str(directory))
+    return open_model(entry, Opening(accept_withdrawn=accept, others=others))
+
+
+@pytest.fixture
+def spoken(directory: Path) -> Path:
+    """`directory` with the embedded model's tokenizer, as many tokens as the tiny model has beside it."""
+    shutil.copy(paths.demo_model_dir() / "spiece.model", directory)
+    config = json.loads((directory / "config.json").read_text())
+    tensors = state_of(directory)
+    for name in ("gpt_neox.embed_in.weight", "embed_out.weight"):
+        tensors[name] = tensors[name][:1].repeat(5120, 1)
+    (directory / "config.json").write_text(json.dumps({**config, "vocab_size": 5120}))
+    save_file(tensors, directory / "model.safetensors")
+    return directory
+
+
+def test_withdrawn_weights_are_known_in_a_directory_of_any_name(
+    spoken: Path, request: pytest.FixtureRequest, read: list[str]
+) -> None:
+    """Renamed, copied, opened by path: the file is what it was, and the good one is another model's."""
+    recalled = request.getfixturevalue("recalled")
+    size = (spoken / "pytorch_model.bin").stat().st_size
+    known = replace(recalled, parameters=int(size / 2 / 1.02))  # what torch.save adds is 2 % of so small a model
+    for _ in range(2):
+        with pytest.raises(BchatError) as caught:
+            open_named(spoken, ModelEntry("first"), known)
+        assert caught.value.key == "engine.withdrawn"
+        assert "bchat pull sft" in str(caught.value)
+        assert str(spoken) in str(caught.value)
+    assert read == ["pytorch_model.bin"]
+    model = open_named(spoken, known, accept=True)
+    assert model.is_withdrawn
+    assert model.entry.name == model.engine.name == "my-own"
+
+
+def test_a_file_too_small_or_too_large_to_be_the_withdrawn_one_is_not_read(
+    spoken: Path, request: pytest.FixtureRequest, read: list[str]
+) -> None:
+    """Every small model would pay for the one large file that was withdrawn."""
+    recalled = request.getfixturevalue("recalled")
+    for parameters in (3_796_120_064, 1000):
+        assert not open_named(spoken, replace(recalled, parameters=parameters)).is_withdrawn
+    assert read == []
+
+
+def test_safetensors_alone_cannot_be_a_withdrawn_pickle(spoken: Path, read: list[str]) -> None:
+    parameters = (spoken / "model.safetensors").stat().st_size // 2
+    other = ModelEntry("sft", parameters=parameters, withdrawn_md5=("0" * 32,))
+    assert not open_named(spoken, other).is_withdrawn
+    assert read == []
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"a": 1}', b'{"a": [1, 2]}', b"\xff", b"[" * 100_000])
@@ -555,8 +611,9 @@ FULL = {
     ("free", "dtype", "choice"),
     [
         (9, torch.float32, "in bfloat16 it needs 8.6 GB and fits"),
-        (8.4, torch.bfloat16, "the model j-ppo needs 8."),
-        (4, torch.bfloat16, "the model demo needs 0.2 GB and fits"),
+        (8.4, torch.bfloat16, "with `--quantize int8` it needs 5.0 GB and fits"),
+        (4, torch.bfloat16, "with `--quantize int4` it needs 3.3 GB and fits"),
+        (2, torch.bfloat16, "the model demo needs 0.2 GB and fits"),
         (0.1, torch.bfloat16, "choose a smaller model"),
     ],
 )

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -605,6 +606,55 @@ def test_without_a_network_the_endpoint_is_named(served: Hub, monkeypatch: pytes
     error = refused()
     assert error.key == "hub.no-network"
     assert f"127.0.0.1:{port}" in str(error)
+
+
+def client_error(name: str) -> Exception:
+    """What the HTTP client raises; it is another in another version of huggingface_hub."""
+    from huggingface_hub import errors
+
+    base = errors.HfHubHTTPError.__mro__[1]
+    kind = type(name, (base,), {"__init__": lambda self: None})
+    return cast("Exception", kind())
+
+
+@pytest.mark.parametrize("failure", ["ConnectError", "ConnectTimeout"])
+def test_who_has_no_network_is_told_so_after_one_more_attempt(
+    served: Hub, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    """No name is resolved, nothing listens, or nobody answers: with the usual patience it took half a minute."""
+    waited: list[float] = []
+
+    def nobody(hub: object, url: str, start: int, method: str, connect_s: float) -> None:
+        waited.append(connect_s)  # at most
+        raise client_error(failure)
+
+    class Impatient(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0)
+            return False
+
+    monkeypatch.setattr(wire, "PATIENCE", Patience())
+    monkeypatch.setattr(wire, "_send", nobody)
+    with pytest.raises(BchatError) as caught:
+        look_up(wire.find_hub(ENTRY), Impatient())
+    assert caught.value.key == "hub.no-network"
+    assert sum(waited) <= 5
+
+
+def test_a_hub_that_has_answered_is_waited_for_with_patience(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says 503, and a moment later nothing: that is no missing network."""
+    send, asked = wire._send, []
+
+    def ailing(hub: wire.Hub, url: str, *how: Any) -> Any:
+        asked.append(url)
+        if len(asked) > 1:
+            raise client_error("ConnectError")
+        return send(hub, url, *how)
+
+    served.status["main"] = 503
+    monkeypatch.setattr(wire, "_send", ailing)
+    assert refused().key == "hub.no-network"
+    assert len(asked) == HASTY.attempts > HASTY.first_attempts
 
 
 @pytest.mark.parametrize("endpoint", ["huggingface.co", "ftp://huggingface.co", "http://[x"])

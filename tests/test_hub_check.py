@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from bilingual_chat import hub, paths
 from bilingual_chat.catalogue import ModelEntry, locate
 from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.hub import Progress, blob, ledger
+from bilingual_chat.hub import Progress, blob, ledger, wire
 from bilingual_chat.hub.check import verify
 from bilingual_chat.hub.remove import remove
 from bilingual_chat.hub.state import State, recall
@@ -181,6 +182,93 @@ def test_a_model_that_is_not_here_cannot_be_verified() -> None:
     with pytest.raises(BchatError) as error:
         verify(ENTRY)
     assert key_of(error) == "hub.not-here"
+
+
+# -- a directory of one's own that is also on the hub
+
+
+def own(path: Path) -> ModelEntry:
+    return replace(ENTRY, name="own", directory=str(path))
+
+
+def test_what_is_missing_in_a_directory_of_ones_own_is_fetched_into_it(served: Hub, tmp_path: Path) -> None:
+    """`directory` in the model's table says where it is to lie; nothing of it comes into the hub's cache."""
+    entry = own(tmp_path / "models" / "tiny")
+    assert hub.download(entry, lambda progress: None) == tmp_path / "models" / "tiny"
+    there = {path.name: path.read_bytes() for path in (tmp_path / "models" / "tiny").iterdir()}
+    assert there == {name: FILES[name] for name in WANTED}
+    assert not folder().exists()
+    found = recall(entry)
+    assert found is not None
+    assert found.state is State.GOOD
+
+
+def test_what_is_there_is_compared_with_the_hubs_and_marked(served: Hub, tmp_path: Path) -> None:
+    """Copied there by hand: after a pull it is verified, and nothing of it was fetched again."""
+    put_directory(tmp_path / "own", *WANTED)
+    entry = own(tmp_path / "own")
+    before = recall(entry)
+    assert before is not None
+    assert before.state is State.UNKNOWN
+    hub.download(entry, lambda progress: None)
+    after = recall(entry)
+    assert after is not None
+    assert after.state is State.GOOD
+    assert states(entry) == dict.fromkeys(WANTED, State.GOOD)
+    assert served.contents_asked() == []
+    served.asked.clear()
+    hub.download(entry, lambda progress: None)
+    assert served.asked == []
+    flip(tmp_path / "own" / WEIGHTS)
+    assert states(entry)[WEIGHTS] is State.DAMAGED
+
+
+@pytest.mark.parametrize("change", [flip, lambda path: path.write_bytes(b"mine")])
+def test_a_file_of_ones_own_that_differs_is_left_alone(
+    served: Hub, tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    """It may be what somebody trained for a week."""
+    put_directory(tmp_path / "own", *WANTED)
+    weights = tmp_path / "own" / WEIGHTS
+    change(weights)
+    mine = weights.read_bytes()
+    with pytest.raises(BchatError) as caught:
+        hub.download(own(tmp_path / "own"), lambda progress: None)
+    assert key_of(caught) == "hub.own-file"
+    assert WEIGHTS in str(caught.value)
+    assert weights.read_bytes() == mine
+    assert sorted(path.name for path in weights.parent.iterdir()) == sorted(WANTED)
+
+
+def test_a_cut_download_into_a_directory_of_ones_own_goes_on(
+    served: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = own(tmp_path / "own")
+    served.cut_after[WEIGHTS] = 100_000
+    monkeypatch.setattr(wire, "PATIENCE", replace(wire.PATIENCE, attempts=1))
+    with pytest.raises(BchatError) as caught:
+        hub.download(entry, lambda progress: None)
+    assert key_of(caught) == "hub.cut"
+    assert locate(entry) is None
+    served.cut_after.clear()
+    served.begun.clear()
+    hub.download(entry, lambda progress: None)
+    assert (WEIGHTS, 100_000) in served.begun
+    assert sorted(path.name for path in (tmp_path / "own").iterdir()) == sorted(WANTED)
+
+
+def test_a_failed_download_into_a_directory_leaves_none_behind(served: Hub, tmp_path: Path) -> None:
+    served.status["main"] = 404
+    with pytest.raises(BchatError):
+        hub.download(own(tmp_path / "own"), lambda progress: None)
+    assert not (tmp_path / "own").exists()
+
+
+def test_a_whole_directory_needs_no_network(served: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_directory(tmp_path / "own", *WANTED)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert hub.download(own(tmp_path / "own"), lambda progress: None) == tmp_path / "own"
+    assert served.asked == []
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1}', "nonsense" * 10])

@@ -31,6 +31,7 @@ DATA = {
     "bilingual_chat/demo/spiece.model",
     "bilingual_chat/demo/spiece.vocab",
     "bilingual_chat/demo/tokenizer_config.json",
+    "bilingual_chat/engines/native.c",
     "bilingual_chat/transcript-1.schema.json",
 }
 DIST_INFO = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bilingual_chat import __version__, messages
-from bilingual_chat.cli.ending import complete_streams, discard_output, ending, leave, report
+from bilingual_chat.cli.ending import complete_streams, discard_output, ending, leave, report, tell_output_lost
 from bilingual_chat.cli.options import Options, configured, spoken
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase, did_you_mean
@@ -37,6 +37,7 @@ Load = Annotated[Path | None, typer.Option("--load", metavar="FILE", help="optio
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="option.config")]
 Lang = Annotated[str | None, typer.Option("--lang", metavar="en|ja", help="option.lang")]
 Device = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="option.device")]
+Quantize = Annotated[str | None, typer.Option("--quantize", metavar="auto|none|int8|int4", help="option.quantize")]
 AcceptWithdrawn = Annotated[bool, typer.Option("--accept-withdrawn", help="option.accept-withdrawn")]
 Debug = Annotated[bool, typer.Option("--debug", help="option.debug")]
 _HELP_OF_TYPERS_OWN = {
@@ -53,8 +54,7 @@ def main() -> int:
     try:
         sys.stdout.flush()
     except OSError as error:
-        discard_output()
-        status = ExitStatus.CLOSED_PIPE if isinstance(error, BrokenPipeError) else status or ExitStatus.FAILED
+        status = _without_output(error, status)
     repl = sys.modules.get("bilingual_chat.repl")
     if repl is not None and repl.is_a_model_loading():
         # Python would end under a thread that is inside torch's libraries, and abort (seen: status 134).
@@ -62,6 +62,17 @@ def main() -> int:
             sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _without_output(error: OSError, status: int) -> int:
+    """What typer or Python printed did not get out."""
+    from bilingual_chat.display import Display
+
+    if isinstance(error, BrokenPipeError):
+        discard_output()
+        return ExitStatus.CLOSED_PIPE
+    tell_output_lost(error, Display(spoken(_lang_among(sys.argv[1:]))))
+    return status or ExitStatus.FAILED
 
 
 def _run(arguments: list[str]) -> int:
@@ -81,6 +92,8 @@ def _run(arguments: list[str]) -> int:
         return ExitStatus.INTERRUPTED
     except Exception as error:
         is_usage = hasattr(error, "format_message")  # typer's classes for that have no public names
+        if isinstance(error, OSError) and error.filename is None:  # of a stream: commands say theirs themselves
+            return _without_output(error, ExitStatus.OK)
         if not is_usage and "--debug" in arguments:
             raise
         from bilingual_chat.display import Display
@@ -142,6 +155,7 @@ def start(
     lang: Lang = None,
     debug: Debug = False,
     device: Device = None,
+    quantize: Quantize = None,
     accept_withdrawn: AcceptWithdrawn = False,
     version: Annotated[bool, typer.Option("--version", help="option.version")] = False,
 ) -> None:
@@ -149,7 +163,7 @@ def start(
         typer.echo(f"bchat {__version__}")
         raise typer.Exit
     context.obj = Options(
-        model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn
+        model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn, quantize
     )
     if context.invoked_subcommand is None:
         _chat(context.obj)
@@ -168,11 +182,23 @@ def chat(
     lang: Lang = None,
     debug: Debug = False,
     device: Device = None,
+    quantize: Quantize = None,
     accept_withdrawn: AcceptWithdrawn = False,
 ) -> None:
     _chat(
         Options(
-            model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn
+            model,
+            preset,
+            tuple(set_ or ()),
+            seed,
+            persona,
+            load,
+            config,
+            lang,
+            debug,
+            device,
+            accept_withdrawn,
+            quantize,
         ).over(context.obj)
     )
 
@@ -199,10 +225,11 @@ def ask(
     lang: Lang = None,
     debug: Debug = False,
     device: Device = None,
+    quantize: Quantize = None,
     accept_withdrawn: AcceptWithdrawn = False,
 ) -> None:
     options = Options(
-        model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn
+        model, preset, tuple(set_ or ()), seed, persona, load, config, lang, debug, device, accept_withdrawn, quantize
     ).over(context.obj)
     with ending(options) as display:
         from bilingual_chat.cli import talk

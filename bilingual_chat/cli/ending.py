@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @contextmanager
 def ending(options: Options) -> Iterator[Display]:
     """What a command prints on; raises typer.Exit where it cannot go on."""
-    from bilingual_chat.display import Display
+    from bilingual_chat.display import Display, OutputLost
 
     display = Display(spoken(options.lang))
     try:
@@ -40,6 +40,9 @@ def ending(options: Options) -> Iterator[Display]:
     except BrokenPipeError:
         discard_output()
         leave(ExitStatus.CLOSED_PIPE)
+    except OutputLost as error:
+        tell_output_lost(error, display)
+        leave(ExitStatus.FAILED)
     except Exception as error:
         if options.debug:
             raise
@@ -49,6 +52,15 @@ def ending(options: Options) -> Iterator[Display]:
 
 def leave(status: int) -> NoReturn:
     raise typer.Exit(int(status))
+
+
+def tell_output_lost(error: OSError, display: Display) -> None:
+    """One sentence for a full disk under stdout, however often the rest of the output would meet it again."""
+    from bilingual_chat.transcript.disk import reason
+
+    discard_output()
+    with suppress(OSError):
+        display.say(BchatError("cli.output-lost", reason=reason(error)))
 
 
 def report(error: Exception, display: Display) -> None:

@@ -16,7 +16,7 @@ from bilingual_chat.display import Display, Row
 from bilingual_chat.engines import QuantizeName
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase, did_you_mean
-from bilingual_chat.session import Model, Opening, open_model
+from bilingual_chat.session import Model, open_model
 from bilingual_chat.session.model import versions
 
 ALL = "all"
@@ -28,7 +28,7 @@ def speed(options: Options, display: Display, name: str | None, wanted: Sequence
     """How fast a model is, precision by precision."""
     if name is not None and options.model is not None:
         raise BchatError("bench.two-models", status=ExitStatus.USAGE, first=name, second=options.model)
-    kinds = _kinds(wanted or [Opening().quantize])
+    kinds = _kinds(wanted or ["auto"])
     model, open_ = _opener(replace(options, model=name or options.model), display)
     said = text.own_sentences()
     found, status = _collect(display, kinds, lambda kind: bench.measure(kind, open_, said, display.doing))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from bilingual_chat import messages
-from bilingual_chat.engines import DeviceName
+from bilingual_chat.engines import DeviceName, QuantizeName
 from bilingual_chat.errors import BchatError, ExitStatus
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Options:
     debug: bool = False
     device: str | None = None
     accept_withdrawn: bool = False
+    quantize: str | None = None
 
     def over(self, outer: Options | None) -> Options:
         """These, and where they say nothing those before the command's name."""
@@ -52,6 +53,7 @@ class Beginning:
     settings: Settings
     opening: tuple[Utterance, ...]
     how: Opening
+    is_chosen: bool = False  # by somebody, not by bchat
 
 
 def begin(options: Options, display: Display) -> Beginning:
@@ -73,8 +75,13 @@ def begin(options: Options, display: Display) -> Beginning:
     if is_plain and options.persona is not None:
         raise BchatError("persona.base", status=ExitStatus.USAGE, name=entry.name)
     opening = () if is_plain else persona(options.persona if options.persona is not None else config.persona)
-    how = Opening(_device(options.device), options.accept_withdrawn, tuple(config.catalogue.values()))
-    return Beginning(config, entry, settings, opening, how)
+    how = Opening(
+        _device(options.device),
+        options.accept_withdrawn,
+        tuple(config.catalogue.values()),
+        _quantize(options.quantize or config.quantize or "auto"),
+    )
+    return Beginning(config, entry, settings, opening, how, is_chosen=bool(named))
 
 
 def _device(name: str | None) -> DeviceName:
@@ -82,6 +89,16 @@ def _device(name: str | None) -> DeviceName:
         if name in (None, known):
             return cast("DeviceName", name or "auto")
     raise BchatError("option.wrong-device", status=ExitStatus.USAGE, name=name, known=", ".join(get_args(DeviceName)))
+
+
+def _quantize(name: str) -> QuantizeName:
+    known = get_args(QuantizeName)
+    if name not in known:
+        suggestion = messages.did_you_mean(name, known)
+        raise BchatError(
+            "bench.quantize", status=ExitStatus.USAGE, name=name, known=", ".join(known), suggestion=suggestion
+        )
+    return cast("QuantizeName", name)
 
 
 def configured(options: Options, display: Display) -> Config:

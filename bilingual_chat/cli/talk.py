@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TextIO
 
 from bilingual_chat import __version__, paths, repl
+from bilingual_chat.catalogue import DEFAULT_MODEL
 from bilingual_chat.cli.options import Beginning, Options, begin
 from bilingual_chat.commands import Desk
+from bilingual_chat.commands.offer import ITEMSIZE, SHOWN, Offer, find_offer, remember
+from bilingual_chat.commands.pull import offer_phrase
 from bilingual_chat.display import Display, sentence
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
@@ -42,11 +45,14 @@ def chat(options: Options, display: Display) -> int:
     )
     talk = repl.Chat(desk, display, loader)
     desk.load, desk.model_ready = talk.load, talk.model_ready
+    desk.pulls.foreground = display.progress
     if options.load is not None:
         _go_on_from(session, options.load, display)
         display.say(Phrase("load.done", turns=len(session.conversation.turns)))
     try:
         if display.is_terminal and sys.stdin.isatty():
+            if not beginning.is_chosen and options.load is None:
+                desk.pulls.offer = find_offer(beginning.config.catalogue)
             return _on_a_terminal(beginning, desk, talk, loader, display)
         loader.start()
         with repl.signals_end_the_chat(None):
@@ -59,14 +65,16 @@ def _on_a_terminal(beginning: Beginning, desk: Desk, talk: repl.Chat, loader: re
     from bilingual_chat.editor import Editor
 
     history = paths.state_dir() / "history"
-    editor = Editor(desk, history, talk.toolbar, talk.is_loading, when_shown=loader.start)
+    editor = Editor(desk, history, talk.toolbar, talk.is_busy, when_shown=loader.start)
     desk.ask = editor.ask
+    desk.pulls.foreground = None
+    desk.pulls.when_over = lambda: editor.put_aside(talk.tell_news)
     with repl.signals_end_the_chat(editor):
-        _banner(beginning, display)
+        _banner(beginning, display, desk.pulls.offer)
         return talk.run(editor, interactive=True)
 
 
-def _banner(beginning: Beginning, display: Display) -> None:
+def _banner(beginning: Beginning, display: Display, offer: Offer | None) -> None:
     entry = beginning.entry
 
     def tell(said: Phrase) -> None:
@@ -75,12 +83,16 @@ def _banner(beginning: Beginning, display: Display) -> None:
     display.show(f"bchat {__version__}")
     if entry.embedded:
         tell(Phrase("banner.demo", name=entry.name, size=f"{entry.parameters / 1e6:.1f}"))
-        tell(Phrase("banner.real"))
+        real = beginning.config.catalogue[DEFAULT_MODEL]
+        size = f"{real.parameters * ITEMSIZE / 1e9:.1f}"
+        tell(offer_phrase(offer) if offer else Phrase("banner.real", size=size))
     else:
         tell(Phrase("banner.model", name=entry.name, description=entry.describe(display.lang)))
     if entry.kind == "base":
         tell(Phrase("banner.base"))
     tell(Phrase("banner.help"))
+    if offer:
+        remember(SHOWN)
 
 
 def _go_on_from(session: Session, path: Path, display: Display) -> None:

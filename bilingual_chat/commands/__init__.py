@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from bilingual_chat import decoding
-from bilingual_chat.commands import files, settings, talk
+from bilingual_chat.commands import files, pull, settings, talk
 from bilingual_chat.commands.desk import Action, Command, Desk, Edit, Leave, Retry, Say, folded, shortened, word
 from bilingual_chat.commands.files import model_rows, resume, summary_row
 from bilingual_chat.commands.settings import preset_rows
@@ -136,6 +136,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("resume", files.choose_conversation, "[WHICH]", (), files.resume_choices),
     Command("export", files.export_to, "FILE.md | FILE.html | FILE.jsonl", (), "file"),
     Command("model", files.choose_model, "[NAME | PATH]", ("models",), files.model_choices),
+    Command("pull", pull.pull, "[NAME | stop]", ("fetch", "download"), pull.pull_choices),
     Command("lang", settings.choose_language, "[en | ja]", (), settings.language_choices),
     Command("exit", talk.leave, "", ("quit", "q", "bye")),
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bilingual_chat import messages
 from bilingual_chat.catalogue import ModelEntry
@@ -15,7 +15,29 @@ from bilingual_chat.errors import BchatError
 from bilingual_chat.messages import Phrase
 from bilingual_chat.session import Model, Session, open_model
 
+# hub would keep the first prompt waiting for 20 ms.
+if TYPE_CHECKING:
+    from bilingual_chat.commands.offer import Offer
+    from bilingual_chat.hub import Progress
+    from bilingual_chat.hub.delivery import Delivery
+
 Rows = list[tuple[str, ...]]
+_YES = ("y", "yes", "ok", "はい", "うん", "お願いします")
+_NO = ("n", "no", "いいえ", "いや", "いらない")
+
+
+@dataclass
+class Pulls:
+    """What a chat fetches. `foreground`: told how far it is where nobody chats meanwhile (a pipe), else None."""
+
+    offer: Offer | None = None  # that stands: the next line may answer it
+    delivery: Delivery | None = None  # that is on its way, or has ended and nobody has said so yet
+    when_over: Callable[[], None] = lambda: None  # called from another thread
+    foreground: Callable[[Progress], None] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self.delivery is not None and not self.delivery.is_over
 
 
 @dataclass
@@ -32,6 +54,7 @@ class Desk:
     ask: Callable[[Phrase], str] = lambda question: ""  # where nobody can answer, the answer is nothing
     load: Callable[[ModelEntry], Callable[[], Model]] = lambda entry: lambda: open_model(entry)
     model_ready: Callable[[], Model | None] = lambda: None
+    pulls: Pulls = field(default_factory=Pulls)
 
     def text(self, phrase: Phrase) -> str:
         return messages.render(phrase.key, self.lang, **phrase.values)
@@ -101,6 +124,22 @@ def folded(text: str) -> str:
 def word(text: str) -> str:
     """`folded`, in lower case, without space around it: for what is compared."""
     return folded(text).strip().lower()
+
+
+def agrees(answer: str) -> bool:
+    return word(answer) in _YES
+
+
+def declines(answer: str) -> bool:
+    return word(answer) in _NO
+
+
+def unquoted(argument: str) -> str:
+    """An argument without the quotes that a person may have put around it."""
+    for quote in "'\"":
+        if len(argument) > 2 and argument[0] == argument[-1] == quote:
+            return argument[1:-1]
+    return argument
 
 
 def shortened(text: str, limit: int = 40) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bilingual_chat import catalogue, messages, paths
-from bilingual_chat.commands.desk import Action, Desk, Edit, Rows, word
+from bilingual_chat.commands.desk import Action, Desk, Edit, Rows, agrees, unquoted, word
+from bilingual_chat.commands.pull import named, percent_of
 from bilingual_chat.commands.talk import show_history
 from bilingual_chat.config import Config
 from bilingual_chat.errors import BchatError, ExitStatus
@@ -130,13 +131,11 @@ def choose_model(desk: Desk, argument: str) -> Action:
     if not argument:
         desk.show_rows(model_rows(desk.config, desk.lang, chosen=session.entry.name))
         return None
-    try:
-        entry = catalogue.find(desk.config.catalogue, _unquoted(argument))
-        is_here = catalogue.locate(entry) is not None
-    except OSError as error:  # a name that no file can have, a directory that may not be read
-        raise BchatError("model.no-directory", status=ExitStatus.MODEL, path=argument) from error
-    if not is_here:
-        raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
+    entry = named(desk, argument)
+    if (percent := percent_of(desk, entry)) is not None:
+        raise BchatError("pull.not-yet", status=ExitStatus.MODEL, name=entry.name, percent=percent)
+    if catalogue.locate(entry) is None:
+        raise BchatError("model.not-here-yet", status=ExitStatus.MODEL, name=entry.name)
     if entry != session.entry or desk.model_ready() is None:
         session.use_model(desk.load(entry), entry, session.settings.for_model(entry))
     desk.say(Phrase("model.chosen", name=entry.name, preset=session.settings.preset))
@@ -157,14 +156,7 @@ def model_rows(config: Config, lang: str, chosen: str = "") -> Rows:
 
 def _path(argument: str) -> Path:
     """A path as a person types it: "~" and variables mean what they mean in a shell, quotes are taken off."""
-    return paths.expand(_unquoted(argument))
-
-
-def _unquoted(argument: str) -> str:
-    for quote in "'\"":
-        if len(argument) > 2 and argument[0] == argument[-1] == quote:
-            return argument[1:-1]
-    return argument
+    return paths.expand(unquoted(argument))
 
 
 def _is_directory(path: Path) -> bool:
@@ -175,7 +167,7 @@ def _is_directory(path: Path) -> bool:
 
 
 def _agrees(answer: str) -> bool:
-    return word(answer) in ("y", "yes", "はい", "ok", "overwrite", "上書き")
+    return agrees(answer) or word(answer) in ("overwrite", "上書き")
 
 
 def model_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:

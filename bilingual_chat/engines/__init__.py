@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-QuantizeName = Literal["none"]  # what may be made of the weights
+QuantizeName = Literal["auto", "none", "int8", "int4"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def open_engine(
     entry: ModelEntry | None = None,
     device: DeviceName = "auto",
     dtype: DtypeName = "auto",
-    quantize: QuantizeName = "none",
+    quantize: QuantizeName = "auto",
     accept_withdrawn: bool = False,
     progress: Callable[[int, int], None] | None = None,
     others: Iterable[ModelEntry] = (),
@@ -67,10 +67,10 @@ def open_engine(
     """The local engine over a model directory (config.json, weights). Raises BchatError (MODEL).
 
     entry: which weights are withdrawn, and what dtype loses nothing. accept_withdrawn opens those too
-    (then the engine's `withdrawn` is true). progress: bytes done and bytes in all, from this thread,
+    (then the engine's `withdrawn` is true). quantize: weights in 8 or 4 bits; auto takes the most exact that
+    leaves room for the rest of the machine. progress: bytes done and bytes in all, from this thread,
     while weights are verified and then while they are converted, which happens once; not at all
-    where neither is needed. others: models that may be named when this one does not fit. quantize:
-    what is made of the weights before anything is computed.
+    where neither is needed. others: models that may be named when this one does not fit.
     """
     from bilingual_chat.engines.local import LocalEngine
 
@@ -82,6 +82,7 @@ def open_engine(
         entry=entry,
         device=device,
         dtype=dtype,
+        quantize=quantize,
         accept_withdrawn=accept_withdrawn,
         progress=progress,
         others=others,

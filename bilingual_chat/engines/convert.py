@@ -6,8 +6,10 @@ A 7.6 GB pickle, or float16 on a CPU, else costs its conversion and a second cop
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,9 +26,11 @@ WORTH = 512 << 20  # bytes; less is converted at each opening, in a fraction of 
 MARGIN = 256 << 20  # bytes left free on the disk
 PIECE = 8 << 20  # numbers converted at a time
 _ALIGNMENT = 64
-_CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+_CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.uint8: "U8"}
 
 Progress = Callable[[int, int], None]
+# (file, metadata, report): writes a whole safetensors file, and reports the bytes of tensors it has written.
+Write = Callable[[BinaryIO, Mapping[str, str], Callable[[int], None]], None]
 
 
 def open_weights(
@@ -51,18 +55,42 @@ def open_weights(
     tensors = survey(paths, shapes)
     if not _is_worth_it(tensors, dtype, device):
         return load_weights(tensors, dtype, device), None
-    problem = _convert(tensors, paths, kept, dtype, progress or (lambda done, total: None))
+
+    def write(file: BinaryIO, metadata: Mapping[str, str], report: Callable[[int], None]) -> None:
+        write_header(file, tensors, dtype, metadata)
+        _write_numbers(file, tensors, dtype, report)
+
+    problem = write_kept(kept, paths, sum(each.count for each in tensors) * dtype.itemsize, write, progress)
     weights = None if problem else _load_kept(kept, shapes, dtype, device)
     return (weights, None) if weights is not None else (load_weights(tensors, dtype, device), problem)
 
 
+@dataclass(frozen=True)
+class Part:
+    """One tensor of a file that is to be written."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
 def write_header(file: BinaryIO, tensors: Sequence[Stored], dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
     """The head of a safetensors file that holds these tensors as `dtype`, one behind the other."""
+    write_head(file, [Part(each.name, each.shape, dtype) for each in tensors], metadata)
+
+
+def write_head(file: BinaryIO, parts: Sequence[Part], metadata: Mapping[str, str]) -> None:
+    """The head of a safetensors file with these tensors, one behind the other."""
     header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
     at = 0
-    for each in tensors:
-        end = at + each.count * dtype.itemsize
-        header[each.name] = {"dtype": _CODES[dtype], "shape": list(each.shape), "data_offsets": [at, end]}
+    for part in parts:
+        end = at + part.size
+        header[part.name] = {"dtype": _CODES[part.dtype], "shape": list(part.shape), "data_offsets": [at, end]}
         at = end
     data = json.dumps(header, separators=(",", ":")).encode()
     data += b" " * (-(8 + len(data)) % _ALIGNMENT)
@@ -94,14 +122,14 @@ def _is_worth_it(tensors: Sequence[Stored], dtype: torch.dtype, device: torch.de
     return sum(copied) > WORTH
 
 
-def _convert(
-    tensors: Sequence[Stored], sources: Sequence[Path], kept: Path, dtype: torch.dtype, progress: Progress
+def write_kept(
+    kept: Path, sources: Sequence[Path], total: int, write: Write, progress: Progress | None = None
 ) -> Phrase | None:
-    """Write the conversion; or say why it could not be kept, with nothing left behind."""
-    total = sum(each.count for each in tensors) * dtype.itemsize
+    """Write a conversion of `sources`, `total` bytes; or say why it could not be kept, with nothing left behind."""
+    report = progress or (lambda done, size: None)
     try:
         converted.sweep()
-        file = converted.claim(kept, lambda done: progress(min(done, total), total))
+        file = converted.claim(kept, lambda done: report(min(done, total), total))
         if file is None:
             return None
         try:
@@ -110,8 +138,7 @@ def _convert(
                 converted.drop(file, kept)
                 return Phrase("engine.no-room-to-convert", needed=_gigabytes(total + MARGIN), free=_gigabytes(free))
             metadata = {converted.SOURCE_KEY: json.dumps(converted.describe(sources))}
-            write_header(file, tensors, dtype, metadata)
-            _write_numbers(file, tensors, dtype, lambda done: progress(done, total))
+            write(file, metadata, lambda done: report(done, total))
             converted.keep(file, kept)
         except BaseException:
             converted.drop(file, kept)
@@ -130,9 +157,14 @@ def _write_numbers(
             numbers = piece.to(dtype)
             if not bool(numbers.isfinite().all()):
                 raise refused("engine.weights-not-numbers", stored.path)
-            file.write(numbers.contiguous().view(torch.uint8).numpy().data)
+            write_numbers(file, numbers)
             done += numbers.numel() * dtype.itemsize
             report(done)
+
+
+def write_numbers(file: BinaryIO, numbers: Tensor) -> None:
+    """The bytes of a tensor."""
+    file.write(numbers.contiguous().view(-1).view(torch.uint8).numpy().data)
 
 
 def _gigabytes(size: int) -> str:

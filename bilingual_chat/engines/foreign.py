@@ -7,8 +7,7 @@ code, never a pickle, nothing from the network. The loop is that of `engines.loc
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
 from logging import ERROR
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,11 @@ from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
-from bilingual_chat.conversation import FinishReason
 from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.engines import Chunk, DeviceName, DtypeName
 from bilingual_chat.engines.files import find_weights, read_json, refused
 from bilingual_chat.engines.memory import SMALL, available_memory, needed_memory
-from bilingual_chat.engines.sampling import choose
+from bilingual_chat.engines.reply import Reply, allocation_errors
 from bilingual_chat.engines.templated import TemplateTokenizer
 from bilingual_chat.engines.weights import read_tensors
 from bilingual_chat.errors import BchatError, ExitStatus
@@ -119,30 +117,17 @@ class ForeignEngine:
         self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int
     ) -> Generator[Chunk, None, None]:
         """Continue `prompt_ids`; see `Engine.complete`. Raises as `LocalEngine.complete` does."""
-        ids = list(prompt_ids)
-        self._check_prompt(ids)
-        generator = torch.Generator().manual_seed(seed)
-        seen = torch.zeros(self._vocab_size, dtype=torch.bool)
-        seen[ids] = True
-        room = min(parameters.max_new_tokens, self.context_length - len(ids))
-        reused = self._common_prefix(ids)
-        for new_tokens in range(room):
-            logits = self._logits_after(ids)
-            if new_tokens < parameters.min_new_tokens:
-                logits[self._eos_ids] = -torch.inf  # `choose` knows of one end only
-            token, logprob = choose(logits, seen, new_tokens, parameters, self._eos_ids[0], generator)
-            if token in self._eos_ids:
-                yield Chunk(token, logprob, reused, FinishReason.STOP)
-                return
-            ids.append(token)
-            seen[token] = True
-            yield Chunk(token, logprob, reused, FinishReason.LENGTH if new_tokens + 1 == room else None)
-
-    def _check_prompt(self, ids: list[int]) -> None:
-        if not ids or min(ids) < 0 or max(ids) >= self._vocab_size:
-            raise ValueError("a prompt is at least one id, each within the tokenizer's vocabulary")
-        if len(ids) >= self.context_length:
-            raise BchatError("engine.prompt-too-long", prompt=len(ids), context=self.context_length)
+        reply = Reply(
+            prompt_ids,
+            parameters,
+            seed,
+            eos_ids=self._eos_ids,
+            vocab_size=self._vocab_size,
+            context_length=self.context_length,
+        )
+        reply.cached_tokens = self._common_prefix(reply.ids)
+        while not reply.is_done:
+            yield reply.add(self._logits_after(reply.ids))
 
     def _common_prefix(self, ids: list[int]) -> int:
         """How many leading ids the cache holds already; at most all but the last, which is always run."""
@@ -295,16 +280,3 @@ def _load(directory: Path, dtype: torch.dtype, parameters: int) -> Any:
 
 def _refused(key: str, **values: object) -> BchatError:
     return BchatError(key, status=ExitStatus.MODEL, **values)
-
-
-@contextmanager
-def allocation_errors() -> Iterator[None]:
-    """A failed allocation, in whatever words torch has for it, as BchatError."""
-    try:
-        yield
-    except MemoryError:
-        raise BchatError("engine.out-of-memory") from None
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error) or "out of memory" in str(error):
-            raise BchatError("engine.out-of-memory") from None
-        raise

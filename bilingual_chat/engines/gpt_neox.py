@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bilingual_chat.engines.quantized import Quantized
 from bilingual_chat.errors import BchatError, ExitStatus
 
 CACHE_BLOCK = 256  # positions the KV cache grows by
@@ -147,19 +148,37 @@ class KVCache:
             if keys.shape[1] < positions:
                 self.layers[index] = (_grown(keys, capacity), _grown(values, capacity))
 
+    def copy(self, positions: int) -> KVCache:
+        """A cache of its own with the first `positions`."""
+        copied = KVCache.__new__(KVCache)
+        copied._limit = self._limit
+        copied.layers = [(keys[:, :0], values[:, :0]) for keys, values in self.layers]
+        copied.reserve(positions + 1)
+        for (keys, values), (theirs, their_values) in zip(copied.layers, self.layers, strict=True):
+            keys[:, :positions] = theirs[:, :positions]
+            values[:, :positions] = their_values[:, :positions]
+        return copied
+
 
 class GptNeox:
     """The weights, and the pass over them. Not bound to a conversation; the KV cache is passed in."""
 
-    def __init__(self, config: NeoxConfig, weights: Mapping[str, Tensor]) -> None:
-        """weights: as `config.shapes` names them, all of one dtype and device; HEAD may be absent if tied."""
+    def __init__(self, config: NeoxConfig, weights: Mapping[str, Tensor | Quantized]) -> None:
+        """weights: as `config.shapes` names them, all of one dtype and device; HEAD may be absent if tied.
+
+        Quantized matrices are widened anew for each use: right, and slow.
+        """
         self.config = config
-        self.embedding = weights["gpt_neox.embed_in.weight"]
+        embedding = weights["gpt_neox.embed_in.weight"]
+        assert isinstance(embedding, Tensor)
+        self.embedding = embedding
         self.head = weights.get(HEAD, self.embedding)
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
         self._activate = ACTIVATIONS[config.activation]
         self._layers = [_layer(weights, f"gpt_neox.layers.{index}.") for index in range(config.layers)]
-        self._final = {name: weights[f"gpt_neox.final_layer_norm.{name}"] for name in ("weight", "bias")}
+        self._final: dict[str, Any] = {
+            name: weights[f"gpt_neox.final_layer_norm.{name}"] for name in ("weight", "bias")
+        }
         self._cos, self._sin = _rotary_tables(config, self.dtype, self.device)
 
     @torch.inference_mode()
@@ -181,18 +200,21 @@ class GptNeox:
     def logits(self, hidden: Tensor) -> Tensor:
         """float32 logits on the CPU, (rows, vocabulary), of hidden states (rows, hidden)."""
         with _onednn(not self._is_narrow(hidden.shape[0])):
-            return F.linear(hidden, self.head).to("cpu", torch.float32)
+            return F.linear(hidden, _widened(self.head, self.dtype)).to("cpu", torch.float32)
 
     def read_per_token(self) -> tuple[Tensor, ...]:
         """The weights that a pass over one token reads: all but the embedding, unless it is the head too."""
-        return (*(tensor for layer in self._layers for tensor in layer.values()), *self._final.values(), self.head)
+        every = (*(each for layer in self._layers for each in layer.values()), *self._final.values(), self.head)
+        return tuple(
+            tensor for each in every for tensor in (each.tensors() if isinstance(each, Quantized) else (each,))
+        )
 
     def _is_narrow(self, rows: int) -> bool:
         """One row in 16 bits on a CPU: there torch's own kernel reads weights twice as fast as oneDNN."""
         return rows == 1 and self.device.type == "cpu" and self.dtype != torch.float32
 
     def _block(
-        self, weights: dict[str, Tensor], hidden: Tensor, start: int, mask: Tensor | None, keys: Tensor, values: Tensor
+        self, weights: dict[str, Any], hidden: Tensor, start: int, mask: Tensor | None, keys: Tensor, values: Tensor
     ) -> Tensor:
         attended = self._attend(weights, self._norm(weights, "input_layernorm", hidden), start, mask, keys, values)
         if self.config.parallel_residual:
@@ -200,16 +222,16 @@ class GptNeox:
         attended = attended + hidden
         return self._mlp(weights, self._norm(weights, "post_attention_layernorm", attended)) + attended
 
-    def _norm(self, weights: dict[str, Tensor], name: str, hidden: Tensor) -> Tensor:
+    def _norm(self, weights: dict[str, Any], name: str, hidden: Tensor) -> Tensor:
         size = hidden.shape[-1:]
         return F.layer_norm(hidden, size, weights[f"{name}.weight"], weights[f"{name}.bias"], self.config.norm_epsilon)
 
-    def _mlp(self, weights: dict[str, Tensor], hidden: Tensor) -> Tensor:
+    def _mlp(self, weights: dict[str, Any], hidden: Tensor) -> Tensor:
         wide = self._activate(_linear(weights, "mlp.dense_h_to_4h", hidden))
         return _linear(weights, "mlp.dense_4h_to_h", wide)
 
     def _attend(
-        self, weights: dict[str, Tensor], hidden: Tensor, start: int, mask: Tensor | None, keys: Tensor, values: Tensor
+        self, weights: dict[str, Any], hidden: Tensor, start: int, mask: Tensor | None, keys: Tensor, values: Tensor
     ) -> Tensor:
         rows, end = hidden.shape[0], start + hidden.shape[0]
         qkv = _linear(weights, "attention.query_key_value", hidden)
@@ -251,12 +273,16 @@ class GptNeox:
         return mixed[0]
 
 
-def _layer(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _layer(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
-def _linear(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
-    return F.linear(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
+def _linear(weights: dict[str, Any], name: str, x: Tensor) -> Tensor:
+    return F.linear(x, _widened(weights[f"{name}.weight"], x.dtype), weights.get(f"{name}.bias"))
+
+
+def _widened(weight: Tensor | Quantized, dtype: torch.dtype) -> Tensor:
+    return weight.dequantized(dtype) if isinstance(weight, Quantized) else weight
 
 
 def _grown(tensor: Tensor, capacity: int) -> Tensor:
@@ -265,11 +291,16 @@ def _grown(tensor: Tensor, capacity: int) -> Tensor:
     return larger
 
 
-def _rotary_tables(config: NeoxConfig, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin, (context, rotary dims), the first half of sin negated: rotate_half is then a roll."""
+def rotary_angles(config: NeoxConfig) -> Tensor:
+    """Radians, float32 (context, rotary dims / 2)."""
     dims = config.rotary_dims
     frequencies = 1.0 / config.rotary_base ** (torch.arange(0, dims, 2, dtype=torch.float32) / max(dims, 1))
-    angles = torch.arange(config.context_length, dtype=torch.float32)[:, None] * frequencies
+    return torch.arange(config.context_length, dtype=torch.float32)[:, None] * frequencies
+
+
+def _rotary_tables(config: NeoxConfig, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin, (context, rotary dims), the first half of sin negated: rotate_half is then a roll."""
+    angles = rotary_angles(config)
     cos, sin = torch.cat((angles.cos(),) * 2, -1), torch.cat((-angles.sin(), angles.sin()), -1)
     return cos.to(device, dtype), sin.to(device, dtype)
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from bilingual_chat.catalogue import ModelEntry
-from bilingual_chat.engines import DeviceName, DtypeName
+from bilingual_chat.engines import DeviceName, DtypeName, QuantizeName
 from bilingual_chat.engines.gpt_neox import NeoxConfig
-from bilingual_chat.engines.memory import SMALL, available_memory, estimate_memory, needed_memory
+from bilingual_chat.engines.memory import SMALL, WORKING_MEMORY, available_memory, estimate_memory
+from bilingual_chat.engines.narrowed import quantized_bytes
+from bilingual_chat.engines.native import can_compute, load_library
+from bilingual_chat.engines.quantized import QuantizedPrecision
 from bilingual_chat.engines.weights import stored_dtype
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 
+ROOM = 0.15  # of what a model needs, that auto leaves for the rest of the machine
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -52,14 +57,60 @@ def pick_dtype(
     return torch.float16 if stored == torch.float16 else torch.bfloat16
 
 
+def pick_precision(
+    name: QuantizeName, device: torch.device, config: NeoxConfig, dtype: torch.dtype
+) -> QuantizedPrecision | None:
+    """What the matrices are narrowed to, None for `dtype` itself; auto: the most exact that leaves room for the rest.
+
+    Raises BchatError (MODEL) where a narrow kind was asked for and there is no code for it.
+    """
+    if name == "none":
+        return None
+    is_possible = device.type == "cpu" and can_compute(config)
+    if name != "auto":
+        if not is_possible:
+            raise BchatError("engine.quantize", status=ExitStatus.MODEL, precision=name, device=device.type)
+        return name
+    available = _available(device)
+    if not is_possible or available is None or config.parameter_count < SMALL:
+        return None
+    kinds: tuple[QuantizedPrecision | None, ...] = (None, "int8", "int4")
+    fitting = [kind for kind in kinds if _needed(config, dtype, kind) * (1 + ROOM) <= available]
+    if not fitting or fitting[0] is None or load_library() is None:
+        return None
+    return fitting[0]
+
+
+def why_narrow(precision: QuantizedPrecision, config: NeoxConfig, dtype: torch.dtype, device: torch.device) -> Phrase:
+    """What is said when `pick_precision` chose by itself."""
+    return Phrase(
+        "engine.narrowed",
+        precision=precision,
+        dtype=str(dtype).removeprefix("torch."),
+        needed=_tenths(_needed(config, dtype)),
+        available=_tenths(_available(device) or 0),
+    )
+
+
+def weight_bytes(config: NeoxConfig, dtype: torch.dtype, precision: QuantizedPrecision | None = None) -> int:
+    """Bytes of all weights."""
+    if precision is None:
+        return config.parameter_count * dtype.itemsize
+    return sum(quantized_bytes(name, shape, precision) for name, shape in config.shapes().items())
+
+
 def check_memory(
-    config: NeoxConfig, dtype: torch.dtype, device: torch.device, others: Iterable[ModelEntry] = ()
+    config: NeoxConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    others: Iterable[ModelEntry] = (),
+    precision: QuantizedPrecision | None = None,
 ) -> None:
     """Refuse what does not fit, before a byte is loaded, and say what would; where the system does not say, try.
 
     others: models that may be named instead.
     """
-    needed = _needed(config, dtype)
+    needed = _needed(config, dtype, precision)
     available = _available(device)
     if available is None or needed <= available:
         return
@@ -69,8 +120,9 @@ def check_memory(
     )
 
 
-def _needed(config: NeoxConfig, dtype: torch.dtype) -> int:
-    return needed_memory(config.parameter_count, config.cache_elements(), dtype.itemsize)
+def _needed(config: NeoxConfig, dtype: torch.dtype, precision: QuantizedPrecision | None = None) -> int:
+    cache = config.cache_elements() * (dtype.itemsize if precision is None else 2)
+    return weight_bytes(config, dtype, precision) + cache + WORKING_MEMORY
 
 
 def _available(device: torch.device) -> int | None:
@@ -80,13 +132,17 @@ def _available(device: torch.device) -> int | None:
 def _smaller_choice(
     config: NeoxConfig, dtype: torch.dtype, device: torch.device, available: int, others: Iterable[ModelEntry]
 ) -> Phrase:
-    """The first that fits: 16 bits, the CPU, the largest smaller model."""
+    """The first that fits: 16 bits, the CPU, fewer bits, the largest smaller model."""
     half = _needed(config, torch.bfloat16)
     if dtype.itemsize > 2 and half <= available:
         return Phrase("engine.choose-dtype", dtype="bfloat16", needed=_tenths(half))
     main = available_memory() if device.type != "cpu" else None
     if main is not None and half <= main:
         return Phrase("engine.choose-cpu", needed=_tenths(half))
+    if device.type == "cpu" and can_compute(config):
+        for narrow in get_args(QuantizedPrecision):
+            if (size := _needed(config, dtype, narrow)) <= available:
+                return Phrase("engine.choose-quantize", precision=narrow, needed=_tenths(size))
     fitting = [
         each
         for each in others

@@ -5,28 +5,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from bilingual_chat.catalogue import ModelEntry
-from bilingual_chat.conversation import FinishReason
 from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import Chunk, DeviceName, DtypeName
+from bilingual_chat.engines import Chunk, DeviceName, DtypeName, QuantizeName
 from bilingual_chat.engines.convert import open_weights
 from bilingual_chat.engines.files import find_weights, read_json
-from bilingual_chat.engines.gpt_neox import GptNeox, KVCache, parse_config
-from bilingual_chat.engines.hardware import check_memory, pick_device, pick_dtype
+from bilingual_chat.engines.gpt_neox import GptNeox, KVCache, NeoxConfig, parse_config
+from bilingual_chat.engines.hardware import (
+    check_memory,
+    pick_device,
+    pick_dtype,
+    pick_precision,
+    why_narrow,
+)
+from bilingual_chat.engines.lookahead import Lookahead
 from bilingual_chat.engines.memory import SMALL
-from bilingual_chat.engines.sampling import choose
+from bilingual_chat.engines.narrowed import open_quantized
+from bilingual_chat.engines.native import NativeNeox, can_compute, load_library
+from bilingual_chat.engines.quantized import Quantized
+from bilingual_chat.engines.reply import Reply, allocation_errors, threads
 from bilingual_chat.engines.withdrawn import check_withdrawn
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 
-PREFILL_ROWS = 256  # prompt tokens a pass: Ctrl-C acts between passes at the latest
+PREFILL_ROWS = 64  # prompt tokens a pass: Ctrl-C acts between passes at the latest
+TRIED = 3  # tokens that lookahead tries at a time: four rows cost little more than one
 
 
 class LocalEngine:
@@ -46,6 +55,7 @@ class LocalEngine:
         entry: ModelEntry | None = None,
         dtype: DtypeName = "auto",
         device: DeviceName = "auto",
+        quantize: QuantizeName = "auto",
         accept_withdrawn: bool = False,
         progress: Callable[[int, int], None] | None = None,
         others: Iterable[ModelEntry] = (),
@@ -63,14 +73,20 @@ class LocalEngine:
         paths = find_weights(directory)
         place = pick_device(device, config)
         kind = pick_dtype(dtype, place, config, paths, entry.dtype)
-        check_memory(config, kind, place, others)
+        self._quantized = pick_precision(quantize, place, config, kind)
+        check_memory(config, kind, place, others, self._quantized)
         self._withdrawn = check_withdrawn(paths, entry, accept=accept_withdrawn, progress=progress)
-        with _allocation_errors():
-            weights, problem = open_weights(paths, config.shapes(), kind, place, progress)
-            self._model = GptNeox(config, weights)
-        self._notices = () if problem is None else (problem,)
+        with allocation_errors():
+            weights: Mapping[str, Tensor | Quantized]
+            if self._quantized is not None:
+                weights, problem = open_quantized(paths, config.shapes(), self._quantized, progress)
+            else:
+                weights, problem = open_weights(paths, config.shapes(), kind, place, progress)
+            self._model = _network(config, weights, place, is_native=self._quantized is not None)
+        self._notices = (*filter(None, (problem,)), *self._remarks(quantize, config, kind, place))
         self._name, self._eos_id, self._vocab_size = name, eos_id, vocab_size
-        self._narrow_threads = 1 if place.type == "cpu" and config.parameter_count < SMALL else None
+        is_small = config.parameter_count < SMALL and isinstance(self._model, GptNeox)
+        self._narrow_threads = 1 if place.type == "cpu" and is_small else None
         self.forget()
         self._try_once()
 
@@ -100,8 +116,8 @@ class LocalEngine:
 
     @property
     def precision(self) -> str:
-        """What its weights are numbers of."""
-        return self.dtype_name
+        """What its matrices are in: `dtype_name`, "int8" or "int4"."""
+        return self._quantized or self.dtype_name
 
     @property
     def weights(self) -> tuple[Tensor, ...]:
@@ -141,23 +157,39 @@ class LocalEngine:
         Raises BchatError, when consumed: a prompt that leaves no position, memory exhausted, logits
         that are no numbers. ValueError for ids outside the vocabulary.
         """
-        ids = list(prompt_ids)
-        self._check_prompt(ids)
-        generator = torch.Generator().manual_seed(seed)
-        seen = torch.zeros(self._vocab_size, dtype=torch.bool)
-        seen[ids] = True
-        room = min(parameters.max_new_tokens, self.context_length - len(ids))
-        reused = self._common_prefix(ids)
-        for new_tokens in range(room):
-            logits = self._logits_after(ids)
-            with _threads(1):
-                token, logprob = choose(logits, seen, new_tokens, parameters, self._eos_id, generator)
-            if token == self._eos_id:
-                yield Chunk(token, logprob, reused, FinishReason.STOP)
-                return
-            ids.append(token)
-            seen[token] = True
-            yield Chunk(token, logprob, reused, FinishReason.LENGTH if new_tokens + 1 == room else None)
+        reply = self._reply(prompt_ids, parameters, seed)
+        reply.cached_tokens = self._common_prefix(reply.ids)
+        if not self._is_row_invariant:
+            while not reply.is_done:
+                yield reply.add(self._logits_after(reply.ids)[0])
+            return
+        ahead = Lookahead(self._logits_after, TRIED)
+        while not reply.is_done:
+            yield reply.add(ahead.logits_after(reply.ids, reply.room))
+
+    def complete_many(
+        self, prompt_ids: Sequence[int], wanted: Sequence[tuple[DecodingParameters, int]]
+    ) -> Generator[tuple[int, Chunk], None, None]:
+        """Several replies to one prompt, side by side: (number of the reply, its next chunk), in turn.
+
+        wanted: parameters and seed of each. The prompt is computed once; each step is one pass over
+        all replies that go on. A reply is the one that `complete` gives. Raises as `complete` does.
+        """
+        replies = [self._reply(prompt_ids, parameters, seed) for parameters, seed in wanted]
+        if not replies:
+            return
+        cached = self._common_prefix(replies[0].ids)
+        first = self._logits_after(replies[0].ids)[0]
+        caches = [self._cache.copy(len(self._cached)) for _ in replies]
+        logits = [first.clone() for _ in replies]
+        going = list(range(len(replies)))
+        while going:
+            for at, each in zip(going, logits, strict=True):
+                replies[at].cached_tokens = cached
+                yield at, replies[at].add(each)
+            going = [at for at in going if not replies[at].is_done]
+            if going:
+                logits = self._side_by_side([replies[at].ids for at in going], [caches[at] for at in going])
 
     def score(self, ids: Sequence[int]) -> Iterator[Tensor]:
         """float32 logits (rows, tokenizer's vocabulary) for what follows each of `ids`, block by block.
@@ -172,15 +204,34 @@ class LocalEngine:
         self.forget()
         try:
             for at in range(0, len(given), PREFILL_ROWS):
-                yield self._run(given[at : at + PREFILL_ROWS], wants_logits=True)[:, : self._vocab_size]
+                yield self._logits(self._run(given[at : at + PREFILL_ROWS]))
         finally:
             self.forget()
 
-    def _check_prompt(self, ids: list[int]) -> None:
-        if not ids or min(ids) < 0 or max(ids) >= self._vocab_size:
-            raise ValueError("a prompt is at least one id, each within the tokenizer's vocabulary")
-        if len(ids) >= self.context_length:
-            raise BchatError("engine.prompt-too-long", prompt=len(ids), context=self.context_length)
+    def _remarks(
+        self, quantize: QuantizeName, config: NeoxConfig, dtype: torch.dtype, place: torch.device
+    ) -> list[Phrase]:
+        """What a person should know who did not ask for it, or asked for what is slow here."""
+        if self._quantized is None:
+            return []
+        if not self._is_row_invariant:
+            return [Phrase("engine.no-compiler", precision=self._quantized)]
+        return [why_narrow(self._quantized, config, dtype, place)] if quantize == "auto" else []
+
+    def _reply(self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int) -> Reply:
+        return Reply(
+            prompt_ids,
+            parameters,
+            seed,
+            eos_ids=[self._eos_id],
+            vocab_size=self._vocab_size,
+            context_length=self.context_length,
+        )
+
+    @property
+    def _is_row_invariant(self) -> bool:
+        """Whether a row's numbers are the same whatever rows are computed with it."""
+        return isinstance(self._model, NativeNeox)
 
     def _common_prefix(self, ids: list[int]) -> int:
         """How many leading ids the cache holds already; at most all but the last, which is always run."""
@@ -189,75 +240,83 @@ class LocalEngine:
             return most
         return next(at for at in range(most) if self._cached[at] != ids[at])
 
-    def _logits_after(self, ids: list[int]) -> Tensor:
-        """float32 logits (tokenizer's vocabulary,) for what follows `ids`, with the cache brought to `ids`.
+    def _logits_after(self, ids: list[int], tried: Sequence[int] = ()) -> Tensor:
+        """float32 logits (1 + tokens tried, vocabulary): for what follows `ids`, and then each of `tried`.
 
-        The last id is a pass of its own even in a prompt: so a repeated prompt goes through the same
-        kernels as the first time, and in 16 bits too a seed gives the same reply again.
+        Brings the cache to all of them. Where rows are not computed independently of each other, the last id
+        is a pass of its own even in a prompt: so a repeated prompt goes through the same kernels as the
+        first time, and in 16 bits too a seed gives the same reply again.
         """
         del self._cached[self._common_prefix(ids) :]
-        while (at := len(self._cached)) < len(ids) - 1:
-            self._run(ids[at : min(at + PREFILL_ROWS, len(ids) - 1)], wants_logits=False)
-        logits = self._run(ids[-1:], wants_logits=True)[0, : self._vocab_size]
-        if not bool(logits.isfinite().all()):
-            self.forget()
-            raise BchatError("engine.not-numbers", status=ExitStatus.MODEL)
-        return logits
+        last = max(len(ids) - PREFILL_ROWS + len(tried), len(self._cached)) if self._is_row_invariant else len(ids) - 1
+        while (at := len(self._cached)) < last:
+            self._run(ids[at : min(at + PREFILL_ROWS, last)])
+        hidden = self._run([*ids[len(self._cached) :], *tried])
+        return self._logits(hidden[-1 - len(tried) :])
 
-    def _run(self, ids: list[int], *, wants_logits: bool) -> Tensor:
-        """One pass over `ids` after what is cached: logits (rows, vocabulary), or the hidden states."""
+    def _run(self, ids: list[int]) -> Tensor:
+        """One pass over `ids` after what is cached: hidden states (rows, hidden)."""
         try:
-            with _allocation_errors(), _threads(self._narrow_threads if len(ids) == 1 else None):
+            with allocation_errors(), threads(self._narrow_threads if len(ids) == 1 else None):
                 hidden = self._model.run(torch.tensor(ids, device=self._model.device), len(self._cached), self._cache)
-                result = self._model.logits(hidden) if wants_logits else hidden
         except BaseException:
             # Half a pass is no cache; and after a failed allocation its memory is what is needed.
             self.forget()
             raise
         self._cached += ids
-        return result
+        return hidden
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """float32 (rows, tokenizer's vocabulary), finite; what was computed with other numbers is forgotten."""
+        try:
+            with allocation_errors(), threads(self._narrow_threads if hidden.shape[0] == 1 else None):
+                logits = self._model.logits(hidden)[:, : self._vocab_size]
+        except BaseException:
+            self.forget()
+            raise
+        if not bool(logits.isfinite().all()):
+            self.forget()
+            raise BchatError("engine.not-numbers", status=ExitStatus.MODEL)
+        return logits
+
+    def _side_by_side(self, prompts: Sequence[list[int]], caches: Sequence[KVCache]) -> list[Tensor]:
+        """Logits after the last id of each prompt, whose cache holds the others."""
+        places = [len(ids) - 1 for ids in prompts]
+        last = torch.tensor([ids[-1] for ids in prompts], device=self._model.device)
+        with allocation_errors():
+            if isinstance(self._model, NativeNeox):
+                return list(self._logits(self._model.run_rows(last, places, caches)))
+            return [
+                self._logits(self._model.run(last[at : at + 1], places[at], caches[at]))[0] for at in range(len(caches))
+            ]
 
     def _try_once(self) -> None:
         """Refuse weights that are not numbers. One pass meets every weight but the other embeddings."""
-        with _allocation_errors():
+        with allocation_errors():
             rows = torch.split(self._model.embedding, 4096)
             sound = all(bool(block.isfinite().all()) for block in rows)
-            sound = sound and bool(self._run([self._eos_id], wants_logits=True).isfinite().all())
+            try:
+                self._logits(self._run([self._eos_id]))
+            except BchatError as error:
+                if error.key != "engine.not-numbers":
+                    raise
+                sound = False
         self.forget()
         if not sound:
             raise _refused("engine.weights-not-numbers")
 
 
+def _network(
+    config: NeoxConfig, weights: Mapping[str, Tensor | Quantized], place: torch.device, *, is_native: bool
+) -> GptNeox | NativeNeox:
+    """Our own kernels where it is worth compiling them, else torch's."""
+    if place.type == "cpu" and (is_native or config.parameter_count >= SMALL) and can_compute(config):
+        embedding = weights["gpt_neox.embed_in.weight"]
+        library = load_library() if isinstance(embedding, Tensor) and embedding.dtype != torch.float16 else None
+        if library is not None:
+            return NativeNeox(config, weights, library)
+    return GptNeox(config, weights)
+
+
 def _refused(key: str, **values: object) -> BchatError:
     return BchatError(key, status=ExitStatus.MODEL, **values)
-
-
-@contextmanager
-def _allocation_errors() -> Iterator[None]:
-    """A failed allocation, in whatever words torch has for it, as BchatError."""
-    try:
-        yield
-    except MemoryError:
-        raise BchatError("engine.out-of-memory") from None
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error) or "out of memory" in str(error):
-            raise BchatError("engine.out-of-memory") from None
-        raise
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """`count` threads within; None leaves them.
-
-    Sampling and a small model's step are rows of tiny kernels: on a machine that is busy with
-    something else, two threads wait up to 8 ms for each other at each of them.
-    """
-    if count is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -72,8 +72,14 @@ def keep_likely(scores: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tenso
     """
     if top_k:
         kth = torch.topk(scores, min(top_k, scores.numel())).values[-1]
-        scores = scores.masked_fill(scores < kth, -math.inf)
-    if top_p < 1.0:
+        # What top_k drops has no probability: top_p may look at the rest alone, and it is few.
+        ids = ((scores >= kth) & (scores > -math.inf)).nonzero()[:, 0]
+        kept = _nucleus_of_candidates(scores[ids], top_p) if top_p < 1.0 else None
+        if kept is not None:
+            ids = ids[kept]
+        elif top_p < 1.0:
+            ids = _nucleus_by_full_sort(scores.masked_fill(scores < kth, -math.inf), top_p)
+    elif top_p < 1.0:
         kept = _nucleus_of_candidates(scores, top_p)
         ids = _nucleus_by_full_sort(scores, top_p) if kept is None else kept
     else:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from bilingual_chat import paths
@@ -18,6 +18,9 @@ from bilingual_chat.messages import Phrase
 _BLOCK = 8 << 20  # bytes read at a time; Ctrl-C acts between two
 _MOST_MEMORY = 4 << 20  # bytes of the file of digests
 _MOST_FILES = 500
+_PICKLES = "pytorch_model*.bin"
+_ITEMSIZE = 2  # bytes of a weight in them
+_OF_WEIGHTS = (0.95, 1.25)  # a file's size, of that of its weights
 
 Progress = Callable[[int, int], None]
 Stamp = tuple[int, int, int]  # size, mtime_ns, inode: while they stay, the content does
@@ -35,13 +38,35 @@ def check_withdrawn(
         return False
     withdrawn = {digest.lower() for digest in entry.withdrawn_md5}
     listed = list(weights)
-    beside = {path for each in listed for path in each.parent.glob("pytorch_model*.bin")}
+    beside = {path for each in listed for path in each.parent.glob(_PICKLES)}
     for path, digest in md5_of([*listed, *sorted(beside - set(listed))], progress).items():
         if digest in withdrawn:
             if accept:
                 return True
             raise _withdrawn(path, entry)
     return False
+
+
+def with_suspicions(entry: ModelEntry, directory: Path, others: Iterable[ModelEntry]) -> ModelEntry:
+    """`entry`, to be checked also for what was withdrawn of others: a directory's name says nothing of its weights.
+
+    Judged by size, so that nothing is read where no file can be it: the withdrawn weights of a model are a
+    pickle in 16 bits. Where one could be it, the entry that comes back names that model, whose good weights
+    are what a person then needs.
+    """
+    sizes = [path.stat().st_size for path in directory.glob(_PICKLES) if path.is_file()]
+    for other in others:
+        is_new = not set(other.withdrawn_md5) <= set(entry.withdrawn_md5)
+        if is_new and any(_could_be(size, other) for size in sizes):
+            withdrawn = (*entry.withdrawn_md5, *other.withdrawn_md5)
+            entry = replace(entry, name=other.name, withdrawn_md5=withdrawn, weights_md5=other.weights_md5)
+    return entry
+
+
+def _could_be(size: int, entry: ModelEntry) -> bool:
+    """By size; the older files' masks add a few percent, and a model without a known size may be of any."""
+    least, most = _OF_WEIGHTS
+    return not entry.parameters or least <= size / (entry.parameters * _ITEMSIZE) <= most
 
 
 def md5_of(files: Iterable[Path], progress: Progress | None = None) -> dict[Path, str]:
@@ -116,6 +141,8 @@ def _recall() -> dict[str, tuple[Stamp, str]]:
 
 def _remember(known: dict[str, tuple[Stamp, str]]) -> None:
     """Replace the file of digests in one step, mode 0600. Not being able to costs time only."""
+    import tempfile  # with what it imports, 5 ms that the first prompt need not wait for
+
     there = [(path, kept) for path, kept in known.items() if Path(path).exists()]
     data = json.dumps({path: [*stamp, digest] for path, (stamp, digest) in there[-_MOST_FILES:]}).encode()
     try:

@@ -11,14 +11,16 @@ for all files, redirects, retries, deadlines, the transfer itself, and the diges
 limit for a line that drips, and waits for as long as a hub asks it to. Always plain HTTP, never Xet: what
 has come of a file is then its beginning, which is what going on from there and checking it wants.
 
-Modules: `crew` (threads), `wire` (HTTP), `listing` (what the hub has), `blob` (one file), `ledger` (digests
-remembered), `state` and `check` (is it still what it was?), `remove`.
+Modules: `crew` (threads), `wire` (HTTP), `listing` (what the hub has), `blob` (one file), `delivery` (all of it
+while something else goes on), `ledger` (digests remembered), `state` and `check` (is it still what it was?),
+`remove`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import shutil
 import threading
@@ -35,7 +37,7 @@ from bilingual_chat.catalogue import ModelEntry, hub_folder, locate
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.hub import blob, crew, wire
 from bilingual_chat.hub.blob import Errand
-from bilingual_chat.hub.crew import Meter, Silent
+from bilingual_chat.hub.crew import Meter, Silent, Stopped
 from bilingual_chat.hub.listing import Listing, look_up
 from bilingual_chat.hub.state import State, model_files, recall, wants_md5
 from bilingual_chat.hub.wire import Hub
@@ -60,6 +62,19 @@ class Progress:
         """None while it cannot be told."""
         return (self.size - self.done) / self.rate if self.rate else None
 
+    @property
+    def percent(self) -> int:
+        return 100 * self.done // max(self.size, 1)
+
+    @property
+    def time_left(self) -> str:
+        """As a clock that runs down says it, in any language: 8:53, or 1:02:10."""
+        if self.seconds_left is None:
+            return "–"
+        minutes, seconds = divmod(math.ceil(self.seconds_left), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
 
 @dataclass(frozen=True)
 class Size:
@@ -69,31 +84,40 @@ class Size:
     missing: int
 
 
-def download(entry: ModelEntry, progress: Callable[[Progress], None], *, accept_withdrawn: bool = False) -> Path:
+def download(
+    entry: ModelEntry,
+    progress: Callable[[Progress], None],
+    *,
+    accept_withdrawn: bool = False,
+    stop: threading.Event | None = None,
+) -> Path:
     """Fetch what bchat needs of a model, verify it, and return its directory.
 
     Nobody is asked anything when the model is here, unless `check.verify` found it damaged: then the
-    damaged files are fetched again. The commit is fixed first, so that all files belong together; the
-    snapshot appears when all of them are here and verified, and the commit gets its name last.
+    damaged files are fetched again. In a directory of the person's own (the entry's `directory`) what is
+    missing is fetched, and what is there is compared with the hub's and otherwise left alone. The commit is
+    fixed first, so that all files belong together; the snapshot appears when all of them are here and
+    verified, and the commit gets its name last.
     `progress` is called from this thread, file by file; what it raises ends the download, as Ctrl-C does.
     However it ends, a kill included, the next call goes on from the last byte that came.
-    Raises BchatError (MODEL).
+    Raises BchatError (MODEL); Stopped within half a second when another thread sets `stop`.
     """
     here = locate(entry)
-    if here is not None and not _is_damaged(entry):
+    if here is not None and not (is_damaged(entry) or _wants_comparing(entry)):
         return here
-    if not entry.hub_id or entry.directory:
-        raise BchatError("hub.nothing-to-fetch", status=ExitStatus.MODEL, name=entry.name)
+    require_source(entry)
     with _explained(entry):
-        hub, listing = _look_up(entry)
+        hub, listing = _look_up(entry, stop)
         errands = _plan(entry, hub, listing, accept_withdrawn)
-        _check_space(sum(map(blob.missing_bytes, errands)))
+        _check_space(sum(map(blob.missing_bytes, errands)), _place(entry))
         folder = hub_folder(entry.hub_id)
         try:
-            _bring_all(errands, progress)
+            _bring_all(errands, progress, stop)
         except BaseException:
             _tidy(folder, errands)
             raise
+        if entry.directory:
+            return _place(entry)
         for number, errand in enumerate(errands):
             rest = errands[number + 1 :]
             blob.link(errand, is_last=all(each.file.etag != errand.file.etag for each in rest))
@@ -110,28 +134,55 @@ def size_of(entry: ModelEntry) -> Size:
     here = locate(entry)
     if here is not None:
         return Size(sum((here / name).stat().st_size for name in model_files(here) if (here / name).is_file()), 0)
-    if not entry.hub_id or entry.directory:
-        raise BchatError("hub.nothing-to-fetch", status=ExitStatus.MODEL, name=entry.name)
+    require_source(entry)
     with _explained(entry):
         hub, listing = _look_up(entry)
         return Size(listing.size, sum(map(blob.missing_bytes, _plan(entry, hub, listing, True))))
 
 
-def _is_damaged(entry: ModelEntry) -> bool:
+def require_source(entry: ModelEntry) -> None:
+    """Raises BchatError (MODEL) where nothing can be fetched, as far as that is known without asking anybody."""
+    if not entry.hub_id:
+        raise BchatError("hub.nothing-to-fetch", status=ExitStatus.MODEL, name=entry.name)
+    if paths.is_offline():
+        raise BchatError("hub.offline", status=ExitStatus.MODEL)
+
+
+def is_damaged(entry: ModelEntry) -> bool:
+    """Whether the last look at the files found one that is not what it should be."""
     report = recall(entry) if entry.hub_id and not entry.directory else None
     return report is not None and report.state is State.DAMAGED
 
 
-def _look_up(entry: ModelEntry) -> tuple[Hub, Listing]:
+def _wants_comparing(entry: ModelEntry) -> bool:
+    """Whether a model in a directory of its own could be compared with the hub's, and was not yet."""
+    if not entry.directory or not entry.hub_id or paths.is_offline():
+        return False
+    report = recall(entry)
+    return report is not None and report.state is not State.GOOD
+
+
+def _place(entry: ModelEntry) -> Path:
+    """Below which a model's files lie."""
+    return paths.expand(entry.directory) if entry.directory else paths.hub_cache()
+
+
+def _look_up(entry: ModelEntry, stop: threading.Event | None = None) -> tuple[Hub, Listing]:
     hub = wire.find_hub(entry)
     found: list[Listing] = []
     # In a thread: Ctrl-C then works while an answer is awaited, and an answer that never ends is given up.
-    crew.work([lambda stop: found.append(look_up(hub, stop))], lambda: 0, silence_s=wire.PATIENCE.silence)
+    tasks = [lambda stop: found.append(look_up(hub, stop))]
+    crew.work(tasks, lambda: _heed(stop), silence_s=wire.PATIENCE.silence)
     return hub, found[0]
 
 
+def _heed(stop: threading.Event | None) -> None:
+    if stop is not None and stop.is_set():
+        raise Stopped
+
+
 def _plan(entry: ModelEntry, hub: Hub, listing: Listing, accept_withdrawn: bool) -> list[Errand]:
-    folder = hub_folder(entry.hub_id)
+    folder, directory = hub_folder(entry.hub_id), _place(entry) if entry.directory else None
 
     def judge(name: str, md5: str) -> None:
         if md5 in map(str.lower, entry.withdrawn_md5):
@@ -141,12 +192,12 @@ def _plan(entry: ModelEntry, hub: Hub, listing: Listing, accept_withdrawn: bool)
             raise hub.error("hub.other-weights", file=name, md5=md5, name=entry.name)
 
     return [
-        Errand(hub, folder, listing.commit, file, judge if wants_md5(entry, file.name) else None)
+        Errand(hub, folder, listing.commit, file, judge if wants_md5(entry, file.name) else None, directory)
         for file in listing.files
     ]
 
 
-def _bring_all(errands: Sequence[Errand], progress: Callable[[Progress], None]) -> None:
+def _bring_all(errands: Sequence[Errand], progress: Callable[[Progress], None], stop: threading.Event | None) -> None:
     meters = [Meter(errand.file.name, errand.file.size) for errand in errands]
     tally = _Tally(meters, progress)
     # The largest first: it takes the longest. One after the other where the content, and so the blob, is the same.
@@ -155,7 +206,12 @@ def _bring_all(errands: Sequence[Errand], progress: Callable[[Progress], None]) 
     for errand, meter in by_size:
         by_blob.setdefault(errand.file.etag, []).append((errand, meter))
     tasks = [partial(_bring, pairs) for pairs in by_blob.values()]
-    crew.work(tasks, tally.look, silence_s=wire.PATIENCE.silence)
+
+    def look() -> tuple[int, ...]:
+        _heed(stop)
+        return tally.look()
+
+    crew.work(tasks, look, silence_s=wire.PATIENCE.silence)
 
 
 def _bring(pairs: Sequence[tuple[Errand, Meter]], stop: threading.Event) -> None:
@@ -191,8 +247,7 @@ class _Tally:
         return (fetched - before) / (now - since) if now > since else 0.0
 
 
-def _check_space(needed: int) -> None:
-    directory = paths.hub_cache()
+def _check_space(needed: int, directory: Path) -> None:
     existing = next(each for each in (directory, *directory.parents) if each.exists())
     free = shutil.disk_usage(existing).free
     if needed and needed + _MARGIN > free:
@@ -225,7 +280,8 @@ def _tidy(folder: Path, errands: Sequence[Errand]) -> None:
         with contextlib.suppress(OSError):
             if not errand.partial.stat().st_size:
                 errand.partial.unlink()
-    for directory in (folder / "blobs", folder, folder.parent / ".locks" / folder.name):
+    own = [errand.directory for errand in errands[:1] if errand.directory]
+    for directory in (folder / "blobs", folder, folder.parent / ".locks" / folder.name, *own):
         with contextlib.suppress(OSError):
             directory.rmdir()
 
@@ -235,7 +291,7 @@ def _explained(entry: ModelEntry) -> Iterator[None]:
     """Whatever goes wrong within, in one sentence (BchatError, MODEL)."""
     try:
         yield
-    except BchatError:
+    except (BchatError, Stopped):
         raise
     except Silent:
         endpoint = wire.shown(os.environ.get("HF_ENDPOINT") or "huggingface.co")
@@ -249,7 +305,7 @@ def _explain(error: Exception, entry: ModelEntry) -> BchatError:
 
     if isinstance(error, errors.OfflineModeIsEnabled):
         return BchatError("hub.offline", status=ExitStatus.MODEL)
-    directory = paths.hub_cache()
+    directory = _place(entry)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return BchatError("hub.disk-full", status=ExitStatus.MODEL, directory=directory)
     if isinstance(error, OSError) and error.strerror:

@@ -45,10 +45,11 @@ class Errand:
     commit: str
     file: RemoteFile
     judge: Judge | None = None
+    directory: Path | None = None  # where it is to lie if not in the cache: one of the person's own
 
     @property
     def blob(self) -> Path:
-        return self.folder / "blobs" / self.file.etag
+        return self.directory / self.file.name if self.directory else self.folder / "blobs" / self.file.etag
 
     @property
     def partial(self) -> Path:
@@ -56,7 +57,7 @@ class Errand:
 
     @property
     def pointer(self) -> Path:
-        return self.folder / "snapshots" / self.commit / self.file.name
+        return self.blob if self.directory else self.folder / "snapshots" / self.commit / self.file.name
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -87,6 +88,9 @@ def bring(errand: Errand, meter: Meter, stop: threading.Event) -> None:
     """
     errand.blob.parent.mkdir(parents=True, exist_ok=True)
     with _locked(errand, meter, stop):
+        if errand.directory is not None and os.path.lexists(errand.blob):
+            _compare_own(errand, meter, stop)
+            return
         if any(_is_whole(errand, path, meter, stop) for path in (errand.blob, errand.pointer)):
             errand.partial.unlink(missing_ok=True)
             return
@@ -100,6 +104,8 @@ def link(errand: Errand, *, is_last: bool) -> None:
     Unless this `is_last` of the files that have this content: then it is copied.
     """
     pointer, blob = errand.pointer, errand.blob
+    if pointer == blob:
+        return
     pointer.parent.mkdir(parents=True, exist_ok=True)
     if not blob.is_file() or (pointer.is_symlink() and pointer.exists() and pointer.samefile(blob)):
         return
@@ -148,6 +154,17 @@ def _is_whole(errand: Errand, path: Path, meter: Meter, stop: threading.Event) -
     path.unlink()
     meter.done = 0
     return False
+
+
+def _compare_own(errand: Errand, meter: Meter, stop: threading.Event) -> None:
+    """A file of the person's own is only looked at: it may be their own work. BchatError if it is not the hub's."""
+    path = errand.blob
+    digests = {}
+    if _size(path) == errand.file.size:
+        digests = ledger.digests_of(path, errand.kinds, _counted(meter, stop))
+    if not digests or not errand.check(digests):
+        raise errand.hub.error("hub.own-file", file=errand.file.name, directory=errand.directory)
+    ledger.remember(path, digests, stated=errand.file.etag)
 
 
 def _fetch(errand: Errand, meter: Meter, stop: threading.Event) -> bool:

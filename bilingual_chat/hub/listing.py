@@ -49,7 +49,7 @@ class Listing:
 def look_up(hub: Hub, stop: threading.Event) -> Listing:
     """What is to be fetched. Raises BchatError (MODEL): not there, no model, no digests."""
     url = f"{hub.endpoint}/api/models/{hub.repo}/revision/{quote(hub.revision, safe='')}?blobs=true"
-    answer = wire.persist(lambda: _read_json(hub, url, stop), stop)
+    answer = wire.persist(lambda: _read_json(hub, url, stop), stop, is_first=True)
     commit, there = answer.get("sha"), answer.get("siblings")
     if not isinstance(commit, str) or not re.fullmatch("[0-9a-f]{40}", commit) or not isinstance(there, list):
         raise hub.error("hub.no-hub")
@@ -66,7 +66,7 @@ def file_url(hub: Hub, commit: str, name: str) -> str:
 
 def _read_json(hub: Hub, url: str, stop: threading.Event) -> dict[str, Any]:
     body = bytearray()
-    with wire.ask(hub, url) as response:
+    with wire.ask(hub, url, connect_s=wire.PATIENCE.first_connect) as response:
         for chunk in wire.read(hub, response, stop):
             body += chunk
             if len(body) > _MOST:

@@ -36,6 +36,8 @@ class Patience:
     """How long bchat waits; seconds, unless it says otherwise."""
 
     attempts: int = 6  # in a row that brought next to nothing
+    first_attempts: int = 2  # to reach the hub at all; who has no network is told so in seconds
+    first_connect: float = 2.0  # at these
     first_pause: float = 1.0  # doubled at each
     longest_pause: float = 20.0
     longest_wait: float = 120.0  # that a hub may ask for; one that wants more is told of instead
@@ -67,10 +69,11 @@ class Hub:
 class Broken(Exception):
     """It went wrong, and may go right another time. `error` is what to say when it did not."""
 
-    def __init__(self, error: BchatError, *, wait_s: float = 0.0) -> None:
+    def __init__(self, error: BchatError, *, wait_s: float = 0.0, was_reached: bool = True) -> None:
         super().__init__(error.key)
         self.error = error
         self.wait_s = wait_s
+        self.was_reached = was_reached  # whether anybody answered
 
 
 def find_hub(entry: ModelEntry) -> Hub:
@@ -81,8 +84,6 @@ def find_hub(entry: ModelEntry) -> Hub:
         validate_repo_id,
     )
 
-    if is_on("HF_HUB_OFFLINE") or is_on("TRANSFORMERS_OFFLINE"):
-        raise BchatError("hub.offline", status=ExitStatus.MODEL)
     endpoint = (os.environ.get("HF_ENDPOINT") or _USUAL_ENDPOINT).rstrip("/")
     bare = Hub(endpoint, entry.hub_id, entry.revision, {})
     if _origin(endpoint) is None:
@@ -98,10 +99,17 @@ def find_hub(entry: ModelEntry) -> Hub:
     return Hub(endpoint, entry.hub_id, entry.revision, headers)
 
 
-def persist(act: Callable[[], _T], stop: threading.Event, has_moved: Callable[[], bool] = lambda: False) -> _T:
+def persist(
+    act: Callable[[], _T],
+    stop: threading.Event,
+    has_moved: Callable[[], bool] = lambda: False,
+    *,
+    is_first: bool = False,
+) -> _T:
     """`act` until it does not raise Broken; raises what is to be said when patience is at its end.
 
-    The attempts are counted anew whenever the one before `has_moved` things.
+    The attempts are counted anew whenever the one before `has_moved` things. `is_first`: nothing was asked
+    before, and where nobody can be reached there is no network, for which nobody waits half a minute.
     """
     failures = 0
     while True:
@@ -109,7 +117,9 @@ def persist(act: Callable[[], _T], stop: threading.Event, has_moved: Callable[[]
             return act()
         except Broken as broken:
             failures = 1 if has_moved() else failures + 1
-            if failures >= PATIENCE.attempts or broken.wait_s > PATIENCE.longest_wait:
+            is_first = is_first and not broken.was_reached
+            attempts = PATIENCE.first_attempts if is_first else PATIENCE.attempts
+            if failures >= attempts or broken.wait_s > PATIENCE.longest_wait:
                 raise broken.error from None
             pause = min(PATIENCE.first_pause * 2 ** (failures - 1), PATIENCE.longest_pause)
             if stop.wait(max(pause, broken.wait_s)):
@@ -117,7 +127,7 @@ def persist(act: Callable[[], _T], stop: threading.Event, has_moved: Callable[[]
 
 
 @contextmanager
-def ask(hub: Hub, url: str, *, start: int = 0, method: str = "GET") -> Iterator[Any]:
+def ask(hub: Hub, url: str, *, start: int = 0, method: str = "GET", connect_s: float | None = None) -> Iterator[Any]:
     """The answer, its body not yet read: status 200, 206, or 416 for a `start` beyond the end.
 
     Redirects are followed, and the token goes to the endpoint's own scheme, host and port only. The
@@ -126,7 +136,7 @@ def ask(hub: Hub, url: str, *, start: int = 0, method: str = "GET") -> Iterator[
     """
     try:
         for _ in range(_MOST_REDIRECTS + 1):
-            with _send(hub, url, start, method) as response:
+            with _send(hub, url, start, method, connect_s or PATIENCE.connect) as response:
                 is_redirect = response.status_code in _REDIRECTS and "location" in response.headers
                 is_enough = method == "HEAD" and "x-linked-etag" in response.headers
                 if is_redirect and not is_enough:
@@ -139,8 +149,8 @@ def ask(hub: Hub, url: str, *, start: int = 0, method: str = "GET") -> Iterator[
     except Exception as error:
         if not _is_of_client(error):
             raise
-        key = "hub.no-network" if type(error).__name__ in _NOT_REACHED else "hub.cut"
-        raise Broken(hub.error(key)) from None
+        was_reached = type(error).__name__ not in _NOT_REACHED
+        raise Broken(hub.error("hub.cut" if was_reached else "hub.no-network"), was_reached=was_reached) from None
     raise hub.error("hub.status", code=310)  # the number that browsers gave to a chain of redirects without an end
 
 
@@ -159,18 +169,13 @@ def read(hub: Hub, response: Any, stop: threading.Event) -> Iterator[bytes]:
             began, came = time.monotonic(), 0
 
 
-def is_on(variable: str) -> bool:
-    """Whether an environment variable says yes, as huggingface_hub reads it."""
-    return os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE")
-
-
 def shown(url: str) -> str:
     """A URL without the name and password that may stand in it."""
     return re.sub(r"(?<=://)[^/@]*@", "", url)
 
 
 @contextmanager
-def _send(hub: Hub, url: str, start: int, method: str) -> Iterator[Any]:
+def _send(hub: Hub, url: str, start: int, method: str, connect_s: float) -> Iterator[Any]:
     from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # its `utils` mark no exports
 
     # Compressed, the bytes would not be those that the digest is of, nor countable.
@@ -179,7 +184,7 @@ def _send(hub: Hub, url: str, start: int, method: str) -> Iterator[Any]:
         headers.pop("authorization", None)
     if start:
         headers["range"] = f"bytes={start}-"
-    timeout = (PATIENCE.connect, PATIENCE.read, PATIENCE.read, PATIENCE.read)
+    timeout = (connect_s, PATIENCE.read, PATIENCE.read, PATIENCE.read)
     with get_session().stream(method, url, headers=headers, timeout=timeout, follow_redirects=False) as response:
         yield response
 

@@ -242,6 +242,7 @@ class Session:
         return {
             "model": model.entry.name,
             **({"withdrawn": True} if model.is_withdrawn else {}),
+            **({"precision": model.precision} if model.precision else {}),
             "settings": settings,
             "seed": settings["seed"],
             "preset": self.settings.preset,

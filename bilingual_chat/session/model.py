@@ -11,6 +11,7 @@ from bilingual_chat.catalogue import TOKENIZER_FILE, ModelEntry, is_other_family
 from bilingual_chat.conversation import FinishReason, Utterance
 from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.detokenizer import Detokenizer
+from bilingual_chat.engines.withdrawn import with_suspicions
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 from bilingual_chat.prompt import Prompt, PromptFormat
@@ -42,6 +43,7 @@ class Model:
     engine: engines.Engine
     notices: tuple[Phrase, ...] = ()  # what is to be said of how it was opened
     is_withdrawn: bool = False  # opened all the same, because it was asked for
+    precision: str = ""  # what its weights are in, where that is known
 
     @property
     def context_length(self) -> int:
@@ -70,7 +72,7 @@ class Opening:
     device: engines.DeviceName = "auto"
     accept_withdrawn: bool = False
     others: tuple[ModelEntry, ...] = ()  # may be named when a model does not fit
-    quantize: engines.QuantizeName = "none"
+    quantize: engines.QuantizeName = "auto"
 
 
 def open_model(entry: ModelEntry, opening: Opening | None = None, progress: Progress | None = None) -> Model:
@@ -91,14 +93,14 @@ def open_model(entry: ModelEntry, opening: Opening | None = None, progress: Prog
         directory,
         tokenizer,
         name=entry.name,
-        entry=entry,
+        entry=with_suspicions(entry, directory, opening.others),
         device=opening.device,
         quantize=opening.quantize,
         accept_withdrawn=opening.accept_withdrawn,
         progress=progress,
         others=opening.others,
     )
-    return Model(entry, tokenizer, engine, engine.notices, engine.withdrawn)
+    return Model(entry, tokenizer, engine, engine.notices, engine.withdrawn, engine.precision)
 
 
 @dataclass(frozen=True)

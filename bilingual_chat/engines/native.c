@@ -1,0 +1,823 @@
+/* One layer of GPT-NeoX for a few rows on a CPU, and its output head: what engines/native compiles and calls.
+
+   Single-token steps are limited by how fast weights come from memory, so everything else has to hide behind that:
+   a layer is one call, its matrices are read once for all rows, and 8- and 4-bit weights are widened in registers.
+   Each row's numbers are added up in the same order however many rows there are: a row's result does not depend on
+   its neighbours, bit for bit, which is what lets several tokens be tried in one pass without changing a reply.
+
+   Activations are float32; where the processor multiplies bfloat16 (AVX512_BF16) they are rounded to that before each
+   matrix of a model in 16 bits or less, as the model's own arithmetic does, and added up in float32.
+   C11 with the vector extensions of GCC and Clang, and POSIX threads. */
+
+#include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
+#include <immintrin.h>
+#define PAIRS 1 /* bfloat16 products in pairs */
+#else
+#define PAIRS 0
+#endif
+
+#define LANES 16  /* numbers in a vector */
+#define STEP 64   /* columns a step */
+#define GROUP 32  /* numbers in a vector of bfloat16; 4-bit weights that share a level */
+#define OUTPUTS 4 /* rows of a matrix at a time */
+#define ROWS 6    /* rows of activations at a time */
+#define CHUNK 32  /* rows of a matrix that a thread takes at a time */
+#define AHEAD 16 /* rows of a matrix */
+#define TOGETHER 8 /* rows of a sequence that look at its keys and values at a time */
+#define INLINE static inline __attribute__((always_inline))
+
+enum kind { FLOAT32, BFLOAT16, INT8, INT4 };
+enum activation { GELU, GELU_TANH, RELU };
+
+typedef float vec __attribute__((vector_size(64)));
+typedef int32_t ivec __attribute__((vector_size(64)));
+typedef uint16_t halves __attribute__((vector_size(32)));
+typedef int8_t bytes __attribute__((vector_size(16)));
+typedef uint8_t ubytes __attribute__((vector_size(16)));
+typedef uint16_t bf16;
+
+/* A matrix (rows, columns) by rows; of 8- and 4-bit rows, 64 columns lie together in the order in which a register
+   wants them. INT8: sign and 7 bits of size; byte 16 i + j is column 8 i + j, byte 16 i + 8 + j column 32 + 8 i + j.
+   INT4: byte i holds column i in its low half and column 32 + i in its high half, each plus 8; 32 columns share one of
+   256 levels. Both: times one float32 a row. */
+struct matrix {
+    const void *numbers;
+    const uint8_t *levels;
+    const float *scales;
+    const float *bias; /* or NULL */
+    int64_t rows, columns;
+    int32_t kind;
+};
+
+struct layer {
+    struct matrix qkv, dense, up, down;
+    const float *norm[4]; /* weight and bias before attention, weight and bias before the MLP */
+};
+
+struct shape {
+    int32_t hidden, heads, head_size, wide, rotary_dims, parallel, activation;
+    int32_t narrow;        /* whether activations are rounded to bfloat16; only where it is multiplied */
+    int32_t narrow_cache;  /* whether the KV cache is in bfloat16 */
+    float epsilon;
+    const float *cos, *sin; /* (positions, rotary_dims / 2) */
+};
+
+/* Where each row stands, and the keys and values of its sequence in this layer: (heads, capacity, head size). */
+struct places {
+    int32_t rows;
+    const int32_t *position;
+    void *const *keys;
+    void *const *values;
+    const int64_t *capacity;
+};
+
+struct pool {
+    int threads;
+    atomic_int generation, arrived, sense, asleep, next[10];
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    void (*work)(struct pool *, int);
+    void *argument;
+    void *shared;
+    size_t shared_size;
+    void **own;
+    size_t *own_size;
+};
+
+/* ---- arithmetic ------------------------------------------------------------------------------------------------ */
+
+INLINE vec all(float x) {
+    return (vec){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+}
+
+INLINE vec load(const float *from) {
+    vec x;
+    memcpy(&x, from, sizeof x);
+    return x;
+}
+
+INLINE void store(float *to, vec x) {
+    memcpy(to, &x, sizeof x);
+}
+
+INLINE vec widen(const bf16 *from) {
+    halves x;
+    memcpy(&x, from, sizeof x);
+    ivec wide = __builtin_convertvector(x, ivec) << 16;
+    return (vec)wide;
+}
+
+INLINE float widen_one(bf16 x) {
+    uint32_t bits = (uint32_t)x << 16;
+    float y;
+    memcpy(&y, &bits, sizeof y);
+    return y;
+}
+
+INLINE bf16 round_one(float x) { /* to nearest, ties to even; no model here makes NaN of a number */
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (bf16)((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
+}
+
+INLINE float sum(vec x) {
+#if PAIRS
+    return _mm512_reduce_add_ps((__m512)x);
+#endif
+    float part[LANES];
+    memcpy(part, &x, sizeof part);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) part[i] += part[i + half];
+    return part[0];
+}
+
+INLINE vec larger(vec a, vec b) {
+    ivec mask = a > b;
+    return (vec)(((ivec)a & mask) | ((ivec)b & ~mask));
+}
+
+INLINE vec smaller(vec a, vec b) {
+    return -larger(-a, -b);
+}
+
+/* e**x: 2**n times a polynomial of the rest; relative error about 1e-7. */
+INLINE vec exponential(vec x) {
+    x = smaller(larger(x, all(-87.0f)), all(88.0f));
+    vec shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2**23 rounds to an integer */
+    ivec n = (ivec)shifted - (ivec)all(12582912.0f);
+    vec whole = shifted - 12582912.0f;
+    vec rest = x - whole * 0.693145752f;
+    rest = rest - whole * 1.42860677e-6f;
+    vec y = all(1.0f / 720);
+    y = y * rest + 1.0f / 120;
+    y = y * rest + 1.0f / 24;
+    y = y * rest + 1.0f / 6;
+    y = y * rest + 0.5f;
+    y = y * rest + 1.0f;
+    y = y * rest + 1.0f;
+    return y * (vec)((n + 127) << 23);
+}
+
+/* Abramowitz and Stegun 7.1.26: absolute error 1.5e-7. */
+INLINE vec error_function(vec x) {
+    vec size = larger(x, -x);
+    vec t = 1.0f / (1.0f + 0.3275911f * size);
+    vec y = all(1.061405429f);
+    y = y * t - 1.453152027f;
+    y = y * t + 1.421413741f;
+    y = y * t - 0.284496736f;
+    y = y * t + 0.254829592f;
+    y = 1.0f - y * t * exponential(-size * size);
+    return (vec)((ivec)y | ((ivec)x & (int32_t)0x80000000));
+}
+
+INLINE vec activate(int how, vec x) {
+    if (how == GELU) return 0.5f * x * (1.0f + error_function(x * 0.70710678f));
+    if (how == GELU_TANH) return x / (1.0f + exponential(-1.59576912f * (x + 0.044715f * x * x * x)));
+    return larger(x, all(0.0f));
+}
+
+/* ---- threads --------------------------------------------------------------------------------------------------- */
+
+INLINE void breathe(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* All threads meet. On a busy machine a spinning thread gives way to the one it waits for. */
+static void meet(struct pool *pool) {
+    int sense = atomic_load_explicit(&pool->sense, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel) == pool->threads - 1) {
+        atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&pool->sense, !sense, memory_order_release);
+        return;
+    }
+    for (int turn = 0; atomic_load_explicit(&pool->sense, memory_order_acquire) == sense; turn++) {
+        if (turn < 4000) breathe();
+        else sched_yield();
+    }
+}
+
+struct member {
+    struct pool *pool;
+    int index;
+};
+
+static void *serve(void *argument) {
+    struct member *self = argument;
+    struct pool *pool = self->pool;
+    for (int seen = 0;; seen++) {
+        int turn = 0;
+        while (atomic_load_explicit(&pool->generation, memory_order_acquire) == seen) {
+            if (turn++ < 20000) {
+                breathe();
+                continue;
+            }
+            pthread_mutex_lock(&pool->mutex);
+            atomic_fetch_add(&pool->asleep, 1);
+            while (atomic_load(&pool->generation) == seen) pthread_cond_wait(&pool->wake, &pool->mutex);
+            atomic_fetch_sub(&pool->asleep, 1);
+            pthread_mutex_unlock(&pool->mutex);
+        }
+        pool->work(pool, self->index);
+        meet(pool);
+    }
+    return NULL;
+}
+
+/* `work` in every thread; returns when all have done it. */
+static void together(struct pool *pool, void (*work)(struct pool *, int), void *argument) {
+    pool->work = work;
+    pool->argument = argument;
+    for (int i = 0; i < 10; i++) atomic_store_explicit(&pool->next[i], 0, memory_order_relaxed);
+    atomic_fetch_add(&pool->generation, 1);
+    if (atomic_load(&pool->asleep)) {
+        pthread_mutex_lock(&pool->mutex);
+        pthread_cond_broadcast(&pool->wake);
+        pthread_mutex_unlock(&pool->mutex);
+    }
+    work(pool, 0);
+    meet(pool);
+}
+
+static void *room(void **block, size_t *size, size_t wanted) {
+    if (*size < wanted) {
+        free(*block);
+        wanted = (wanted + wanted / 4 + 4095) / 4096 * 4096;
+        if (posix_memalign(block, 64, wanted)) *block = NULL;
+        *size = *block ? wanted : 0;
+    }
+    return *block;
+}
+
+/* ---- matrices -------------------------------------------------------------------------------------------------- */
+
+/* What a group of 4-bit weights may be scaled by: 2**((i - 127) / 12) for i below 128, then the same with a minus. */
+static float level[256];
+#if PAIRS
+static bf16 values_of[256][32]; /* the 16 weights of each level, twice: the permutation looks at five bits */
+static bf16 size_of[128];
+#endif
+
+static void fill_tables(void) {
+    for (int i = 0; i < 256; i++) {
+        level[i] = exp2f(((i & 127) - 127) / 12.0f) * (i < 128 ? 1 : -1);
+#if PAIRS
+        for (int j = 0; j < 32; j++) values_of[i][j] = round_one((j % 16 - 8) * level[i]);
+        if (i < 128) size_of[i] = round_one(i);
+#endif
+    }
+}
+
+/* 64 weights of one row, without what they share. */
+#if PAIRS
+typedef __m512bh pairs;
+
+struct sizes {
+    __m512i low[2], high[2]; /* of the bfloat16 of 0 … 127, the lower and the upper bytes */
+};
+
+INLINE struct sizes sizes(void) {
+    struct sizes found;
+    uint8_t low[128], high[128];
+    for (int i = 0; i < 128; i++) low[i] = size_of[i] & 255, high[i] = size_of[i] >> 8;
+    for (int i = 0; i < 2; i++) {
+        found.low[i] = _mm512_loadu_si512(low + 64 * i);
+        found.high[i] = _mm512_loadu_si512(high + 64 * i);
+    }
+    return found;
+}
+
+INLINE void codes(int kind, const struct sizes *sizes, const char *row, const uint8_t *levels, int64_t column,
+                  pairs w[2]) {
+    if (kind == BFLOAT16) {
+        w[0] = (pairs)_mm512_loadu_si512(row + 2 * column);
+        w[1] = (pairs)_mm512_loadu_si512(row + 2 * column + 64);
+    } else if (kind == INT8) {
+        __m512i packed = _mm512_loadu_si512(row + column);
+        __m512i low = _mm512_permutex2var_epi8(sizes->low[0], packed, sizes->low[1]);
+        __m512i high = _mm512_permutex2var_epi8(sizes->high[0], packed, sizes->high[1]);
+        high = _mm512_ternarylogic_epi32(high, packed, _mm512_set1_epi8((char)0x80), 0xf8); /* high | packed & 0x80 */
+        w[0] = (pairs)_mm512_unpacklo_epi8(low, high);
+        w[1] = (pairs)_mm512_unpackhi_epi8(low, high);
+    } else {
+        __m512i packed = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)(row + column / 2)));
+        levels += column / GROUP;
+        w[0] = (pairs)_mm512_permutexvar_epi16(packed, _mm512_loadu_si512(values_of[levels[0]]));
+        w[1] = (pairs)_mm512_permutexvar_epi16(_mm512_srli_epi16(packed, 4), _mm512_loadu_si512(values_of[levels[1]]));
+    }
+}
+
+INLINE pairs pairs_at(const bf16 *x) {
+    return (pairs)_mm512_loadu_si512(x);
+}
+#endif
+
+INLINE vec code(int kind, const char *row, const uint8_t *levels, int64_t column) { /* 16 of them */
+    if (kind == FLOAT32) return load((const float *)row + column);
+    if (kind == BFLOAT16) return widen((const bf16 *)row + column);
+    const int64_t block = column / STEP * STEP;
+    const int within = column % STEP, is_second = within / GROUP;
+    ubytes packed;
+    if (kind == INT8) {
+        const char *from = row + block + within % GROUP * 2 + 8 * is_second;
+        memcpy(&packed, from, 8);
+        memcpy((char *)&packed + 8, from + 16, 8);
+        ivec wide = __builtin_convertvector(packed, ivec);
+        ivec minus = -(wide >> 7);
+        return __builtin_convertvector(((wide & 127) ^ minus) - minus, vec);
+    }
+    memcpy(&packed, row + block / 2 + within % GROUP, sizeof packed);
+    ivec wide = __builtin_convertvector(packed, ivec);
+    wide = (is_second ? wide >> 4 : wide & 15) - 8;
+    return __builtin_convertvector(wide, vec) * level[levels[column / GROUP]];
+}
+
+/* A part of a matrix as `tile` wants it: as it lies in memory, or widened beforehand. */
+struct part {
+    const char *numbers;
+    const uint8_t *levels;
+    int64_t stride; /* bytes from row to row */
+    int64_t columns;
+};
+
+/* Rows are short, and what fetches memory ahead by itself starts anew with each: ask for the rows after these. */
+INLINE void ahead(int kind, const char *row, int64_t stride, int64_t column) {
+    const char *next = row + AHEAD * stride;
+    if (kind == FLOAT32) __builtin_prefetch(next + 4 * column);
+    else if (kind == BFLOAT16) __builtin_prefetch(next + 2 * column), __builtin_prefetch(next + 2 * column + 64);
+    else if (kind == INT8) __builtin_prefetch(next + column);
+    else if (column % (2 * STEP) == 0) __builtin_prefetch(next + column / 2);
+}
+
+/* `outputs` rows of the matrix, stored as `kind`, times `rows` rows of activations. All but `part`, `x` and `out` are
+   constants wherever this is inlined. */
+INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part *part, int first, const void *x,
+                 float *out) {
+    vec total[OUTPUTS][ROWS];
+    const int64_t columns = part->columns;
+    const char *row[OUTPUTS];
+    const uint8_t *levels[OUTPUTS];
+    for (int n = 0; n < outputs; n++) {
+        row[n] = part->numbers + (first + n) * part->stride;
+        levels[n] = kind == INT4 ? part->levels + (first + n) * (columns / GROUP) : NULL;
+        for (int r = 0; r < rows; r++) total[n][r] = all(0.0f);
+    }
+#if PAIRS
+    if (narrow) {
+        const struct sizes table = kind == INT8 ? sizes() : (struct sizes){0};
+        for (int64_t column = 0; column < columns; column += STEP) {
+            pairs w[OUTPUTS][2];
+            for (int n = 0; n < outputs; n++) {
+                codes(kind, &table, row[n], levels[n], column, w[n]);
+                ahead(kind, row[n], part->stride, column);
+            }
+            _Pragma("GCC unroll 2")
+            for (int half = 0; half < 2; half++)
+                _Pragma("GCC unroll 8")
+                for (int r = 0; r < rows; r++) {
+                    pairs these = pairs_at((const bf16 *)x + r * columns + column + half * GROUP);
+                    for (int n = 0; n < outputs; n++)
+                        total[n][r] = (vec)_mm512_dpbf16_ps((__m512)total[n][r], w[n][half], these);
+                }
+        }
+    } else
+#endif
+        for (int64_t column = 0; column < columns; column += LANES)
+            for (int n = 0; n < outputs; n++) {
+                vec w = code(kind, row[n], levels[n], column);
+                ahead(kind, row[n], part->stride, column);
+                for (int r = 0; r < rows; r++) total[n][r] += w * load((const float *)x + r * columns + column);
+            }
+    for (int n = 0; n < outputs; n++)
+        for (int r = 0; r < rows; r++) out[r * CHUNK + n] = sum(total[n][r]);
+}
+
+INLINE void some_rows(int kind, int outputs, int narrow, const struct part *part, int first, const char *x, int rows,
+                      float *out) {
+    const int64_t size = narrow ? sizeof(bf16) : sizeof(float);
+    for (int r = 0; r < rows; r += ROWS) {
+        const char *these = x + r * part->columns * size;
+        float *to = out + r * CHUNK;
+        switch (rows - r) {
+        case 1: tile(kind, outputs, 1, narrow, part, first, these, to); break;
+        case 2: tile(kind, outputs, 2, narrow, part, first, these, to); break;
+        case 3: tile(kind, outputs, 3, narrow, part, first, these, to); break;
+        case 4: tile(kind, outputs, 4, narrow, part, first, these, to); break;
+        case 5: tile(kind, outputs, 5, narrow, part, first, these, to); break;
+        default: tile(kind, outputs, 6, narrow, part, first, these, to);
+        }
+    }
+}
+
+/* Some rows of 8- or 4-bit numbers as bfloat16 or float32. */
+INLINE void widen_rows(int kind, int narrow, const struct part *part, int first, int count, char *to) {
+    for (int n = 0; n < count; n++) {
+        const char *row = part->numbers + (first + n) * part->stride;
+        const uint8_t *levels = kind == INT4 ? part->levels + (first + n) * (part->columns / GROUP) : NULL;
+#if PAIRS
+        if (narrow) {
+            const struct sizes table = kind == INT8 ? sizes() : (struct sizes){0};
+            for (int64_t column = 0; column < part->columns; column += STEP, to += 2 * STEP) {
+                pairs w[2];
+                codes(kind, &table, row, levels, column, w);
+                memcpy(to, w, sizeof w);
+            }
+            continue;
+        }
+#endif
+        for (int64_t column = 0; column < part->columns; column += LANES, to += sizeof(vec))
+            store((float *)to, code(kind, row, levels, column));
+    }
+}
+
+/* Rows first … first + count of the matrix (count at most CHUNK) times all rows of activations. With many rows, 8- and
+   4-bit numbers are widened once, into `scratch`: the same numbers in the same order, so the same sums. */
+INLINE void chunk(int kind, int narrow, const struct matrix *matrix, int64_t first, int count, const char *x,
+                  int rows, float *out, char *scratch) {
+    const int64_t columns = matrix->columns;
+    const int is_wide = kind == FLOAT32 || kind == BFLOAT16;
+    const int widened = narrow ? BFLOAT16 : FLOAT32;
+    const int64_t stride = kind == FLOAT32 ? 4 * columns : kind == BFLOAT16 ? 2 * columns
+                         : kind == INT8    ? columns
+                                           : columns / 2;
+    const struct part part = {(const char *)matrix->numbers + first * stride,
+                              kind == INT4 ? matrix->levels + first * (columns / GROUP) : NULL, stride, columns};
+    const struct part wide = {scratch, NULL, columns * (narrow ? 2 : 4), columns};
+    for (int n = 0; n < count; n += OUTPUTS) {
+        const int outputs = count - n < OUTPUTS ? count - n : OUTPUTS;
+        const int is_whole = outputs == OUTPUTS;
+        if (rows > ROWS && !is_wide) {
+            widen_rows(kind, narrow, &part, n, outputs, scratch);
+            if (is_whole) some_rows(widened, OUTPUTS, narrow, &wide, 0, x, rows, out + n);
+            for (int i = 0; i < outputs && !is_whole; i++) some_rows(widened, 1, narrow, &wide, i, x, rows, out + n + i);
+        } else {
+            if (is_whole) some_rows(kind, OUTPUTS, narrow, &part, n, x, rows, out + n);
+            for (int i = 0; i < outputs && !is_whole; i++)
+                some_rows(kind, 1, narrow, &part, n + i, x, rows, out + n + i);
+        }
+    }
+    if (!is_wide)
+        for (int r = 0; r < rows; r++)
+            for (int n = 0; n < count; n++) out[r * CHUNK + n] *= matrix->scales[first + n];
+}
+
+enum result { PLAIN, ADDED, ACTIVATED };
+
+static void put_narrow(int narrow, void *to, int64_t at, const float *from, int64_t count) {
+    if (!narrow) {
+        memcpy((float *)to + at, from, count * sizeof(float));
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) ((bf16 *)to + at)[i] = round_one(from[i]);
+}
+
+/* x (rows, columns) times the transposed matrix, plus its bias: into out (float32, PLAIN), onto out (ADDED), or through
+   the activation into out as activations (ACTIVATED). Threads take the next CHUNK in turn. */
+static void multiply(struct pool *pool, int thread, int phase, const struct shape *shape, const struct matrix *matrix,
+                     const void *x, int rows, enum result result, void *out) {
+    const int narrow = shape->narrow;
+    const size_t tile_size = (size_t)rows * CHUNK * sizeof(float);
+    char *own = pool->own[thread];
+    float *values = (float *)own;
+    char *scratch = own + tile_size;
+    for (;;) {
+        int64_t first = (int64_t)atomic_fetch_add_explicit(&pool->next[phase], 1, memory_order_relaxed) * CHUNK;
+        if (first >= matrix->rows) return;
+        int count = matrix->rows - first < CHUNK ? (int)(matrix->rows - first) : CHUNK;
+        switch (matrix->kind * 2 + narrow) {
+        case FLOAT32 * 2: chunk(FLOAT32, 0, matrix, first, count, x, rows, values, scratch); break;
+        case BFLOAT16 * 2: chunk(BFLOAT16, 0, matrix, first, count, x, rows, values, scratch); break;
+        case BFLOAT16 * 2 + 1: chunk(BFLOAT16, 1, matrix, first, count, x, rows, values, scratch); break;
+        case INT8 * 2: chunk(INT8, 0, matrix, first, count, x, rows, values, scratch); break;
+        case INT8 * 2 + 1: chunk(INT8, 1, matrix, first, count, x, rows, values, scratch); break;
+        case INT4 * 2: chunk(INT4, 0, matrix, first, count, x, rows, values, scratch); break;
+        case INT4 * 2 + 1: chunk(INT4, 1, matrix, first, count, x, rows, values, scratch); break;
+        default: return;
+        }
+        for (int r = 0; r < rows; r++) {
+            float *row = values + r * CHUNK;
+            if (matrix->bias)
+                for (int n = 0; n < count; n++) row[n] += matrix->bias[first + n];
+            int64_t at = r * matrix->rows + first;
+            if (result == PLAIN) memcpy((float *)out + at, row, count * sizeof(float));
+            else if (result == ADDED)
+                for (int n = 0; n < count; n++) ((float *)out)[at + n] += row[n];
+            else {
+                for (int n = 0; n < CHUNK; n += LANES) store(row + n, activate(shape->activation, load(row + n)));
+                put_narrow(narrow, out, at, row, count);
+            }
+        }
+    }
+}
+
+/* ---- a layer --------------------------------------------------------------------------------------------------- */
+
+static void normalise(const struct shape *shape, const float *x, const float *weight, const float *bias, float *row,
+                      void *to, int64_t at, int narrow) {
+    const int size = shape->hidden;
+    vec total = all(0.0f), squares = all(0.0f);
+    for (int i = 0; i < size; i += LANES) total += load(x + i);
+    float mean = sum(total) / size;
+    for (int i = 0; i < size; i += LANES) {
+        vec off = load(x + i) - mean;
+        squares += off * off;
+    }
+    float factor = 1.0f / sqrtf(sum(squares) / size + shape->epsilon);
+    for (int i = 0; i < size; i += LANES)
+        store(row + i, (load(x + i) - mean) * factor * load(weight + i) + load(bias + i));
+    put_narrow(narrow, to, at, row, size);
+}
+
+struct pass {
+    const struct shape *shape;
+    const struct layer *layer;
+    const struct places *places;
+    float *hidden; /* (rows, hidden) */
+    void *normed, *normed_too, *mixed, *wide;
+    float *qkv;
+    /* the head alone */
+    const struct matrix *head;
+    const float *const *norm;
+    float *logits;
+};
+
+static void rotate(const struct shape *shape, float *x, int position) {
+    const int half = shape->rotary_dims / 2;
+    const float *cos = shape->cos + (int64_t)position * half, *sin = shape->sin + (int64_t)position * half;
+    for (int i = 0; i < half; i++) {
+        float a = x[i], b = x[i + half];
+        x[i] = a * cos[i] - b * sin[i];
+        x[i + half] = b * cos[i] + a * sin[i];
+    }
+}
+
+/* Queries and keys of one row and head turned to its position; key and value into the cache. */
+static void place(const struct pass *pass, int row, int head) {
+    const struct shape *shape = pass->shape;
+    const struct places *places = pass->places;
+    const int size = shape->head_size, position = places->position[row];
+    float *query = pass->qkv + ((int64_t)row * shape->heads + head) * 3 * size;
+    rotate(shape, query, position);
+    rotate(shape, query + size, position);
+    const int64_t at = (head * places->capacity[row] + position) * size;
+    put_narrow(shape->narrow_cache, places->keys[row], at, query + size, size);
+    put_narrow(shape->narrow_cache, places->values[row], at, query + 2 * size, size);
+}
+
+/* The sums of 16 vectors, each added up in the same way. */
+INLINE vec sums(const vec x[LANES]) {
+#if PAIRS
+    __m512 twos[8], fours[4], eights[2];
+    for (int i = 0; i < 8; i++) {
+        __m512 a = (__m512)x[2 * i], b = (__m512)x[2 * i + 1];
+        twos[i] = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    }
+    for (int i = 0; i < 4; i++) {
+        __m512d a = (__m512d)twos[2 * i], b = (__m512d)twos[2 * i + 1];
+        fours[i] = _mm512_add_ps((__m512)_mm512_unpacklo_pd(a, b), (__m512)_mm512_unpackhi_pd(a, b));
+    }
+    for (int i = 0; i < 2; i++) {
+        __m512 a = fours[2 * i], b = fours[2 * i + 1];
+        eights[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+    }
+    return (vec)_mm512_add_ps(_mm512_shuffle_f32x4(eights[0], eights[1], 0x88),
+                              _mm512_shuffle_f32x4(eights[0], eights[1], 0xdd));
+#else
+    vec found;
+    for (int i = 0; i < LANES; i++) found[i] = sum(x[i]);
+    return found;
+#endif
+}
+
+/* 16 numbers of a key or value. */
+INLINE vec remembered(int narrow, const char *numbers, int64_t at) {
+    return narrow ? widen((const bf16 *)numbers + at) : load((const float *)numbers + at);
+}
+
+/* The products of a query with `count` (at most 16) keys; 0 for the rest. */
+INLINE vec compare(int narrow, const void *query, const char *keys, int size, int count) {
+    vec total[LANES];
+    const int64_t bytes = narrow ? sizeof(bf16) : sizeof(float);
+    for (int i = 0; i < LANES; i++) total[i] = all(0.0f);
+#if PAIRS
+    if (narrow) {
+        for (int i = 0; i < count; i++)
+            for (int at = 0; at < size; at += GROUP)
+                total[i] = (vec)_mm512_dpbf16_ps((__m512)total[i], pairs_at((const bf16 *)query + at),
+                                                 pairs_at((const bf16 *)(keys + i * size * bytes) + at));
+        return sums(total);
+    }
+#endif
+    for (int i = 0; i < count; i++)
+        for (int at = 0; at < size; at += LANES)
+            total[i] += load((const float *)query + at) * remembered(narrow, keys + i * size * bytes, at);
+    return sums(total);
+}
+
+/* Softmax of `count` scores, in place, up to the factor that is returned. */
+static float soften(float *scores, int count, float factor) {
+    const int padded = (count + LANES - 1) / LANES * LANES;
+    for (int i = count; i < padded; i++) scores[i] = -INFINITY;
+    vec most = all(-INFINITY), total = all(0.0f);
+    for (int i = 0; i < padded; i += LANES) most = larger(most, load(scores + i));
+    float highest = -INFINITY;
+    for (int i = 0; i < LANES; i++) highest = most[i] > highest ? most[i] : highest;
+    for (int i = 0; i < padded; i += LANES) store(scores + i, exponential((load(scores + i) - highest) * factor));
+    for (int i = count; i < padded; i++) scores[i] = 0;
+    for (int i = 0; i < padded; i += LANES) total += load(scores + i);
+    return 1.0f / sum(total);
+}
+
+/* `rows` rows of one sequence, from `first` on: each looks at every position up to its own. The keys and values of 16
+   positions serve all rows while they are near. */
+INLINE void attend(int narrow, const struct pass *pass, int first, int rows, int head, float *own) {
+    const struct shape *shape = pass->shape;
+    const struct places *places = pass->places;
+    const int size = shape->head_size, longest = places->position[first + rows - 1] + 1;
+    const int64_t bytes = narrow ? sizeof(bf16) : sizeof(float), length = (longest + LANES - 1) / LANES * LANES;
+    const char *keys = (const char *)places->keys[first] + head * places->capacity[first] * size * bytes;
+    const char *values = (const char *)places->values[first] + head * places->capacity[first] * size * bytes;
+    float *mixed = own, *queries = own + rows * size, *scores = queries + rows * size, share[TOGETHER];
+    for (int r = 0; r < rows; r++)
+        put_narrow(narrow && PAIRS, queries + r * size, 0,
+                   pass->qkv + ((int64_t)(first + r) * shape->heads + head) * 3 * size, size);
+    for (int at = 0; at < longest; at += LANES)
+        for (int r = 0; r < rows; r++) {
+            const int left = places->position[first + r] + 1 - at;
+            if (left >= LANES) store(scores + r * length + at, compare(narrow, queries + r * size, keys + at * size * bytes, size, LANES));
+            else if (left > 0) store(scores + r * length + at, compare(narrow, queries + r * size, keys + at * size * bytes, size, left));
+        }
+    for (int r = 0; r < rows; r++)
+        share[r] = soften(scores + r * length, places->position[first + r] + 1, 1.0f / sqrtf((float)size));
+    memset(mixed, 0, rows * size * sizeof(float));
+    for (int at = 0; at < longest; at += LANES)
+        for (int part = 0; part < size; part += LANES) {
+            vec value[LANES];
+            const int there = longest - at < LANES ? longest - at : LANES;
+            for (int i = 0; i < there; i++) value[i] = remembered(narrow, values + (at + i) * size * bytes, part);
+            for (int r = 0; r < rows; r++) {
+                const int left = places->position[first + r] + 1 - at;
+                const float *weights = scores + r * length + at;
+                vec total = load(mixed + r * size + part);
+                if (left >= LANES)
+                    for (int i = 0; i < LANES; i++) total += weights[i] * value[i];
+                else
+                    for (int i = 0; i < left; i++) total += weights[i] * value[i];
+                store(mixed + r * size + part, total);
+            }
+        }
+    for (int r = 0; r < rows; r++) {
+        for (int at = 0; at < size; at += LANES)
+            store(mixed + r * size + at, load(mixed + r * size + at) * share[r]);
+        put_narrow(shape->narrow, pass->mixed, (int64_t)(first + r) * shape->hidden + head * size, mixed + r * size, size);
+    }
+}
+
+/* How many rows from `first` on belong to one sequence, TOGETHER at most. */
+static int rows_together(const struct places *places, int first) {
+    int count = 1;
+    while (count < TOGETHER && first + count < places->rows && places->keys[first + count] == places->keys[first]) count++;
+    return count;
+}
+
+static void attend_all(struct pool *pool, const struct pass *pass, float *own) {
+    const struct places *places = pass->places;
+    const int heads = pass->shape->heads;
+    int item = atomic_fetch_add_explicit(&pool->next[1], 1, memory_order_relaxed), at = 0;
+    for (int first = 0, count; first < places->rows; first += count, at += heads) {
+        count = rows_together(places, first);
+        for (; item < at + heads; item = atomic_fetch_add_explicit(&pool->next[1], 1, memory_order_relaxed)) {
+            if (pass->shape->narrow_cache) attend(1, pass, first, count, item - at, own);
+            else attend(0, pass, first, count, item - at, own);
+        }
+    }
+}
+
+static void work_on_layer(struct pool *pool, int thread) {
+    const struct pass *pass = pool->argument;
+    const struct shape *shape = pass->shape;
+    const struct layer *layer = pass->layer;
+    const int rows = pass->places->rows, heads = shape->heads;
+    float *own = pool->own[thread];
+    for (int r = thread; r < rows; r += pool->threads) {
+        const float *row = pass->hidden + (int64_t)r * shape->hidden;
+        normalise(shape, row, layer->norm[0], layer->norm[1], own, pass->normed, (int64_t)r * shape->hidden, shape->narrow);
+        if (shape->parallel)
+            normalise(shape, row, layer->norm[2], layer->norm[3], own, pass->normed_too, (int64_t)r * shape->hidden,
+                      shape->narrow);
+    }
+    meet(pool);
+    multiply(pool, thread, 0, shape, &layer->qkv, pass->normed, rows, PLAIN, pass->qkv);
+    meet(pool);
+    for (int i = thread; i < rows * heads; i += pool->threads) place(pass, i / heads, i % heads);
+    meet(pool);
+    attend_all(pool, pass, own);
+    meet(pool);
+    multiply(pool, thread, 2, shape, &layer->dense, pass->mixed, rows, ADDED, pass->hidden);
+    meet(pool);
+    if (!shape->parallel) {
+        for (int r = thread; r < rows; r += pool->threads)
+            normalise(shape, pass->hidden + (int64_t)r * shape->hidden, layer->norm[2], layer->norm[3], own,
+                      pass->normed_too, (int64_t)r * shape->hidden, shape->narrow);
+        meet(pool);
+    }
+    multiply(pool, thread, 3, shape, &layer->up, pass->normed_too, rows, ACTIVATED, pass->wide);
+    meet(pool);
+    multiply(pool, thread, 4, shape, &layer->down, pass->wide, rows, ADDED, pass->hidden);
+}
+
+static void work_on_head(struct pool *pool, int thread) {
+    const struct pass *pass = pool->argument;
+    const struct shape *shape = pass->shape;
+    for (int r = thread; r < pass->places->rows; r += pool->threads)
+        normalise(shape, pass->hidden + (int64_t)r * shape->hidden, pass->norm[0], pass->norm[1], pool->own[thread],
+                  pass->normed, (int64_t)r * shape->hidden, shape->narrow);
+    meet(pool);
+    multiply(pool, thread, 0, shape, pass->head, pass->normed, pass->places->rows, PLAIN, pass->logits);
+}
+
+/* ---- what engines/native calls --------------------------------------------------------------------------------- */
+
+int bchat_multiplies_bfloat16(void) {
+    return PAIRS;
+}
+
+struct pool *bchat_pool(int threads) {
+    struct pool *pool = calloc(1, sizeof *pool);
+    if (!pool) return NULL;
+    fill_tables();
+    pool->own = calloc(threads, sizeof *pool->own);
+    pool->own_size = calloc(threads, sizeof *pool->own_size);
+    if (!pool->own || !pool->own_size || pthread_mutex_init(&pool->mutex, NULL) ||
+        pthread_cond_init(&pool->wake, NULL))
+        return NULL;
+    pool->threads = 1;
+    for (int i = 1; i < threads; i++) {
+        struct member *member = malloc(sizeof *member);
+        pthread_t thread;
+        if (!member) break;
+        *member = (struct member){pool, i};
+        pool->threads = i + 1; /* before it runs: it reads this */
+        if (pthread_create(&thread, NULL, serve, member)) {
+            pool->threads = i;
+            free(member);
+            break;
+        }
+        pthread_detach(thread);
+    }
+    return pool;
+}
+
+static int prepare(struct pool *pool, struct pass *pass, int longest) {
+    const struct shape *shape = pass->shape;
+    const size_t rows = pass->places->rows, hidden = shape->hidden, wide = shape->wide;
+    const size_t most = hidden > wide ? hidden : wide;
+    size_t scores = TOGETHER * ((size_t)longest + LANES + 2 * shape->head_size) * sizeof(float);
+    size_t own = rows * CHUNK * sizeof(float) + OUTPUTS * most * sizeof(float) + 256;
+    own = own > scores ? own : scores;
+    own = own > hidden * sizeof(float) ? own : hidden * sizeof(float);
+    for (int i = 0; i < pool->threads; i++)
+        if (!room(&pool->own[i], &pool->own_size[i], own)) return 0;
+    char *at = room(&pool->shared, &pool->shared_size, rows * (6 * hidden + wide) * sizeof(float) + 4096);
+    if (!at) return 0;
+    const size_t row = rows * hidden * sizeof(float);
+    pass->normed = at;
+    pass->normed_too = at + row;
+    pass->mixed = at + 2 * row;
+    pass->qkv = (float *)(at + 3 * row);
+    pass->wide = at + 6 * row;
+    return 1;
+}
+
+/* `hidden` (rows, hidden) through one layer, in place. 0 where memory is exhausted. */
+int bchat_layer(struct pool *pool, const struct shape *shape, const struct layer *layer, const struct places *places,
+                float *hidden) {
+    struct pass pass = {.shape = shape, .layer = layer, .places = places, .hidden = hidden};
+    int longest = 0;
+    for (int r = 0; r < places->rows; r++) longest = places->position[r] > longest ? places->position[r] : longest;
+    if (!prepare(pool, &pass, longest + 1)) return 0;
+    together(pool, work_on_layer, &pass);
+    return 1;
+}
+
+/* Logits (rows, vocabulary) of `hidden` (rows, hidden). 0 where memory is exhausted. */
+int bchat_head(struct pool *pool, const struct shape *shape, const struct matrix *head, const float *const *norm,
+               int rows, float *hidden, float *logits) {
+    struct places places = {.rows = rows};
+    struct pass pass = {.shape = shape, .places = &places, .hidden = hidden, .head = head, .norm = norm,
+                        .logits = logits};
+    if (!prepare(pool, &pass, 1)) return 0;
+    together(pool, work_on_head, &pass);
+    return 1;
+}

@@ -1,0 +1,459 @@
+"""Our own kernels beside torch, 8 and 4 bits beside 16, several tokens a pass beside one at a time.
+
+Models are random, with weights large enough that context matters. What is compiled here is what a
+person's machine compiles, and once more without its vector instructions of the newest kind.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bilingual_chat.config import load_config
+from bilingual_chat.conversation import FinishReason
+from bilingual_chat.decoding import DecodingParameters
+from bilingual_chat.engines import convert, hardware, local, native
+from bilingual_chat.engines.gpt_neox import HEAD, GptNeox, KVCache, NeoxConfig, parse_config
+from bilingual_chat.engines.local import LocalEngine
+from bilingual_chat.engines.lookahead import Lookahead
+from bilingual_chat.engines.native import NativeNeox
+from bilingual_chat.engines.precisions import PRECISIONS as PRECISION_TABLE
+from bilingual_chat.engines.precisions import Precision, memory_in
+from bilingual_chat.engines.quantized import Quantized, level_values, quantize
+from bilingual_chat.errors import BchatError
+from tests.test_engine_local import EOS, generate, make_model
+
+VOCAB = 193
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 128,
+    "num_attention_heads": 4,
+    "intermediate_size": 192,
+    "max_position_embeddings": 300,
+    "use_parallel_residual": False,
+    "rotary_pct": 1.0,
+    "initializer_range": 0.2,
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "the family's own": {},
+    "parallel, a quarter rotated": {"use_parallel_residual": True, "rotary_pct": 0.25},
+    "no attention bias, tanh gelu": {"attention_bias": False, "hidden_act": "gelu_new"},
+    "tied head, relu": {"tie_word_embeddings": True, "hidden_act": "relu"},
+}
+CPU = torch.device("cpu")
+PRECISIONS = ("float32", "bfloat16", "int8", "int4")
+GREEDY = DecodingParameters(temperature=0.0, max_new_tokens=40)
+
+pytestmark = pytest.mark.slow  # something is compiled
+needs_compiler = pytest.mark.usefixtures("compiled")
+
+
+@pytest.fixture
+def compiled() -> ctypes.CDLL:
+    library = native.load_library()
+    if library is None:
+        pytest.skip("no C compiler here")
+    return library
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model")
+    make_model(**SIZES).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def portable(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """native.c without what only some processors have."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler here")
+    path = tmp_path_factory.mktemp("portable") / "native.so"
+    plain = ["-march=x86-64-v2"] if platform.machine() == "x86_64" else []
+    command = [compiler, "-std=gnu11", "-O1", *plain, "-fPIC", "-shared", "-pthread", "-o", str(path)]
+    subprocess.run([*command, str(native.SOURCE), "-lm"], check=True)
+    return native._declare(ctypes.CDLL(str(path)))
+
+
+@pytest.fixture(params=["this processor", "any processor"])
+def library(request: pytest.FixtureRequest) -> ctypes.CDLL:
+    found: ctypes.CDLL = request.getfixturevalue("compiled" if request.param == "this processor" else "portable")
+    return found
+
+
+def network(precision: str, seed: int = 0, **options: Any) -> tuple[NeoxConfig, dict[str, Tensor | Quantized]]:
+    """Configuration and weights of a random model in `precision`."""
+    model = make_model(seed, **{**SIZES, **options})
+    config = parse_config(json.loads(model.config.to_json_string()))
+    weights: dict[str, Tensor | Quantized] = {}
+    for name, tensor in model.state_dict().items():
+        called = HEAD if name == "lm_head.weight" else name
+        if called not in config.shapes():
+            continue
+        is_matrix = tensor.ndim == 2 and "embed_in" not in called
+        if precision in ("int8", "int4"):
+            weights[called] = quantize(tensor, precision) if is_matrix else tensor.bfloat16()  # type: ignore[arg-type]
+        else:
+            weights[called] = tensor.to(getattr(torch, precision))
+    return config, weights
+
+
+def exactly(weights: dict[str, Tensor | Quantized]) -> dict[str, Tensor]:
+    """The same numbers in float32."""
+    return {
+        name: each.dequantized(torch.float32) if isinstance(each, Quantized) else each.float()
+        for name, each in weights.items()
+    }
+
+
+def some_ids(count: int, seed: int = 0) -> Tensor:
+    return torch.randint(4, VOCAB, (count,), generator=torch.Generator().manual_seed(seed))
+
+
+def cache_for(model: GptNeox | NativeNeox) -> KVCache:
+    return KVCache(model.config, model.dtype, CPU)
+
+
+# -- the forward pass
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS.keys())
+def test_logits_are_those_of_torch_with_the_same_weights(
+    library: ctypes.CDLL, precision: str, options: dict[str, Any]
+) -> None:
+    """torch computes in float32 what each weight stands for. Where activations are rounded to bfloat16, ours are
+    at least as near to that as torch's own bfloat16 is, with half as much to spare."""
+    config, weights = network(precision, **options)
+    ids = some_ids(70)
+    oracle = GptNeox(config, exactly(weights))
+    expected = oracle.logits(oracle.run(ids, 0, cache_for(oracle)))
+    ours = NativeNeox(config, weights, library)
+    found = ours.logits(ours.run(ids, 0, cache_for(ours)))
+    error = (found - expected).square().mean().sqrt()
+    if precision == "float32":
+        assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+        return
+    rounded = GptNeox(config, {name: each.bfloat16() for name, each in exactly(weights).items()})
+    theirs = rounded.logits(rounded.run(ids, 0, cache_for(rounded)))
+    assert error < 1.5 * (theirs - expected).square().mean().sqrt()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_row_does_not_depend_on_its_neighbours_to_the_last_bit(library: ctypes.CDLL, precision: str) -> None:
+    """However a text is cut into passes. This is what lookahead, side-by-side replies and /retry stand on."""
+    config, weights = network(precision)
+    model, ids = NativeNeox(config, weights, library), some_ids(90)
+    whole = model.logits(model.run(ids, 0, cache_for(model)))
+    for cuts in ((1,) * 90, (2,) * 45, (3, 4, 5, 6, 7, 8, 9, 48), (89, 1)):
+        cache, at, parts = cache_for(model), 0, []
+        for count in cuts:
+            parts.append(model.logits(model.run(ids[at : at + count], at, cache)))
+            at += count
+        assert torch.equal(torch.cat(parts), whole), cuts
+
+
+@needs_compiler
+def test_rows_of_several_sequences_are_computed_as_if_alone() -> None:
+    config, weights = network("bfloat16")
+    library = native.load_library()
+    assert library is not None
+    model = NativeNeox(config, weights, library)
+    texts = [some_ids(length, length) for length in (5, 40, 17)]
+    caches, alone = [], []
+    for text in texts:
+        cache = cache_for(model)
+        model.run(text[:-1], 0, cache)
+        caches.append(cache.copy(len(text) - 1))
+        alone.append(model.logits(model.run(text[-1:], len(text) - 1, cache)))
+    last = torch.stack([text[-1] for text in texts])
+    together = model.logits(model.run_rows(last, [len(text) - 1 for text in texts], caches))
+    assert torch.equal(together, torch.cat(alone))
+
+
+@needs_compiler
+def test_float32_weights_give_the_greedy_ids_of_transformers(saved: Path) -> None:
+    model = make_model(**SIZES)
+    library = native.load_library()
+    assert library is not None
+    engine = open_engine(saved, quantize="none", dtype="float32")
+    engine._model = NativeNeox(engine._model.config, network("float32")[1], library)
+    engine.forget()
+    ids = some_ids(30).tolist()
+    assert [chunk.token_id for chunk in engine.complete(ids, GREEDY, 0)] == generate(model, ids, GREEDY)
+
+
+# -- 8 and 4 bits
+
+
+@pytest.mark.parametrize(("precision", "most"), [("int8", 0.01), ("int4", 0.09)])
+def test_a_quantized_matrix_is_near_the_one_it_was_made_from(precision: Any, most: float) -> None:
+    """Root mean square, of normal numbers; one row of outliers and one of zeros beside them."""
+    matrix = torch.randn((64, 256), generator=torch.Generator().manual_seed(0))
+    matrix[3], matrix[4] = matrix[3] * 1000, 0
+    kept = quantize(matrix, precision)
+    assert kept.shape == (64, 256)
+    off = (kept.dequantized(torch.float32) - matrix).square().sum(1).sqrt() / matrix.square().sum(1).sqrt()
+    assert off[torch.arange(64) != 4].max() < most * 1.3
+    assert off[torch.arange(64) != 4].mean() < most
+    assert not kept.dequantized(torch.float32)[4].any()
+
+
+def test_what_four_bits_can_say_is_kept_exactly() -> None:
+    """A row made of a scale, levels and numbers of the format comes back, whichever sign its levels have."""
+    generator = torch.Generator().manual_seed(1)
+    numbers = torch.randint(-8, 8, (8, 4, 32), generator=generator).float()
+    numbers[:, :, 0] = -8
+    levels = torch.tensor([127, 255, 100, 200])
+    matrix = (numbers * level_values()[levels][None, :, None]).bfloat16().float().reshape(8, 128) * 0.5
+    kept = quantize(matrix, "int4")
+    assert torch.allclose(kept.dequantized(torch.float32), matrix, rtol=0.01, atol=0)
+
+
+def open_engine(directory: Path, **options: Any) -> LocalEngine:
+    return LocalEngine(directory, **{"name": "tiny", "eos_id": EOS, "vocab_size": VOCAB, **options})
+
+
+@pytest.fixture
+def every_size_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "MARGIN", 0)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_quantized_weights_are_made_once_and_then_only_mapped(
+    saved: Path, precision: Any, every_size_is_worth_it: None
+) -> None:
+    """The second opening reports no progress and gives the same logits, to the last bit."""
+    reports: list[tuple[int, int]] = []
+    first = open_engine(saved, quantize=precision, progress=lambda done, total: reports.append((done, total)))
+    assert first.precision == precision
+    assert reports
+    assert reports[-1][0] == reports[-1][1]
+    reports.clear()
+    again = open_engine(saved, quantize=precision, progress=lambda done, total: reports.append((done, total)))
+    assert not reports
+    ids = some_ids(20).tolist()
+    assert torch.equal(torch.cat(list(first.score(ids))), torch.cat(list(again.score(ids))))
+
+
+def test_a_damaged_quantized_file_is_made_again(saved: Path, every_size_is_worth_it: None) -> None:
+    from bilingual_chat import paths
+
+    whole = torch.cat(list(open_engine(saved, quantize="int8").score([5, 6, 7])))
+    (kept,) = paths.cache_dir().joinpath("converted").rglob("model.safetensors")
+    kept.write_bytes(kept.read_bytes()[:-1000])
+    assert torch.equal(torch.cat(list(open_engine(saved, quantize="int8").score([5, 6, 7]))), whole)
+
+
+def test_without_room_on_the_disk_they_are_made_in_memory_and_that_is_said(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convert, "MARGIN", 1 << 60)
+    engine = open_engine(saved, quantize="int4")
+    assert [notice.key for notice in engine.notices] == ["engine.no-room-to-convert"]
+    assert list(engine.complete([5, 6], GREEDY, 0))
+
+
+def test_without_a_compiler_torch_computes_the_same_weights(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, every_size_is_worth_it: None
+) -> None:
+    """Slowly, and it is said."""
+    quick = torch.cat(list(open_engine(saved, quantize="int4").score(some_ids(12).tolist())))
+    monkeypatch.setattr(local, "load_library", lambda: None)
+    engine = open_engine(saved, quantize="int4")
+    assert "engine.no-compiler" in [notice.key for notice in engine.notices]
+    slow = torch.cat(list(engine.score(some_ids(12).tolist())))
+    assert (quick - slow).square().mean().sqrt() < 0.03 * slow.square().mean().sqrt()
+
+
+@pytest.mark.parametrize(("free", "expected"), [(20.0, None), (9.0, "int8"), (5.8, "int8"), (5.0, "int4"), (2.0, None)])
+@needs_compiler
+def test_auto_takes_the_most_exact_that_leaves_room(
+    monkeypatch: pytest.MonkeyPatch, free: float, expected: str | None
+) -> None:
+    """The 4B model: 8.6 GB in 16 bits, 5.0 in 8, 3.3 in 4, each with its cache; None is the model as it is (which is
+    then refused, if it does not fit)."""
+    sizes = {"hidden_size": 2816, "num_hidden_layers": 36, "num_attention_heads": 22, "intermediate_size": 11264}
+    raw = {"model_type": "gpt_neox", "vocab_size": 65536, "max_position_embeddings": 2048, **sizes}
+    monkeypatch.setattr(hardware, "available_memory", lambda: int(free * 1e9))
+    assert hardware.pick_precision("auto", CPU, parse_config(raw), torch.bfloat16) == expected
+
+
+@pytest.mark.parametrize("name", ["sft", "base-8k", "j-ppo"])
+@pytest.mark.parametrize("precision", PRECISION_TABLE, ids=lambda each: each.name)
+def test_the_list_of_models_tells_the_memory_of_each_precision(name: str, precision: Precision) -> None:
+    """From the catalogue alone, within a few percent of what is checked before a model is opened."""
+    entry = load_config().catalogue[name]
+    sizes = {"hidden_size": 2816, "num_hidden_layers": 36, "num_attention_heads": 22, "intermediate_size": 11264}
+    words = {"vocab_size": 32000 if name == "j-ppo" else 65536, "max_position_embeddings": entry.context_length}
+    config = parse_config({"model_type": "gpt_neox", **sizes, **words})
+    narrow = precision.name if precision.name in ("int8", "int4") else None
+    dtype = torch.bfloat16 if narrow else getattr(torch, precision.name)
+    assert memory_in(precision, entry) == pytest.approx(hardware._needed(config, dtype, narrow), rel=0.05)  # type: ignore[arg-type]
+
+
+def test_a_narrow_kind_for_which_there_is_no_code_is_one_sentence(tmp_path: Path) -> None:
+    make_model(**{**SIZES, "hidden_size": 96}).save_pretrained(tmp_path)
+    with pytest.raises(BchatError) as caught:
+        open_engine(tmp_path, quantize="int4")
+    assert caught.value.key == "engine.quantize"
+
+
+# -- several tokens a pass
+
+
+def scripted_run(text: list[int], passes: list[int]) -> Any:
+    """A model that says `text` whatever it is told: logits after each place are its next token's."""
+
+    def run(ids: list[int], tried: list[int]) -> Tensor:
+        passes.append(1 + len(tried))
+        told = [*ids, *tried]
+        after = range(len(ids), len(told) + 1)
+        return torch.nn.functional.one_hot(torch.tensor([text[at] for at in after]), VOCAB).float()
+
+    return run
+
+
+def test_lookahead_says_the_same_in_fewer_passes_where_a_text_repeats() -> None:
+    text = [*range(10, 30)] * 6
+    passes: list[int] = []
+    ahead = Lookahead(scripted_run([*text, *text], passes), 3)
+    ids = text[:40]
+    while len(ids) < len(text):
+        ids.append(int(ahead.logits_after(ids, len(text) - len(ids)).argmax()))
+    assert ids == text
+    assert len(passes) <= 80 / 4 + 1
+
+
+def test_lookahead_that_never_succeeds_is_seldom_tried() -> None:
+    """Each failure makes the pause longer: what is tried in vain is a few rows in a hundred."""
+    text = [token for each in range(100, 180) for token in (7, 8, 9, each)]  # 7 8 9 comes back, what follows never does
+    passes: list[int] = []
+    ahead = Lookahead(scripted_run([*text, 0, 0, 0, 0], passes), 3)
+    ids = text[:20]
+    while len(ids) < len(text):
+        ids.append(int(ahead.logits_after(ids, len(text) - len(ids)).argmax()))
+    assert ids == text
+    assert sum(passes) - len(passes) < 0.15 * len(passes)
+
+
+@needs_compiler
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+@pytest.mark.parametrize("precision", ["bfloat16", "int8", "int4"])
+def test_replies_with_lookahead_are_those_without(
+    saved: Path, temperature: float, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Greedy and sampled, token by token with their probabilities; with a cache that was used before, too."""
+    parameters = DecodingParameters(temperature=temperature, max_new_tokens=40, repetition_penalty=1.1)
+    engine = native_engine(saved, precision)
+    ids = some_ids(12).tolist() * 4
+    widths = []
+    run = NativeNeox.logits
+    monkeypatch.setattr(NativeNeox, "logits", lambda self, hidden: widths.append(len(hidden)) or run(self, hidden))
+    quick = [list(engine.complete(ids, parameters, seed)) for seed in range(4)]
+    assert max(widths) > 1, "something was tried"
+    tried = []
+    monkeypatch.setattr(Lookahead, "_guess", lambda self, ids: (tried.append(1) and []) or [])
+    slow = [list(native_engine(saved, precision).complete(ids, parameters, seed)) for seed in range(4)]
+    assert tried
+    assert [[(c.token_id, c.logprob, c.finish) for c in each] for each in quick] == [
+        [(c.token_id, c.logprob, c.finish) for c in each] for each in slow
+    ]
+
+
+def native_engine(directory: Path, precision: str) -> LocalEngine:
+    """An engine with our kernels, which a model so small would not get."""
+    if precision in ("int8", "int4"):
+        return open_engine(directory, quantize=precision)
+    engine = open_engine(directory, quantize="none", dtype=precision)
+    library = native.load_library()
+    assert library is not None
+    engine._model = NativeNeox(engine._model.config, network(precision)[1], library)
+    engine.forget()
+    return engine
+
+
+@needs_compiler
+def test_nothing_is_tried_past_the_last_position(saved: Path) -> None:
+    engine = native_engine(saved, "int8")
+    ids = [10, 11, 12, 13] * 74  # 296 of 300 positions
+    chunks = list(engine.complete(ids, DecodingParameters(temperature=0.0, max_new_tokens=50), 0))
+    assert len(chunks) <= 4
+    assert chunks[-1].finish in (FinishReason.LENGTH, FinishReason.STOP)
+    assert len(engine.cached_ids) <= 300
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_several_replies_side_by_side_are_those_that_each_gets_alone(saved: Path, precision: str) -> None:
+    """Other settings and seeds, some of them longer; whether torch computes or we do."""
+    engine = open_engine(saved, quantize="none") if precision == "float32" else native_engine(saved, precision)
+    wanted = [
+        (GREEDY, 0),
+        (DecodingParameters(temperature=0.8, max_new_tokens=25), 1),
+        (DecodingParameters(temperature=1.2, top_p=0.9, max_new_tokens=33), 2),
+        (DecodingParameters(temperature=0.8, max_new_tokens=25), 3),
+    ]
+    ids = some_ids(30).tolist()
+    found: list[list[Any]] = [[] for _ in wanted]
+    for at, chunk in engine.complete_many(ids, wanted):
+        found[at].append((chunk.token_id, chunk.finish))
+    alone = [[(c.token_id, c.finish) for c in engine.complete(ids, *each)] for each in wanted]
+    assert found == alone
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_scores_are_what_the_next_token_is_chosen_from(saved: Path, precision: str) -> None:
+    engine = open_engine(saved, quantize="none") if precision == "float32" else native_engine(saved, precision)
+    ids = some_ids(150).tolist()
+    logits = torch.cat(list(engine.score(ids)))
+    assert logits.shape == (150, VOCAB)
+    chunk = next(iter(engine.complete(ids, replace(GREEDY, max_new_tokens=1), 0)))
+    assert chunk.token_id == int(logits[-1].argmax())
+    assert chunk.logprob == pytest.approx(float(logits[-1].log_softmax(-1).max()), abs=1e-3)
+    assert math.isfinite(chunk.logprob)
+
+
+# -- what comes of a machine where it cannot be compiled
+
+
+def test_no_compiler_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    native.load_library.cache_clear()
+    try:
+        assert native.load_library() is None
+    finally:
+        native.load_library.cache_clear()
+
+
+def test_a_compiler_that_fails_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o700)
+    monkeypatch.setenv("CC", str(broken))
+    native.load_library.cache_clear()
+    try:
+        assert native.load_library() is None
+    finally:
+        native.load_library.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny kernels on a busy machine: two threads mostly wait for each other. Two where that is the subject."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
