@@ -914,6 +914,13 @@ TABLE: dict[str, Message] = {
     "cli.no-option": Message(
         "There is no option {name}.{suggestion}", "{name} というオプションはありません。{suggestion}"
     ),
+    "cli.no-command": Message(
+        "There is no command {name}.{suggestion}", "{name} というコマンドはありません。{suggestion}"
+    ),
+    "cli.no-argument": Message("The argument {name} is missing.", "引数 {name} がありません。"),
+    "cli.no-value": Message("The option {name} needs a value.", "オプション {name} には値が必要です。"),
+    "cli.any-value": Message("The option {name} takes no value.", "オプション {name} に値は付けられません。"),
+    "cli.extra": Message("There is too much on the command line: {name}.", "余分な引数があります：{name}。"),
     "cli.pulled": Message("{name} is here: {path}", "{name} を入手しました：{path}"),
     "cli.nothing-found": Message("No conversation holds {words!r}.", "{words!r} を含む会話はありません。"),
     "cli.which-transcript": Message(

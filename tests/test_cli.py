@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -79,14 +80,27 @@ def program(command: list[str], stdin: bytes = b"", **environment: str) -> subpr
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    ["frobnicate", "transcript", "pull", "--seed", "models a b", "ask --json=3", "ask --modle x"],
+)
+def test_what_typer_says_is_said_in_japanese_too(run: Run, arguments: str) -> None:
+    """Its own words are English only; a newer typer that words them otherwise is seen here."""
+    ran = run("--lang", "ja", *arguments.split())
+    assert ran.status == 2
+    words, _, _ = ran.err.partition("使い方")
+    assert "使い方" in ran.err
+    assert not re.search("[a-z]{3,} [a-z]{3,}", words), words
+
+
+@pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        (["nosuch"], 2, "No such command 'nosuch'. See: bchat --help"),
-        (["asj"], 2, "No such command 'asj'. Did you mean 'ask'? See: bchat --help"),
+        (["nosuch"], 2, "There is no command nosuch. See: bchat --help"),
+        (["asj"], 2, "There is no command asj. Did you mean ask? See: bchat --help"),
         (["ask", "--presett", "x"], 2, "There is no option --presett. Did you mean --preset? See: bchat ask --help"),
         (["--nosuch\x1b[2J"], 2, "There is no option --nosuch␛[2J. See: bchat --help"),
-        (["--set"], 2, "Option '--set' requires an argument. See: bchat --help"),
-        (["pull"], 2, "Missing argument 'name'. See: bchat pull --help"),
+        (["--set"], 2, "The option --set needs a value. See: bchat --help"),
+        (["pull"], 2, "The argument name is missing. See: bchat pull --help"),
         (["ask"], 2, 'Say what to ask, as in: bchat ask "Hello" (or - for standard input).'),
         (["--lang", "de", "where"], 2, "bchat speaks en and ja, not 'de'."),
         (["ask", "x", "--set", "temperature=99"], 2, "temperature must be between 0 and 10, not 99.0."),

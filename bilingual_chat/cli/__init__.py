@@ -17,10 +17,8 @@ from bilingual_chat import __version__, messages
 from bilingual_chat.cli.ending import complete_streams, discard_output, ending, leave, report, tell_output_lost
 from bilingual_chat.cli.options import Options, configured, spoken
 from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.messages import Phrase, did_you_mean
 
 if TYPE_CHECKING:
-    from bilingual_chat.display import Display
     from bilingual_chat.transcript.shelf import Summary
 
 # Every `help` here is a key of `messages`: `main` knows the language.
@@ -99,22 +97,13 @@ def _run(arguments: list[str]) -> int:
         from bilingual_chat.display import Display
 
         if is_usage:
-            _complain(error, Display(lang))
+            from bilingual_chat.cli.usage import usage_error
+
+            with suppress(OSError):
+                Display(lang).say(usage_error(error))
             return ExitStatus.USAGE
         report(error, Display(lang))
         return ExitStatus.FAILED
-
-
-def _complain(error: Any, display: Display) -> None:
-    """What typer says of the arguments, as one sentence."""
-    said = error.format_message()
-    problem: object = said if said.endswith(("?", ".")) else f"{said}."
-    if hasattr(error, "possibilities"):  # no such option
-        known = [each for param in error.ctx.command.params for each in param.opts] if error.ctx else []
-        problem = Phrase("cli.no-option", name=error.option_name, suggestion=did_you_mean(error.option_name, known))
-    where = error.ctx.command_path if getattr(error, "ctx", None) else "bchat"
-    with suppress(OSError):
-        display.say(BchatError("cli.usage", problem=problem, command=where))
 
 
 def _lang_among(arguments: list[str]) -> str | None:
