@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,7 +33,7 @@ class Peer(Protocol):
 
 
 class Bchat:
-    """This checkout's engine, as a session uses it: greedy, sampling and all."""
+    """This checkout's engine, as a session uses it: greedy, choosing the token and all."""
 
     def __init__(self, model: str, quantize: Any, threads: int) -> None:
         import torch
@@ -51,12 +50,16 @@ class Bchat:
     def prefill(self, ids: list[int]) -> float:
         self.engine.forget()
         began = time.perf_counter()
-        self._complete(ids, 1)
+        self._next(ids)
         return time.perf_counter() - began
 
     def decode(self, ids: list[int], steps: int) -> float:
-        came = self._complete(ids, steps + 1)
-        return (came[-1] - came[0]) / steps
+        """Token by token, each a completion of its own: so nothing is guessed ahead where the reply repeats itself."""
+        reply = [*ids, self._next(ids)]
+        began = time.perf_counter()
+        for _ in range(steps):
+            reply.append(self._next(reply))
+        return (time.perf_counter() - began) / steps
 
     def bandwidth(self) -> float:
         from bilingual_chat.engines.bandwidth import read_bandwidth
@@ -69,13 +72,13 @@ class Bchat:
         rows: list[list[float]] = torch.cat(list(self.engine.score(ids)))[-count:].tolist()
         return rows
 
-    def _complete(self, ids: list[int], count: int) -> list[float]:
-        """When each token came."""
+    def _next(self, ids: list[int]) -> int:
+        """The likeliest token after `ids`; what the KV cache holds of them is not computed again."""
         from bilingual_chat.decoding import DecodingParameters
 
-        greedy = DecodingParameters(temperature=0.0, min_new_tokens=count, max_new_tokens=count)
-        with closing(self.engine.complete(ids, greedy, 0)) as chunks:
-            return [time.perf_counter() for _ in chunks]
+        greedy = DecodingParameters(temperature=0.0, min_new_tokens=1, max_new_tokens=1)
+        (chunk,) = self.engine.complete(ids, greedy, 0)
+        return chunk.token_id
 
 
 class Transformers:

@@ -44,7 +44,13 @@ GROUPS = {
     "int8": (("bchat", "int8"), ("llama", "Q8_0")),
     "int4": (("bchat", "int4"), ("llama", "Q4_0")),
 }
-CHECKED = 48  # positions, and tokens of the greedy reply
+CHECKED = 48  # positions
+# As the embedded model was taught to expect it.
+CHAT = (
+    "ユーザー: What is 'cat' in Japanese?\nシステム: \"cat\" in Japanese is 猫 (neko).\n"
+    'ユーザー: And dog?\nシステム: "dog" in Japanese is 犬 (inu).\n'
+    "ユーザー: フランスの首都は？\nシステム: フランスの首都はパリです。\n"
+)
 
 
 @dataclass
@@ -217,33 +223,37 @@ def check(threads: int) -> None:
     """The embedded model in both programs: logits, and the likeliest tokens. Exit status 1 if they disagree.
 
     In F32, with an F32 cache, only the GELU differs (llama.cpp's is the tanh approximation, from a table
-    of 16 bits). The other kinds are told for comparison.
+    of 16 bits). What 8 and 4 bits do on either side is told for comparison.
     """
-    import torch
-
     demo = paths.demo_model_dir()
-    bchat = Child("bchat", str(demo), "none", threads)
-    ids = Tokenizer(demo / "spiece.model").encode(
-        "ユーザー: What is 'cat' in Japanese?\nシステム: \"cat\" in Japanese is 猫 (neko).\n"
-        'ユーザー: And dog?\nシステム: "dog" in Japanese is 犬 (inu).\n'
-        "ユーザー: フランスの首都は？\nシステム: フランスの首都はパリです。\n"
-    )
-    exact = torch.tensor(bchat.ask("logits", ids=ids, count=CHECKED))
+    ids = Tokenizer(demo / "spiece.model").encode(CHAT)
+    exact = ask_logits("bchat", demo, "none", ids, threads)
     agrees = False
     with tempfile.TemporaryDirectory() as folder:
         for kind in gguf_model.KINDS:
             path = gguf_model.make(demo, Path(folder) / f"demo-{kind}.gguf", kind)
-            llama = Child("llama", str(path), "F32", threads)
-            logits = torch.tensor(llama.ask("logits", ids=ids, count=CHECKED))[:, : exact.shape[1]]
-            llama.close()
-            off, divergence, same = compare(exact, logits)
-            print(
-                f"{kind:>5}: logits off by {off:.4f} at most, KL {divergence:.6f} nats, {same:.0%} same likeliest token"
-            )
+            off, divergence, same = told(f"llama.cpp {kind}", exact, ask_logits("llama", path, "F32", ids, threads))
             agrees = agrees or (kind == "F32" and off < 0.05 and divergence < 1e-4 and same == 1)
-    bchat.close()
+    for quantize in sorted(set(get_args(QuantizeName)) - {"auto", "none"}, reverse=True):
+        told(f"bchat {quantize}", exact, ask_logits("bchat", demo, quantize, ids, threads))
     print("They compute the same." if agrees else "They do NOT compute the same.")
     raise SystemExit(0 if agrees else 1)
+
+
+def ask_logits(kind: str, model: Path, variant: str, ids: list[int], threads: int) -> Any:
+    """A tensor (positions, vocabulary): after each of the last CHECKED ids."""
+    import torch
+
+    peer = Child(kind, str(model), variant, threads)
+    logits = torch.tensor(peer.ask("logits", ids=ids, count=CHECKED))
+    peer.close()
+    return logits
+
+
+def told(name: str, exact: Any, logits: Any) -> tuple[float, float, float]:
+    off, divergence, same = compare(exact, logits[:, : exact.shape[1]])
+    print(f"{name:>14}: logits off by {off:.4f} at most, KL {divergence:.6f} nats, {same:.0%} same likeliest token")
+    return off, divergence, same
 
 
 def compare(exact: Any, logits: Any) -> tuple[float, float, float]:

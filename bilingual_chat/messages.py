@@ -1158,9 +1158,12 @@ TABLE: dict[str, Message] = {
     "bench.stopped": Message("Stopped; this was measured until then.", "中止しました。そこまでの測定結果です。"),
     "bench.explained": Message(
         "Limit: every token needs all weights, so none can come faster than memory gives them; in brackets the share "
-        "of it that is reached. Turns are of {turn} tokens, and what was read before is not read again.",
-        "上限：1トークンごとに重みをすべて読むため、メモリーの速さで決まります。括弧内は上限に対する割合です。"
-        "会話は1往復 {turn} トークンで、読んだ部分は読み直しません。",
+        "of it that is reached.",
+        "上限：1トークンごとに重みをすべて読むため、メモリーの速さで決まります。括弧内は上限に対する割合です。",
+    ),
+    "bench.turns": Message(
+        "Turns are of {tokens} tokens each; what was read in earlier ones is not read again.",
+        "会話は1往復 {tokens} トークンです。前の往復で読んだ部分は読み直しません。",
     ),
     "bench.row.precision": Message("weights in", "重みの精度"),
     "bench.row.load": Message("opening it", "読み込み"),

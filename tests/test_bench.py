@@ -99,8 +99,7 @@ def test_scores_are_the_logits_of_transformers(model: Any, saved: Path, monkeypa
     """At every position of a text, whatever the blocks; and nothing of it stays in the KV cache."""
     monkeypatch.setattr(local, "PREFILL_ROWS", 7)
     engine, ids = open_local(saved), prompt(50)
-    for chunk in engine.complete(ids[:9], bench._greedy(2), 0):
-        assert chunk.cached_tokens == 0
+    bench._run(engine, ids[:9])
     blocks = list(engine.score(ids))
     with torch.no_grad():
         expected = model(torch.tensor([ids])).logits[0]
@@ -366,6 +365,22 @@ def test_the_first_token_of_a_turn_waits_for_what_is_new_in_it_only(
     assert [(length, rows) for length, rows in timed if length % 3] == [(2, 2), (14, 2), (29, 2), (59, 2)]
 
 
+def test_decoding_is_one_row_a_token(saved: Path, short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the text, repeating itself or not: the prompt is in the KV cache before the first one is timed."""
+    engine, rows = open_local(saved), []
+    forward = GptNeox.run
+
+    def counted(self: GptNeox, ids: Tensor, start: int, cache: KVCache) -> Tensor:
+        rows.append((start, len(ids)))
+        return forward(self, ids, start, cache)
+
+    monkeypatch.setattr(GptNeox, "run", counted)
+    monkeypatch.setattr(bench, "ENOUGH_STEPS", 4)
+    bench._decode(engine, [7] * 64, 20, most=4)
+    assert rows[-4:] == [(20, 1), (21, 1), (22, 1), (23, 1)]
+    assert sum(count for _, count in rows) == 24
+
+
 @pytest.mark.parametrize("context", [8, 64, 1024, 2048, 8192])
 def test_twenty_turns_fit_where_there_is_room(context: int) -> None:
     new, whole = bench._turn_sizes(context)
@@ -463,7 +478,8 @@ def test_the_table_names_its_figures_in_both_languages(run: Run, short: None, la
     assert rows[messages.render("bench.row.bytes", lang)] == "21 MB"
     for key, values in (("prefill", {"tokens": 12}), ("decode", {"positions": 24}), ("turn", {"turn": 20})):
         assert messages.render(f"bench.row.{key}", lang, **values) in rows
-    assert messages.render("bench.explained", lang, turn=51) in ran.err
+    assert messages.render("bench.explained", lang) in ran.err
+    assert messages.render("bench.turns", lang, tokens=51) in ran.err
 
 
 def test_quality_as_json_says_what_was_judged(run: Run, tmp_path: Path) -> None:
@@ -527,10 +543,17 @@ def two(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, BaseException], None]
                 raise with_
             return open_model(entry, replace(how, quantize="none"))
 
-        monkeypatch.setattr(measure, "get_args", lambda _: ("none", "other", "auto"))
+        monkeypatch.setattr(measure, "get_args", lambda _: ("auto", "none", "other"))
         monkeypatch.setattr(measure, "open_model", opens)
 
     return fails
+
+
+def test_all_means_each_precision_and_the_most_exact_one_comes_first(two: Callable[[str, BaseException], None]) -> None:
+    """auto is one of the others, and is measured only if it is asked for."""
+    two("", KeyboardInterrupt())
+    assert measure._kinds(["all"]) == ["none", "other"]
+    assert measure._kinds(["other", "auto", "none", "other"]) == ["none", "other", "auto"]
 
 
 @pytest.mark.parametrize("kind", [[], ["--quality"]], ids=["speed", "quality"])

@@ -110,7 +110,7 @@ def measure(quantize: QuantizeName, open_: Open, text: str, tell: Tell) -> Itera
     steps = min(MOST_STEPS, engine.context_length // 4)
     short, long = (max(1, min(wanted, room - steps)) for wanted in (SHORT, LONG))
     said.next("decode", positions=short)
-    speed = replace(speed, decodes=(_decode(engine, ids[:short], steps),))
+    speed = replace(speed, decodes=(_decode(engine, ids, short, steps),))
     yield speed
 
     said.next("turns")
@@ -122,7 +122,7 @@ def measure(quantize: QuantizeName, open_: Open, text: str, tell: Tell) -> Itera
 
     said.next("decode", positions=long)
     if long > short:
-        speed = replace(speed, decodes=(*speed.decodes, _decode(engine, ids[:long], steps)))
+        speed = replace(speed, decodes=(*speed.decodes, _decode(engine, ids, long, steps)))
     private, peak = memory.used_memory()
     yield replace(speed, private_bytes=private, peak_bytes=peak if can_tell_peak else None)
     del model, engine
@@ -181,11 +181,6 @@ def _endless(ids: Sequence[int], length: int) -> list[int]:
     return (list(ids) * math.ceil(length / len(ids)))[:length]
 
 
-def _greedy(tokens: int) -> DecodingParameters:
-    """So many tokens, whatever they are."""
-    return DecodingParameters(temperature=0.0, top_k=0, min_new_tokens=tokens, max_new_tokens=tokens)
-
-
 def _first_token_s(engine: LocalEngine, ids: Sequence[int], cached: int) -> float:
     """From the prompt to its first token, with so many of its ids in the KV cache: the median of some times."""
     seconds: list[float] = []
@@ -202,23 +197,27 @@ def _first_token_s(engine: LocalEngine, ids: Sequence[int], cached: int) -> floa
 
 def _run(engine: LocalEngine, ids: Sequence[int]) -> None:
     """Bring the KV cache to `ids`, and choose one token."""
-    with closing(engine.complete(ids, _greedy(1), 0)) as chunks:
+    with closing(engine.complete(ids, DecodingParameters(temperature=0.0, max_new_tokens=1), 0)) as chunks:
         next(chunks)
 
 
-def _decode(engine: LocalEngine, ids: Sequence[int], most: int) -> Decode:
-    """Up to `most` tokens after the first one, fewer where that takes long; the prompt is not in it."""
+def _decode(engine: LocalEngine, ids: Sequence[int], positions: int, most: int) -> Decode:
+    """Up to `most` tokens after so many of `ids`, fewer where that takes long.
+
+    The text gives the tokens, one at a time, not the model: an engine that guesses ahead where a reply repeats
+    itself would be measured by how much that one does.
+    """
     from bilingual_chat.engines.bandwidth import read_bandwidth
 
     bandwidth = read_bandwidth(engine.weights)
-    with closing(engine.complete(ids, _greedy(most + 1), 0)) as chunks:
-        next(chunks)
-        began = time.perf_counter()
-        for count, _ in enumerate(chunks, start=1):
-            taken = time.perf_counter() - began
-            if count >= ENOUGH_STEPS and taken >= ENOUGH_S:
-                break
-    return Decode(len(ids), count / taken, bandwidth, engine.bytes_per_token)
+    _run(engine, ids[:positions])
+    steps, taken = 0, 0.0
+    began = time.perf_counter()
+    while steps < most and (steps < ENOUGH_STEPS or taken < ENOUGH_S):
+        steps += 1
+        _run(engine, ids[: positions + steps])
+        taken = time.perf_counter() - began
+    return Decode(positions, steps / taken, bandwidth, engine.bytes_per_token)
 
 
 def _turn_sizes(context_length: int) -> tuple[int, int]:

@@ -36,7 +36,9 @@ def speed(options: Options, display: Display, name: str | None, wanted: Sequence
         display.put_json(_object(model, status, [_speed_json(each) for each in found]))
     elif found:
         display.put_rows(_speed_rows(found, display.lang))
-        display.say(Phrase("bench.explained", turn=found[0].tokens_per_turn))
+        display.say(Phrase("bench.explained"))
+        if found[0].first_token_s:
+            display.say(Phrase("bench.turns", tokens=found[0].tokens_per_turn))
     _end(display, status)
 
 
@@ -63,8 +65,8 @@ def quality(options: Options, display: Display, file: str | None, wanted: Sequen
 
 
 def _kinds(wanted: Sequence[str]) -> list[QuantizeName]:
-    """The precisions that are meant, the most exact first."""
-    known = get_args(QuantizeName)
+    """The precisions that are meant, the most exact first; auto, which may be any of them, last."""
+    known = sorted(get_args(QuantizeName), key=lambda kind: kind == "auto")
     for name in wanted:
         if name not in (*known, ALL):
             choices = (*known, ALL)
