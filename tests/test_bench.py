@@ -367,18 +367,24 @@ def test_the_first_token_of_a_turn_waits_for_what_is_new_in_it_only(
 
 def test_decoding_is_one_row_a_token(saved: Path, short: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the text, repeating itself or not: the prompt is in the KV cache before the first one is timed."""
-    engine, rows = open_local(saved), []
-    forward = GptNeox.run
+    engine, done = open_local(saved), []
+    run, forward = bench._run, GptNeox.run
 
     def counted(self: GptNeox, ids: Tensor, start: int, cache: KVCache) -> Tensor:
-        rows.append((start, len(ids)))
+        done[-1].append(len(ids))
         return forward(self, ids, start, cache)
 
+    def noted(of: LocalEngine, ids: Sequence[int]) -> None:
+        done.append([])
+        run(of, ids)
+
     monkeypatch.setattr(GptNeox, "run", counted)
+    monkeypatch.setattr(bench, "_run", noted)
     monkeypatch.setattr(bench, "ENOUGH_STEPS", 4)
     bench._decode(engine, [7] * 64, 20, most=4)
-    assert rows[-4:] == [(20, 1), (21, 1), (22, 1), (23, 1)]
-    assert sum(count for _, count in rows) == 24
+    prompt_rows, *steps = done
+    assert sum(prompt_rows) == 20
+    assert steps == [[1]] * 4
 
 
 @pytest.mark.parametrize("context", [8, 64, 1024, 2048, 8192])
