@@ -367,7 +367,7 @@ def test_the_first_token_of_a_turn_waits_for_what_is_new_in_it_only(
 
 def test_decoding_is_one_row_a_token(saved: Path, short: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the text, repeating itself or not: the prompt is in the KV cache before the first one is timed."""
-    engine, done = open_local(saved), []
+    engine, done, lengths = open_local(saved), [], []
     run, forward = bench._run, GptNeox.run
 
     def counted(self: GptNeox, ids: Tensor, start: int, cache: KVCache) -> Tensor:
@@ -375,6 +375,7 @@ def test_decoding_is_one_row_a_token(saved: Path, short: None, monkeypatch: pyte
         return forward(self, ids, start, cache)
 
     def noted(of: LocalEngine, ids: Sequence[int]) -> None:
+        lengths.append(len(ids))
         done.append([])
         run(of, ids)
 
@@ -385,6 +386,7 @@ def test_decoding_is_one_row_a_token(saved: Path, short: None, monkeypatch: pyte
     prompt_rows, *steps = done
     assert sum(prompt_rows) == 20
     assert steps == [[1]] * 4
+    assert lengths == [20, 21, 22, 23, 24]
 
 
 @pytest.mark.parametrize("context", [8, 64, 1024, 2048, 8192])
