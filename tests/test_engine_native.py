@@ -35,7 +35,7 @@ from bilingual_chat.engines.quantized import Quantized, level_values, quantize
 from bilingual_chat.errors import BchatError
 from tests.test_engine_local import EOS, generate, make_model
 
-VOCAB = 193
+VOCAB = 192
 SIZES: dict[str, Any] = {
     "vocab_size": VOCAB,
     "hidden_size": 128,

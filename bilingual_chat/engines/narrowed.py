@@ -18,12 +18,13 @@ from bilingual_chat.engines import converted
 from bilingual_chat.engines.convert import PIECE, Part, Progress, write_head, write_kept, write_numbers
 from bilingual_chat.engines.files import check_file, refused
 from bilingual_chat.engines.gpt_neox import HEAD
-from bilingual_chat.engines.quantized import BLOCK, GROUP, Quantized, QuantizedPrecision, quantize
+from bilingual_chat.engines.quantized import BLOCK, GROUP, SIDE_BY_SIDE, Quantized, QuantizedPrecision, quantize
 from bilingual_chat.engines.weights import Stored, read_stored, read_tensors, survey
 from bilingual_chat.errors import BchatError
 from bilingual_chat.messages import Phrase
 
 OTHERS = torch.bfloat16  # embeddings, norms, biases
+FORMAT = 2  # of the numbers in a kept file: another one is another file
 _EMBEDDING = "gpt_neox.embed_in.weight"
 Weights = dict[str, Tensor | Quantized]
 
@@ -40,7 +41,7 @@ def open_quantized(
     """
     for path in paths:
         check_file(path)
-    kept = converted.place(paths, precision)
+    kept = converted.place(paths, f"{precision} {FORMAT}")
     if (weights := _load_kept(kept, shapes, precision)) is not None:
         return weights, None
     tensors = survey(paths, shapes)
@@ -61,7 +62,7 @@ def open_quantized(
 
 def precision_of(name: str, shape: tuple[int, ...], precision: QuantizedPrecision) -> QuantizedPrecision | None:
     """What a tensor is kept in; None for what keeps its 16 bits."""
-    if len(shape) != 2 or name == _EMBEDDING or shape[1] % BLOCK:
+    if len(shape) != 2 or name == _EMBEDDING or shape[0] % SIDE_BY_SIDE or shape[1] % BLOCK:
         return None
     return "int8" if name == HEAD else precision
 
@@ -89,7 +90,8 @@ def _pieces(tensors: Sequence[Stored], precision: QuantizedPrecision) -> Iterato
     for stored, tensor in read_stored(tensors):
         kind = precision_of(stored.name, stored.shape, precision)
         rest: dict[str, list[Tensor]] = {"levels": [], "scales": []}
-        for some in torch.split(tensor.detach(), max(1, PIECE // stored.shape[-1])):
+        at_once = max(1, PIECE // stored.shape[-1] // SIDE_BY_SIDE) * SIDE_BY_SIDE
+        for some in torch.split(tensor.detach(), at_once):
             if not bool(some.isfinite().all()):
                 raise refused("engine.weights-not-numbers", stored.path)
             if kind is None:

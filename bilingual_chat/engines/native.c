@@ -29,7 +29,7 @@
 #define OUTPUTS 4 /* rows of a matrix at a time */
 #define ROWS 6    /* rows of activations at a time */
 #define CHUNK 32  /* rows of a matrix that a thread takes at a time */
-#define AHEAD 16 /* rows of a matrix */
+#define AHEAD 12 /* blocks */
 #define TOGETHER 8 /* rows of a sequence that look at its keys and values at a time */
 #define INLINE static inline __attribute__((always_inline))
 
@@ -43,10 +43,11 @@ typedef int8_t bytes __attribute__((vector_size(16)));
 typedef uint8_t ubytes __attribute__((vector_size(16)));
 typedef uint16_t bf16;
 
-/* A matrix (rows, columns) by rows; of 8- and 4-bit rows, 64 columns lie together in the order in which a register
-   wants them. INT8: sign and 7 bits of size; byte 16 i + j is column 8 i + j, byte 16 i + 8 + j column 32 + 8 i + j.
-   INT4: byte i holds column i in its low half and column 32 + i in its high half, each plus 8; 32 columns share one of
-   256 levels. Both: times one float32 a row. */
+/* A matrix (rows, columns). FLOAT32 and BFLOAT16 by rows. INT8 and INT4 in blocks of 64 columns, and of these the ones
+   of 4 rows side by side, so that memory is read in one go; within a block in the order in which a register wants it.
+   INT8: sign and 7 bits of size; byte 16 i + j is column 8 i + j, byte 16 i + 8 + j column 32 + 8 i + j. INT4: byte i
+   holds column i in its low half and column 32 + i in its high half, each plus 8; 32 columns share one of 256 levels,
+   two for each block. Both: times one float32 a row. */
 struct matrix {
     const void *numbers;
     const uint8_t *levels;
@@ -304,15 +305,15 @@ INLINE void codes(int kind, const struct sizes *sizes, const char *row, const ui
         w[0] = (pairs)_mm512_loadu_si512(row + 2 * column);
         w[1] = (pairs)_mm512_loadu_si512(row + 2 * column + 64);
     } else if (kind == INT8) {
-        __m512i packed = _mm512_loadu_si512(row + column);
+        __m512i packed = _mm512_loadu_si512(row + OUTPUTS * column);
         __m512i low = _mm512_permutex2var_epi8(sizes->low[0], packed, sizes->low[1]);
         __m512i high = _mm512_permutex2var_epi8(sizes->high[0], packed, sizes->high[1]);
         high = _mm512_ternarylogic_epi32(high, packed, _mm512_set1_epi8((char)0x80), 0xf8); /* high | packed & 0x80 */
         w[0] = (pairs)_mm512_unpacklo_epi8(low, high);
         w[1] = (pairs)_mm512_unpackhi_epi8(low, high);
     } else {
-        __m512i packed = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)(row + column / 2)));
-        levels += column / GROUP;
+        __m512i packed = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)(row + OUTPUTS * column / 2)));
+        levels += OUTPUTS * column / GROUP;
         w[0] = (pairs)_mm512_permutexvar_epi16(packed, _mm512_loadu_si512(values_of[levels[0]]));
         w[1] = (pairs)_mm512_permutexvar_epi16(_mm512_srli_epi16(packed, 4), _mm512_loadu_si512(values_of[levels[1]]));
     }
@@ -330,17 +331,17 @@ INLINE vec code(int kind, const char *row, const uint8_t *levels, int64_t column
     const int within = column % STEP, is_second = within / GROUP;
     ubytes packed;
     if (kind == INT8) {
-        const char *from = row + block + within % GROUP * 2 + 8 * is_second;
+        const char *from = row + OUTPUTS * block + within % GROUP * 2 + 8 * is_second;
         memcpy(&packed, from, 8);
         memcpy((char *)&packed + 8, from + 16, 8);
         ivec wide = __builtin_convertvector(packed, ivec);
         ivec minus = -(wide >> 7);
         return __builtin_convertvector(((wide & 127) ^ minus) - minus, vec);
     }
-    memcpy(&packed, row + block / 2 + within % GROUP, sizeof packed);
+    memcpy(&packed, row + OUTPUTS * block / 2 + within % GROUP, sizeof packed);
     ivec wide = __builtin_convertvector(packed, ivec);
     wide = (is_second ? wide >> 4 : wide & 15) - 8;
-    return __builtin_convertvector(wide, vec) * level[levels[column / GROUP]];
+    return __builtin_convertvector(wide, vec) * level[levels[OUTPUTS * block / GROUP + is_second]];
 }
 
 /* A part of a matrix as `tile` wants it: as it lies in memory, or widened beforehand. */
@@ -351,13 +352,24 @@ struct part {
     int64_t columns;
 };
 
-/* Rows are short, and what fetches memory ahead by itself starts anew with each: ask for the rows after these. */
-INLINE void ahead(int kind, const char *row, int64_t stride, int64_t column) {
-    const char *next = row + AHEAD * stride;
-    if (kind == FLOAT32) __builtin_prefetch(next + 4 * column);
-    else if (kind == BFLOAT16) __builtin_prefetch(next + 2 * column), __builtin_prefetch(next + 2 * column + 64);
-    else if (kind == INT8) __builtin_prefetch(next + column);
-    else if (column % (2 * STEP) == 0) __builtin_prefetch(next + column / 2);
+/* The first of 64 columns of one row, and its levels; `row` of 8- and 4-bit matrices is of the part's own blocks. */
+INLINE const char *start_of(int kind, const struct part *part, int row) {
+    if (kind == FLOAT32 || kind == BFLOAT16) return part->numbers + row * part->stride;
+    return part->numbers + row / OUTPUTS * OUTPUTS * part->stride + row % OUTPUTS * (kind == INT8 ? STEP : STEP / 2);
+}
+
+INLINE const uint8_t *levels_of(int kind, const struct part *part, int row) {
+    if (kind != INT4) return NULL;
+    return part->levels + row / OUTPUTS * OUTPUTS * (part->columns / GROUP) + row % OUTPUTS * (STEP / GROUP);
+}
+
+/* What fetches memory ahead by itself stops at each page, and starts anew with each row: ask for what comes. */
+INLINE void ahead(int kind, const char *row, int n, int64_t stride, int64_t column) {
+    if (kind == BFLOAT16) {
+        __builtin_prefetch(row + stride + 2 * column);
+        __builtin_prefetch(row + stride + 2 * column + 64);
+    } else if (kind == INT8) __builtin_prefetch(row + OUTPUTS * (column + AHEAD * STEP));
+    else if (kind == INT4 && n % 2 == 0) __builtin_prefetch(row + OUTPUTS * (column + AHEAD * STEP) / 2);
 }
 
 /* `outputs` rows of the matrix, stored as `kind`, times `rows` rows of activations. All but `part`, `x` and `out` are
@@ -369,8 +381,8 @@ INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part 
     const char *row[OUTPUTS];
     const uint8_t *levels[OUTPUTS];
     for (int n = 0; n < outputs; n++) {
-        row[n] = part->numbers + (first + n) * part->stride;
-        levels[n] = kind == INT4 ? part->levels + (first + n) * (columns / GROUP) : NULL;
+        row[n] = start_of(kind, part, first + n);
+        levels[n] = levels_of(kind, part, first + n);
         for (int r = 0; r < rows; r++) total[n][r] = all(0.0f);
     }
 #if PAIRS
@@ -380,7 +392,7 @@ INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part 
             pairs w[OUTPUTS][2];
             for (int n = 0; n < outputs; n++) {
                 codes(kind, &table, row[n], levels[n], column, w[n]);
-                ahead(kind, row[n], part->stride, column);
+                ahead(kind, row[n], n, part->stride, column);
             }
             _Pragma("GCC unroll 2")
             for (int half = 0; half < 2; half++)
@@ -396,7 +408,7 @@ INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part 
         for (int64_t column = 0; column < columns; column += LANES)
             for (int n = 0; n < outputs; n++) {
                 vec w = code(kind, row[n], levels[n], column);
-                ahead(kind, row[n], part->stride, column);
+                ahead(kind, row[n], n, part->stride, column);
                 for (int r = 0; r < rows; r++) total[n][r] += w * load((const float *)x + r * columns + column);
             }
     for (int n = 0; n < outputs; n++)
@@ -423,8 +435,8 @@ INLINE void some_rows(int kind, int outputs, int narrow, const struct part *part
 /* Some rows of 8- or 4-bit numbers as bfloat16 or float32. */
 INLINE void widen_rows(int kind, int narrow, const struct part *part, int first, int count, char *to) {
     for (int n = 0; n < count; n++) {
-        const char *row = part->numbers + (first + n) * part->stride;
-        const uint8_t *levels = kind == INT4 ? part->levels + (first + n) * (part->columns / GROUP) : NULL;
+        const char *row = start_of(kind, part, first + n);
+        const uint8_t *levels = levels_of(kind, part, first + n);
 #if PAIRS
         if (narrow) {
             const struct sizes table = kind == INT8 ? sizes() : (struct sizes){0};

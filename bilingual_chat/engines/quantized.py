@@ -16,6 +16,7 @@ from torch import Tensor
 QuantizedPrecision = Literal["int8", "int4"]
 GROUP = 32  # weights of a row that share a level
 BLOCK = 64  # columns that lie together: what a matrix must have a multiple of
+SIDE_BY_SIDE = 4  # rows whose blocks lie side by side: what it must have a multiple of, too
 _LEVELS = 128  # of each sign
 _LEVELS_AN_OCTAVE = 12
 # Levels tried around the one that just holds the largest weight: letting it be cut is often better.
@@ -46,13 +47,16 @@ class Quantized:
     def dequantized(self, dtype: torch.dtype) -> Tensor:
         """The matrix in `dtype`; before it is rounded to that, just what native.c computes with."""
         rows, columns = self.shape
+        blocks = columns // BLOCK
+        codes = _by_rows(self.codes, blocks)
         if self.levels is None:
-            sizes = (self.codes & 127).float()
-            ordered = torch.where(self.codes > 127, -sizes, sizes).view(rows, -1, 4, 2, 8).transpose(2, 3)
+            sizes = (codes & 127).float()
+            ordered = torch.where(codes > 127, -sizes, sizes).view(rows, blocks, 4, 2, 8).transpose(2, 3)
         else:
-            packed = self.codes.view(rows, -1, 1, GROUP)
+            packed = codes.view(rows, blocks, 1, GROUP)
             numbers = torch.cat((packed & 15, packed >> 4), 2).float() - 8
-            values = level_values().to(numbers.device)[self.levels.long()].view(rows, -1, 2, 1)
+            levels = _by_rows(self.levels, blocks).long()
+            values = level_values().to(numbers.device)[levels].view(rows, blocks, 2, 1)
             ordered = (numbers * values).bfloat16().float()
         return (ordered.reshape(rows, columns) * self.scales[:, None]).to(dtype)
 
@@ -64,7 +68,7 @@ def level_values() -> Tensor:
 
 
 def quantize(matrix: Tensor, precision: QuantizedPrecision) -> Quantized:
-    """`matrix` (rows, columns), finite numbers; columns a multiple of 64."""
+    """`matrix` (rows, columns), finite numbers; rows a multiple of 4, columns of 64."""
     return _to_int8(matrix.float()) if precision == "int8" else _to_int4(matrix.float())
 
 
@@ -73,7 +77,8 @@ def _to_int8(matrix: Tensor) -> Quantized:
     scales = matrix.abs().amax(1) / 127
     numbers = (matrix / _divisor(scales)[:, None]).round_().clamp_(-127, 127).to(torch.int16)
     codes = (numbers.abs() | torch.where(numbers < 0, 128, 0)).to(torch.uint8)
-    return Quantized(codes.view(rows, -1, 2, 4, 8).transpose(2, 3).reshape(rows, columns), scales)
+    codes = codes.view(rows, -1, 2, 4, 8).transpose(2, 3).reshape(rows, columns)
+    return Quantized(_by_blocks(codes, columns // BLOCK), scales)
 
 
 def _to_int4(matrix: Tensor) -> Quantized:
@@ -97,7 +102,20 @@ def _to_int4(matrix: Tensor) -> Quantized:
     chosen = (values[best] * scales[:, None])[..., None]
     numbers = (_numbers(groups, chosen) + 8).to(torch.uint8).view(rows, -1, 2, GROUP)
     codes = (numbers[:, :, 0] | (numbers[:, :, 1] << 4)).reshape(rows, columns // 2)
-    return Quantized(codes, scales, best.to(torch.uint8))
+    blocks = columns // BLOCK
+    return Quantized(_by_blocks(codes, blocks), scales, _by_blocks(best.to(torch.uint8), blocks))
+
+
+def _by_blocks(table: Tensor, blocks: int) -> Tensor:
+    """A table (rows, anything) whose rows are divided into blocks, with those of four rows side by side."""
+    split = table.view(-1, SIDE_BY_SIDE, blocks, table.shape[1] // blocks)
+    return split.transpose(1, 2).reshape(table.shape)
+
+
+def _by_rows(table: Tensor, blocks: int) -> Tensor:
+    """The way back."""
+    split = table.view(-1, blocks, SIDE_BY_SIDE, table.shape[1] // blocks)
+    return split.transpose(1, 2).reshape(table.shape)
 
 
 def _numbers(groups: Tensor, scales: Tensor) -> Tensor:
