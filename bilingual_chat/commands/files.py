@@ -56,7 +56,7 @@ def _write(desk: Desk, path: Path, write: Callable[[bool], Path]) -> None:
         if error.key != "transcript.not-ours" or not _agrees(desk.ask(Phrase("save.overwrite", path=path))):
             raise
         written = write(True)
-    desk.say(Phrase("save.done", path=written, turns=len(desk.session.conversation.turns)))
+    desk.say(Phrase("save.done", path=paths.shorten(written), turns=len(desk.session.conversation.turns)))
 
 
 def load(desk: Desk, argument: str) -> Action:

@@ -11,9 +11,9 @@ from pathlib import Path
 from bilingual_chat import paths
 from bilingual_chat.catalogue import DEFAULT_MODEL, ModelEntry, hub_folder, locate
 from bilingual_chat.engines import memory
+from bilingual_chat.engines.precisions import least_memory
 
 SHOWN, DECLINED = "shown", "declined"
-ITEMSIZE = 2  # bytes of a weight as it is computed with
 _MARGIN = 1 << 30  # bytes of disk that are to stay free beside what is fetched
 _MOST = 100  # bytes of the note
 _WORTH = 50_000_000  # bytes that make a download half-done: the small files are nothing to speak of
@@ -43,7 +43,7 @@ def find_offer(catalogue: Mapping[str, ModelEntry]) -> Offer | None:
     if note == DECLINED or (note == SHOWN and not here):
         return None
     free, available = _free_disk(), memory.available_memory()
-    if size - here + _MARGIN > free or memory.estimate_memory(entry, ITEMSIZE) > (available or memory.UNLIMITED):
+    if size - here + _MARGIN > free or least_memory(entry) > (available or memory.UNLIMITED):
         return None
     return Offer(entry, size, here, free, paths.hub_cache())
 

@@ -9,8 +9,9 @@ from bilingual_chat import catalogue, paths
 from bilingual_chat.catalogue import DEFAULT_MODEL, ModelEntry
 from bilingual_chat.commands import offer
 from bilingual_chat.commands.desk import Action, Desk, agrees, declines, unquoted, word
-from bilingual_chat.commands.offer import ITEMSIZE, Offer
+from bilingual_chat.commands.offer import Offer
 from bilingual_chat.engines import memory
+from bilingual_chat.engines.precisions import least_memory
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 
@@ -132,7 +133,7 @@ def percent_of(desk: Desk, entry: ModelEntry) -> int | None:
 
 def too_large(entry: ModelEntry) -> Phrase | None:
     """What is to be said before gigabytes are fetched that this machine cannot open now."""
-    needed, available = memory.estimate_memory(entry, ITEMSIZE), memory.available_memory()
+    needed, available = least_memory(entry), memory.available_memory()
     if available is None or needed <= available:
         return None
     return Phrase("pull.memory", name=entry.name, needed=f"{needed / 1e9:.1f}", free=f"{available / 1e9:.1f}")

@@ -274,7 +274,9 @@ class LocalEngine:
         except BaseException:
             self.forget()
             raise
-        if not bool(logits.isfinite().all()):
+        with threads(1):
+            sound = bool(logits.isfinite().all())
+        if not sound:
             self.forget()
             raise BchatError("engine.not-numbers", status=ExitStatus.MODEL)
         return logits

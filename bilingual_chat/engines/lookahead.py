@@ -46,7 +46,7 @@ class Lookahead:
             # Each try that gained nothing makes the next wait longer.
             self._pause = min(2 * self._pause + 1, LONGEST_PAUSE) if self._is_lost else 0
             self._waiting = self._pause
-        tried = self._guess(ids)[: room - 1]
+        tried = self._guess(ids)[: room - 1] if room > 1 else []
         found = self._run(ids, tried)
         self._tried = list(zip(tried, found[1:], strict=True))
         self._is_lost = True

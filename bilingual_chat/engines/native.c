@@ -29,7 +29,7 @@
 #define OUTPUTS 4 /* rows of a matrix at a time */
 #define ROWS 6    /* rows of activations at a time */
 #define CHUNK 32  /* rows of a matrix that a thread takes at a time */
-#define AHEAD 12 /* blocks */
+#define AHEAD 24 /* blocks */
 #define TOGETHER 8 /* rows of a sequence that look at its keys and values at a time */
 #define INLINE static inline __attribute__((always_inline))
 
@@ -363,13 +363,17 @@ INLINE const uint8_t *levels_of(int kind, const struct part *part, int row) {
     return part->levels + row / OUTPUTS * OUTPUTS * (part->columns / GROUP) + row % OUTPUTS * (STEP / GROUP);
 }
 
-/* What fetches memory ahead by itself stops at each page, and starts anew with each row: ask for what comes. */
-INLINE void ahead(int kind, const char *row, int n, int64_t stride, int64_t column) {
+/* What fetches memory ahead by itself stops at each page, and starts anew with each row: ask for what comes. By rows
+   that is further on in each of them, and towards their end in the rows after these. Into the second cache only: the
+   first has too few places for what is on its way, and the arithmetic would wait for one. */
+INLINE void ahead(int kind, const char *row, int n, int64_t stride, int64_t columns, int64_t column) {
+    const int64_t next = column + AHEAD * STEP;
     if (kind == BFLOAT16) {
-        __builtin_prefetch(row + stride + 2 * column);
-        __builtin_prefetch(row + stride + 2 * column + 64);
-    } else if (kind == INT8) __builtin_prefetch(row + OUTPUTS * (column + AHEAD * STEP));
-    else if (kind == INT4 && n % 2 == 0) __builtin_prefetch(row + OUTPUTS * (column + AHEAD * STEP) / 2);
+        const char *there = row + 2 * next + (next < columns ? 0 : (OUTPUTS - 1) * stride);
+        __builtin_prefetch(there, 0, 2);
+        __builtin_prefetch(there + 64, 0, 2);
+    } else if (kind == INT8) __builtin_prefetch(row + OUTPUTS * next, 0, 2);
+    else if (kind == INT4 && n % 2 == 0) __builtin_prefetch(row + OUTPUTS * next / 2, 0, 2);
 }
 
 /* `outputs` rows of the matrix, stored as `kind`, times `rows` rows of activations. All but `part`, `x` and `out` are
@@ -392,7 +396,7 @@ INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part 
             pairs w[OUTPUTS][2];
             for (int n = 0; n < outputs; n++) {
                 codes(kind, &table, row[n], levels[n], column, w[n]);
-                ahead(kind, row[n], n, part->stride, column);
+                ahead(kind, row[n], n, part->stride, columns, column);
             }
             _Pragma("GCC unroll 2")
             for (int half = 0; half < 2; half++)
@@ -408,7 +412,7 @@ INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part 
         for (int64_t column = 0; column < columns; column += LANES)
             for (int n = 0; n < outputs; n++) {
                 vec w = code(kind, row[n], levels[n], column);
-                ahead(kind, row[n], n, part->stride, column);
+                ahead(kind, row[n], n, part->stride, columns, column);
                 for (int r = 0; r < rows; r++) total[n][r] += w * load((const float *)x + r * columns + column);
             }
     for (int n = 0; n < outputs; n++)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,6 +24,7 @@ from torch import Tensor
 
 from bilingual_chat import paths
 from bilingual_chat.engines.gpt_neox import HEAD, KVCache, NeoxConfig, rotary_angles
+from bilingual_chat.engines.precisions import find_compiler
 from bilingual_chat.engines.quantized import Quantized
 
 SOURCE = Path(__file__).with_name("native.c")
@@ -83,8 +82,6 @@ def can_compute(config: NeoxConfig) -> bool:
 @cache
 def load_library() -> ctypes.CDLL | None:
     """native.c as a library, compiled if need be (some seconds, once a machine); None where that is not possible."""
-    if sys.platform == "win32":  # no POSIX threads
-        return None
     try:
         return _declare(ctypes.CDLL(str(_compiled())))
     except (OSError, subprocess.SubprocessError, AttributeError):
@@ -93,8 +90,7 @@ def load_library() -> ctypes.CDLL | None:
 
 def _compiled() -> Path:
     """The compiled library in bchat's cache. Raises OSError or SubprocessError."""
-    found = map(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang"))
-    compiler = next(filter(None, found), None)
+    compiler = find_compiler()
     if compiler is None:
         raise FileNotFoundError("cc")
     options = ["-std=gnu11", "-O3", *_tuning(), "-fPIC", "-shared", "-pthread"]

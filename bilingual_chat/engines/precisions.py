@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from dataclasses import dataclass
 
 from bilingual_chat.catalogue import ModelEntry
@@ -31,3 +34,17 @@ def memory_in(precision: Precision, entry: ModelEntry) -> int:
         return 0
     cache_elements = estimate_memory(entry, 1) - entry.parameters - WORKING_MEMORY
     return int(entry.parameters * precision.weight) + cache_elements * precision.cache + WORKING_MEMORY
+
+
+def least_memory(entry: ModelEntry) -> int:
+    """`memory_in` the narrowest that this machine computes quickly: what has to fit for the model to open by itself."""
+    narrowest = PRECISIONS[-1] if find_compiler() else PRECISIONS[1]
+    return memory_in(narrowest, entry)
+
+
+def find_compiler() -> str | None:
+    """The C compiler for native.c, without which 8 and 4 bits are slow. None on Windows, where it has no threads."""
+    if sys.platform == "win32":
+        return None
+    found = map(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang"))
+    return next(filter(None, found), None)
