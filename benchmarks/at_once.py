@@ -31,7 +31,7 @@ from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.session import Model
 from bilingual_chat.tokenizer import Tokenizer
 
-TOKENS, PROMPT = 24, 128
+TOKENS, PROMPT = 64, 128
 QUESTIONS = {
     "says again what was said": [
         ["What are the days of the week in Japanese?", "Please say that again."],
