@@ -29,7 +29,8 @@
 #define OUTPUTS 4 /* rows of a matrix at a time */
 #define ROWS 6    /* rows of activations at a time */
 #define CHUNK 32  /* rows of a matrix that a thread takes at a time */
-#define AHEAD 24 /* blocks */
+#define SOON 32 /* positions */
+#define MOST_PARTS 4 /* times 32 numbers of a value at a time */
 #define TOGETHER 8 /* rows of a sequence that look at its keys and values at a time */
 #define INLINE static inline __attribute__((always_inline))
 
@@ -363,23 +364,19 @@ INLINE const uint8_t *levels_of(int kind, const struct part *part, int row) {
     return part->levels + row / OUTPUTS * OUTPUTS * (part->columns / GROUP) + row % OUTPUTS * (STEP / GROUP);
 }
 
-/* What fetches memory ahead by itself stops at each page, and starts anew with each row: ask for what comes. By rows
-   that is further on in each of them, and towards their end in the rows after these. Into the second cache only: the
-   first has too few places for what is on its way, and the arithmetic would wait for one. */
-INLINE void ahead(int kind, const char *row, int n, int64_t stride, int64_t columns, int64_t column) {
-    const int64_t next = column + AHEAD * STEP;
-    if (kind == BFLOAT16) {
-        const char *there = row + 2 * next + (next < columns ? 0 : (OUTPUTS - 1) * stride);
-        __builtin_prefetch(there, 0, 2);
-        __builtin_prefetch(there + 64, 0, 2);
-    } else if (kind == INT8) __builtin_prefetch(row + OUTPUTS * next, 0, 2);
-    else if (kind == INT4 && n % 2 == 0) __builtin_prefetch(row + OUTPUTS * next / 2, 0, 2);
+/* While 4 rows are computed, the next 4 of this thread are fetched, in the order in which they lie in memory: what
+   fetches ahead by itself starts anew at each page and each row. Into the second cache only: the first has too few
+   places for what is on its way, and the arithmetic would wait for one. */
+INLINE void fetch_next(int kind, const char *next, int64_t column, int columns) {
+    const int64_t bits = kind == FLOAT32 ? 32 : kind == BFLOAT16 ? 16 : kind == INT8 ? 8 : 4;
+    for (int64_t i = 0; i < OUTPUTS * columns * bits / 8; i += 64)
+        __builtin_prefetch(next + OUTPUTS * column * bits / 8 + i, 0, 2);
 }
 
 /* `outputs` rows of the matrix, stored as `kind`, times `rows` rows of activations. All but `part`, `x` and `out` are
    constants wherever this is inlined. */
-INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part *part, int first, const void *x,
-                 float *out) {
+INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part *part, int first, const char *next,
+                 const void *x, float *out) {
     vec total[OUTPUTS][ROWS];
     const int64_t columns = part->columns;
     const char *row[OUTPUTS];
@@ -394,10 +391,8 @@ INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part 
         const struct sizes table = kind == INT8 ? sizes() : (struct sizes){0};
         for (int64_t column = 0; column < columns; column += STEP) {
             pairs w[OUTPUTS][2];
-            for (int n = 0; n < outputs; n++) {
-                codes(kind, &table, row[n], levels[n], column, w[n]);
-                ahead(kind, row[n], n, part->stride, columns, column);
-            }
+            fetch_next(kind, next, column, STEP);
+            for (int n = 0; n < outputs; n++) codes(kind, &table, row[n], levels[n], column, w[n]);
             _Pragma("GCC unroll 2")
             for (int half = 0; half < 2; half++)
                 _Pragma("GCC unroll 8")
@@ -409,30 +404,32 @@ INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part 
         }
     } else
 #endif
-        for (int64_t column = 0; column < columns; column += LANES)
+        for (int64_t column = 0; column < columns; column += LANES) {
+            if (column % STEP == 0) fetch_next(kind, next, column, STEP);
             for (int n = 0; n < outputs; n++) {
                 vec w = code(kind, row[n], levels[n], column);
-                ahead(kind, row[n], n, part->stride, columns, column);
                 for (int r = 0; r < rows; r++) total[n][r] += w * load((const float *)x + r * columns + column);
             }
+        }
     for (int n = 0; n < outputs; n++)
         for (int r = 0; r < rows; r++) out[r * CHUNK + n] = sum(total[n][r]);
 }
 
-INLINE void some_rows(int kind, int outputs, int narrow, const struct part *part, int first, const char *x, int rows,
-                      float *out) {
+INLINE void some_rows(int kind, int outputs, int narrow, const struct part *part, int first, const char *next,
+                      const char *x, int rows, float *out) {
     const int64_t size = narrow ? sizeof(bf16) : sizeof(float);
     for (int r = 0; r < rows; r += ROWS) {
         const char *these = x + r * part->columns * size;
         float *to = out + r * CHUNK;
         switch (rows - r) {
-        case 1: tile(kind, outputs, 1, narrow, part, first, these, to); break;
-        case 2: tile(kind, outputs, 2, narrow, part, first, these, to); break;
-        case 3: tile(kind, outputs, 3, narrow, part, first, these, to); break;
-        case 4: tile(kind, outputs, 4, narrow, part, first, these, to); break;
-        case 5: tile(kind, outputs, 5, narrow, part, first, these, to); break;
-        default: tile(kind, outputs, 6, narrow, part, first, these, to);
+        case 1: tile(kind, outputs, 1, narrow, part, first, next, these, to); break;
+        case 2: tile(kind, outputs, 2, narrow, part, first, next, these, to); break;
+        case 3: tile(kind, outputs, 3, narrow, part, first, next, these, to); break;
+        case 4: tile(kind, outputs, 4, narrow, part, first, next, these, to); break;
+        case 5: tile(kind, outputs, 5, narrow, part, first, next, these, to); break;
+        default: tile(kind, outputs, 6, narrow, part, first, next, these, to);
         }
+        next = start_of(kind, part, first); /* is there by now */
     }
 }
 
@@ -457,10 +454,11 @@ INLINE void widen_rows(int kind, int narrow, const struct part *part, int first,
     }
 }
 
-/* Rows first … first + count of the matrix (count at most CHUNK) times all rows of activations. With many rows, 8- and
-   4-bit numbers are widened once, into `scratch`: the same numbers in the same order, so the same sums. */
-INLINE void chunk(int kind, int narrow, const struct matrix *matrix, int64_t first, int count, const char *x,
-                  int rows, float *out, char *scratch) {
+/* Rows first … first + count of the matrix (count at most CHUNK) times all rows of activations; those from `next` on
+   come after them. With many rows, 8- and 4-bit numbers are widened once, into `scratch`: the same numbers in the same
+   order, so the same sums. */
+INLINE void chunk(int kind, int narrow, const struct matrix *matrix, int64_t first, int count, int64_t next,
+                  const char *x, int rows, float *out, char *scratch) {
     const int64_t columns = matrix->columns;
     const int is_wide = kind == FLOAT32 || kind == BFLOAT16;
     const int widened = narrow ? BFLOAT16 : FLOAT32;
@@ -473,14 +471,16 @@ INLINE void chunk(int kind, int narrow, const struct matrix *matrix, int64_t fir
     for (int n = 0; n < count; n += OUTPUTS) {
         const int outputs = count - n < OUTPUTS ? count - n : OUTPUTS;
         const int is_whole = outputs == OUTPUTS;
+        const char *after = (const char *)matrix->numbers + (n + OUTPUTS < count ? first + n + OUTPUTS : next) * stride;
         if (rows > ROWS && !is_wide) {
             widen_rows(kind, narrow, &part, n, outputs, scratch);
-            if (is_whole) some_rows(widened, OUTPUTS, narrow, &wide, 0, x, rows, out + n);
-            for (int i = 0; i < outputs && !is_whole; i++) some_rows(widened, 1, narrow, &wide, i, x, rows, out + n + i);
-        } else {
-            if (is_whole) some_rows(kind, OUTPUTS, narrow, &part, n, x, rows, out + n);
+            if (is_whole) some_rows(widened, OUTPUTS, narrow, &wide, 0, scratch, x, rows, out + n);
             for (int i = 0; i < outputs && !is_whole; i++)
-                some_rows(kind, 1, narrow, &part, n + i, x, rows, out + n + i);
+                some_rows(widened, 1, narrow, &wide, i, scratch, x, rows, out + n + i);
+        } else {
+            if (is_whole) some_rows(kind, OUTPUTS, narrow, &part, n, after, x, rows, out + n);
+            for (int i = 0; i < outputs && !is_whole; i++)
+                some_rows(kind, 1, narrow, &part, n + i, after, x, rows, out + n + i);
         }
     }
     if (!is_wide)
@@ -498,6 +498,10 @@ static void put_narrow(int narrow, void *to, int64_t at, const float *from, int6
     for (int64_t i = 0; i < count; i++) ((bf16 *)to + at)[i] = round_one(from[i]);
 }
 
+static int64_t take(struct pool *pool, int phase) {
+    return (int64_t)atomic_fetch_add_explicit(&pool->next[phase], 1, memory_order_relaxed) * CHUNK;
+}
+
 /* x (rows, columns) times the transposed matrix, plus its bias: into out (float32, PLAIN), onto out (ADDED), or through
    the activation into out as activations (ACTIVATED). Threads take the next CHUNK in turn. */
 static void multiply(struct pool *pool, int thread, int phase, const struct shape *shape, const struct matrix *matrix,
@@ -507,18 +511,20 @@ static void multiply(struct pool *pool, int thread, int phase, const struct shap
     char *own = pool->own[thread];
     float *values = (float *)own;
     char *scratch = own + tile_size;
-    for (;;) {
-        int64_t first = (int64_t)atomic_fetch_add_explicit(&pool->next[phase], 1, memory_order_relaxed) * CHUNK;
-        if (first >= matrix->rows) return;
+    int64_t next = take(pool, phase);
+    while (next < matrix->rows) {
+        const int64_t first = next;
+        next = take(pool, phase);
+        const int64_t then = next < matrix->rows ? next : first;
         int count = matrix->rows - first < CHUNK ? (int)(matrix->rows - first) : CHUNK;
         switch (matrix->kind * 2 + narrow) {
-        case FLOAT32 * 2: chunk(FLOAT32, 0, matrix, first, count, x, rows, values, scratch); break;
-        case BFLOAT16 * 2: chunk(BFLOAT16, 0, matrix, first, count, x, rows, values, scratch); break;
-        case BFLOAT16 * 2 + 1: chunk(BFLOAT16, 1, matrix, first, count, x, rows, values, scratch); break;
-        case INT8 * 2: chunk(INT8, 0, matrix, first, count, x, rows, values, scratch); break;
-        case INT8 * 2 + 1: chunk(INT8, 1, matrix, first, count, x, rows, values, scratch); break;
-        case INT4 * 2: chunk(INT4, 0, matrix, first, count, x, rows, values, scratch); break;
-        case INT4 * 2 + 1: chunk(INT4, 1, matrix, first, count, x, rows, values, scratch); break;
+        case FLOAT32 * 2: chunk(FLOAT32, 0, matrix, first, count, then, x, rows, values, scratch); break;
+        case BFLOAT16 * 2: chunk(BFLOAT16, 0, matrix, first, count, then, x, rows, values, scratch); break;
+        case BFLOAT16 * 2 + 1: chunk(BFLOAT16, 1, matrix, first, count, then, x, rows, values, scratch); break;
+        case INT8 * 2: chunk(INT8, 0, matrix, first, count, then, x, rows, values, scratch); break;
+        case INT8 * 2 + 1: chunk(INT8, 1, matrix, first, count, then, x, rows, values, scratch); break;
+        case INT4 * 2: chunk(INT4, 0, matrix, first, count, then, x, rows, values, scratch); break;
+        case INT4 * 2 + 1: chunk(INT4, 1, matrix, first, count, then, x, rows, values, scratch); break;
         default: return;
         }
         for (int r = 0; r < rows; r++) {
@@ -616,7 +622,7 @@ INLINE vec sums(const vec x[LANES]) {
 #endif
 }
 
-/* 16 numbers of a key or value. */
+/* 16 numbers of a key. */
 INLINE vec remembered(int narrow, const char *numbers, int64_t at) {
     return narrow ? widen((const bf16 *)numbers + at) : load((const float *)numbers + at);
 }
@@ -624,25 +630,35 @@ INLINE vec remembered(int narrow, const char *numbers, int64_t at) {
 /* The products of a query with `count` (at most 16) keys; 0 for the rest. */
 INLINE vec compare(int narrow, const void *query, const char *keys, int size, int count) {
     vec total[LANES];
-    const int64_t bytes = narrow ? sizeof(bf16) : sizeof(float);
+    const int64_t bytes = size * (narrow ? sizeof(bf16) : sizeof(float));
     for (int i = 0; i < LANES; i++) total[i] = all(0.0f);
 #if PAIRS
     if (narrow) {
-        for (int i = 0; i < count; i++)
-            for (int at = 0; at < size; at += GROUP)
-                total[i] = (vec)_mm512_dpbf16_ps((__m512)total[i], pairs_at((const bf16 *)query + at),
-                                                 pairs_at((const bf16 *)(keys + i * size * bytes) + at));
+        for (int at = 0; at < size; at += GROUP) {
+            const pairs part = pairs_at((const bf16 *)query + at);
+            _Pragma("GCC unroll 16")
+            for (int i = 0; i < count; i++)
+                total[i] = (vec)_mm512_dpbf16_ps((__m512)total[i], part, pairs_at((const bf16 *)(keys + i * bytes) + at));
+        }
         return sums(total);
     }
 #endif
-    for (int i = 0; i < count; i++)
-        for (int at = 0; at < size; at += LANES)
-            total[i] += load((const float *)query + at) * remembered(narrow, keys + i * size * bytes, at);
+    for (int at = 0; at < size; at += LANES) {
+        const vec part = load((const float *)query + at);
+        _Pragma("GCC unroll 16")
+        for (int i = 0; i < count; i++) total[i] += part * remembered(narrow, keys + i * bytes, at);
+    }
     return sums(total);
 }
 
-/* Softmax of `count` scores, in place, up to the factor that is returned. */
-static float soften(float *scores, int count, float factor) {
+/* Keys or values, of `bytes` each, that come soon after those from position `at` on. */
+INLINE void fetch(const char *from, int at, int longest, int64_t bytes) {
+    const int next = at + SOON, end = next + LANES < longest ? next + LANES : longest;
+    for (int64_t i = next * bytes; i < end * bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+}
+
+/* Softmax of `count` scores, in place, up to the factor that is returned; 0 from there to `length`. */
+static float soften(float *scores, int count, int64_t length, float factor) {
     const int padded = (count + LANES - 1) / LANES * LANES;
     for (int i = count; i < padded; i++) scores[i] = -INFINITY;
     vec most = all(-INFINITY), total = all(0.0f);
@@ -650,53 +666,95 @@ static float soften(float *scores, int count, float factor) {
     float highest = -INFINITY;
     for (int i = 0; i < LANES; i++) highest = most[i] > highest ? most[i] : highest;
     for (int i = 0; i < padded; i += LANES) store(scores + i, exponential((load(scores + i) - highest) * factor));
-    for (int i = count; i < padded; i++) scores[i] = 0;
+    for (int i = count; i < length; i++) scores[i] = 0;
     for (int i = 0; i < padded; i += LANES) total += load(scores + i);
     return 1.0f / sum(total);
 }
 
+/* 32 numbers of a value, in the order in which they are quickest to have: of bfloat16 first every other one. */
+INLINE void value_at(int narrow, const char *numbers, int64_t at, vec part[2]) {
+    if (narrow) {
+        ivec both;
+        memcpy(&both, (const bf16 *)numbers + at, sizeof both);
+        part[0] = (vec)(both << 16);
+        part[1] = (vec)(both & (int32_t)0xffff0000);
+    } else {
+        part[0] = load((const float *)numbers + at);
+        part[1] = load((const float *)numbers + at + LANES);
+    }
+}
+
+/* Such numbers in their own order, times `share`. */
+INLINE void in_order(int narrow, const vec part[2], float share, float *to) {
+    for (int i = 0; i < LANES; i++) {
+        to[narrow ? 2 * i : i] = part[0][i] * share;
+        to[narrow ? 2 * i + 1 : i + LANES] = part[1][i] * share;
+    }
+}
+
+/* The values up to `longest`, weighted by each row's scores: `parts` times 32 numbers from `at` on of each row. */
+INLINE void mix(int narrow, int rows, int parts, const char *values, int size, int at, int longest,
+                const float *scores, int64_t length, const float *share, float *mixed) {
+    vec total[TOGETHER][MOST_PARTS][2];
+    const int64_t bytes = size * (narrow ? sizeof(bf16) : sizeof(float));
+    for (int r = 0; r < rows; r++)
+        for (int p = 0; p < parts; p++) total[r][p][0] = total[r][p][1] = all(0.0f);
+    for (int first = 0; first < longest; first += LANES) {
+        if (at == 0) fetch(values, first, longest, bytes);
+        const int end = first + LANES < longest ? first + LANES : longest;
+        for (int i = first; i < end; i++)
+            for (int p = 0; p < parts; p++) {
+                vec value[2];
+                value_at(narrow, values + i * bytes, at + p * GROUP, value);
+                for (int r = 0; r < rows; r++)
+                    for (int half = 0; half < 2; half++) total[r][p][half] += scores[r * length + i] * value[half];
+            }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int p = 0; p < parts; p++) in_order(narrow, total[r][p], share[r], mixed + r * size + at + p * GROUP);
+}
+
 /* `rows` rows of one sequence, from `first` on: each looks at every position up to its own. The keys and values of 16
-   positions serve all rows while they are near. */
-INLINE void attend(int narrow, const struct pass *pass, int first, int rows, int head, float *own) {
+   positions serve all rows while they are near. `rows` is a constant wherever this is inlined. */
+INLINE void attend(int narrow, int rows, const struct pass *pass, int first, int head, float *own) {
     const struct shape *shape = pass->shape;
     const struct places *places = pass->places;
     const int size = shape->head_size, longest = places->position[first + rows - 1] + 1;
-    const int64_t bytes = narrow ? sizeof(bf16) : sizeof(float), length = (longest + LANES - 1) / LANES * LANES;
-    const char *keys = (const char *)places->keys[first] + head * places->capacity[first] * size * bytes;
-    const char *values = (const char *)places->values[first] + head * places->capacity[first] * size * bytes;
+    const int64_t bytes = size * (narrow ? sizeof(bf16) : sizeof(float));
+    const int64_t length = (longest + LANES - 1) / LANES * LANES;
+    const char *keys = (const char *)places->keys[first] + head * places->capacity[first] * bytes;
+    const char *values = (const char *)places->values[first] + head * places->capacity[first] * bytes;
     float *mixed = own, *queries = own + rows * size, *scores = queries + rows * size, share[TOGETHER];
     for (int r = 0; r < rows; r++)
         put_narrow(narrow && PAIRS, queries + r * size, 0,
                    pass->qkv + ((int64_t)(first + r) * shape->heads + head) * 3 * size, size);
-    for (int at = 0; at < longest; at += LANES)
+    for (int at = 0; at < longest; at += LANES) {
+        fetch(keys, at, longest, bytes);
         for (int r = 0; r < rows; r++) {
-            const int left = places->position[first + r] + 1 - at;
-            if (left >= LANES) store(scores + r * length + at, compare(narrow, queries + r * size, keys + at * size * bytes, size, LANES));
-            else if (left > 0) store(scores + r * length + at, compare(narrow, queries + r * size, keys + at * size * bytes, size, left));
+            const float *query = queries + r * size;
+            if (longest - at >= LANES) store(scores + r * length + at, compare(narrow, query, keys + at * bytes, size, LANES));
+            else store(scores + r * length + at, compare(narrow, query, keys + at * bytes, size, longest - at));
         }
+    }
     for (int r = 0; r < rows; r++)
-        share[r] = soften(scores + r * length, places->position[first + r] + 1, 1.0f / sqrtf((float)size));
-    memset(mixed, 0, rows * size * sizeof(float));
-    for (int at = 0; at < longest; at += LANES)
-        for (int part = 0; part < size; part += LANES) {
-            vec value[LANES];
-            const int there = longest - at < LANES ? longest - at : LANES;
-            for (int i = 0; i < there; i++) value[i] = remembered(narrow, values + (at + i) * size * bytes, part);
-            for (int r = 0; r < rows; r++) {
-                const int left = places->position[first + r] + 1 - at;
-                const float *weights = scores + r * length + at;
-                vec total = load(mixed + r * size + part);
-                if (left >= LANES)
-                    for (int i = 0; i < LANES; i++) total += weights[i] * value[i];
-                else
-                    for (int i = 0; i < left; i++) total += weights[i] * value[i];
-                store(mixed + r * size + part, total);
-            }
-        }
-    for (int r = 0; r < rows; r++) {
-        for (int at = 0; at < size; at += LANES)
-            store(mixed + r * size + at, load(mixed + r * size + at) * share[r]);
+        share[r] = soften(scores + r * length, places->position[first + r] + 1, length, 1.0f / sqrtf((float)size));
+    const int parts = rows == 1 ? MOST_PARTS : rows <= 4 ? MOST_PARTS / 2 : 1; /* as many sums as there are registers for */
+    int at = 0;
+    for (; parts > 1 && at + parts * GROUP <= size; at += parts * GROUP)
+        mix(narrow, rows, parts, values, size, at, longest, scores, length, share, mixed);
+    for (; at < size; at += GROUP) mix(narrow, rows, 1, values, size, at, longest, scores, length, share, mixed);
+    for (int r = 0; r < rows; r++)
         put_narrow(shape->narrow, pass->mixed, (int64_t)(first + r) * shape->hidden + head * size, mixed + r * size, size);
+}
+
+INLINE void attend_some(int narrow, int rows, const struct pass *pass, int first, int head, float *own) {
+    while (rows) { /* each row's numbers are the same whichever others are looked at with it */
+        const int most = rows >= TOGETHER ? TOGETHER : rows >= 4 ? 4 : 1;
+        if (most == TOGETHER) attend(narrow, TOGETHER, pass, first, head, own);
+        else if (most == 4) attend(narrow, 4, pass, first, head, own);
+        else attend(narrow, 1, pass, first, head, own);
+        first += most;
+        rows -= most;
     }
 }
 
@@ -714,8 +772,8 @@ static void attend_all(struct pool *pool, const struct pass *pass, float *own) {
     for (int first = 0, count; first < places->rows; first += count, at += heads) {
         count = rows_together(places, first);
         for (; item < at + heads; item = atomic_fetch_add_explicit(&pool->next[1], 1, memory_order_relaxed)) {
-            if (pass->shape->narrow_cache) attend(1, pass, first, count, item - at, own);
-            else attend(0, pass, first, count, item - at, own);
+            if (pass->shape->narrow_cache) attend_some(1, count, pass, first, item - at, own);
+            else attend_some(0, count, pass, first, item - at, own);
         }
     }
 }
