@@ -34,7 +34,7 @@ from bilingual_chat.engines.withdrawn import check_withdrawn
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 
-PREFILL_ROWS = 64  # prompt tokens a pass: Ctrl-C acts between passes at the latest
+PREFILL_ROWS = 72  # prompt tokens a pass: Ctrl-C acts between passes at the latest
 TRIED = 3  # tokens that lookahead tries at a time: four rows cost little more than one
 
 

@@ -268,7 +268,7 @@ static void *room(void **block, size_t *size, size_t wanted) {
 static float level[256];
 #if PAIRS
 static bf16 values_of[256][32]; /* the 16 weights of each level, twice: the permutation looks at five bits */
-static bf16 size_of[128];
+static uint8_t size_low[128], size_high[128]; /* of the bfloat16 of 0 … 127, the lower and the upper bytes */
 #endif
 
 static void fill_tables(void) {
@@ -276,7 +276,7 @@ static void fill_tables(void) {
         level[i] = exp2f(((i & 127) - 127) / 12.0f) * (i < 128 ? 1 : -1);
 #if PAIRS
         for (int j = 0; j < 32; j++) values_of[i][j] = round_one((j % 16 - 8) * level[i]);
-        if (i < 128) size_of[i] = round_one(i);
+        if (i < 128) size_low[i] = round_one(i) & 255, size_high[i] = round_one(i) >> 8;
 #endif
     }
 }
@@ -286,16 +286,14 @@ static void fill_tables(void) {
 typedef __m512bh pairs;
 
 struct sizes {
-    __m512i low[2], high[2]; /* of the bfloat16 of 0 … 127, the lower and the upper bytes */
+    __m512i low[2], high[2];
 };
 
 INLINE struct sizes sizes(void) {
     struct sizes found;
-    uint8_t low[128], high[128];
-    for (int i = 0; i < 128; i++) low[i] = size_of[i] & 255, high[i] = size_of[i] >> 8;
     for (int i = 0; i < 2; i++) {
-        found.low[i] = _mm512_loadu_si512(low + 64 * i);
-        found.high[i] = _mm512_loadu_si512(high + 64 * i);
+        found.low[i] = _mm512_loadu_si512(size_low + 64 * i);
+        found.high[i] = _mm512_loadu_si512(size_high + 64 * i);
     }
     return found;
 }
@@ -367,10 +365,10 @@ INLINE const uint8_t *levels_of(int kind, const struct part *part, int row) {
 /* While 4 rows are computed, the next 4 of this thread are fetched, in the order in which they lie in memory: what
    fetches ahead by itself starts anew at each page and each row. Into the second cache only: the first has too few
    places for what is on its way, and the arithmetic would wait for one. */
-INLINE void fetch_next(int kind, const char *next, int64_t column, int columns) {
-    const int64_t bits = kind == FLOAT32 ? 32 : kind == BFLOAT16 ? 16 : kind == INT8 ? 8 : 4;
-    for (int64_t i = 0; i < OUTPUTS * columns * bits / 8; i += 64)
-        __builtin_prefetch(next + OUTPUTS * column * bits / 8 + i, 0, 2);
+INLINE void fetch_next(int kind, const char *next, int64_t column, int n) {
+    const int64_t bytes = STEP * (kind == FLOAT32 ? 32 : kind == BFLOAT16 ? 16 : kind == INT8 ? 8 : 4) / 8;
+    for (int64_t i = n * bytes; i < (n + 1) * bytes; i += 64)
+        if (i % 64 == 0) __builtin_prefetch(next + OUTPUTS * column / STEP * bytes + i, 0, 2);
 }
 
 /* `outputs` rows of the matrix, stored as `kind`, times `rows` rows of activations. All but `part`, `x` and `out` are
@@ -391,8 +389,10 @@ INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part 
         const struct sizes table = kind == INT8 ? sizes() : (struct sizes){0};
         for (int64_t column = 0; column < columns; column += STEP) {
             pairs w[OUTPUTS][2];
-            fetch_next(kind, next, column, STEP);
-            for (int n = 0; n < outputs; n++) codes(kind, &table, row[n], levels[n], column, w[n]);
+            for (int n = 0; n < outputs; n++) {
+                codes(kind, &table, row[n], levels[n], column, w[n]);
+                fetch_next(kind, next, column, n);
+            }
             _Pragma("GCC unroll 2")
             for (int half = 0; half < 2; half++)
                 _Pragma("GCC unroll 8")
@@ -405,8 +405,8 @@ INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part 
     } else
 #endif
         for (int64_t column = 0; column < columns; column += LANES) {
-            if (column % STEP == 0) fetch_next(kind, next, column, STEP);
             for (int n = 0; n < outputs; n++) {
+                if (column % STEP == 0) fetch_next(kind, next, column, n);
                 vec w = code(kind, row[n], levels[n], column);
                 for (int r = 0; r < rows; r++) total[n][r] += w * load((const float *)x + r * columns + column);
             }
@@ -433,8 +433,8 @@ INLINE void some_rows(int kind, int outputs, int narrow, const struct part *part
     }
 }
 
-/* Some rows of 8- or 4-bit numbers as bfloat16 or float32. */
-INLINE void widen_rows(int kind, int narrow, const struct part *part, int first, int count, char *to) {
+/* Some rows of 8- or 4-bit numbers as bfloat16 or float32, while those at `next` are fetched. */
+INLINE void widen_rows(int kind, int narrow, const struct part *part, int first, int count, const char *next, char *to) {
     for (int n = 0; n < count; n++) {
         const char *row = start_of(kind, part, first + n);
         const uint8_t *levels = levels_of(kind, part, first + n);
@@ -443,6 +443,7 @@ INLINE void widen_rows(int kind, int narrow, const struct part *part, int first,
             const struct sizes table = kind == INT8 ? sizes() : (struct sizes){0};
             for (int64_t column = 0; column < part->columns; column += STEP, to += 2 * STEP) {
                 pairs w[2];
+                __builtin_prefetch(next + (n * part->columns + column) / (kind == INT8 ? 1 : 2), 0, 2);
                 codes(kind, &table, row, levels, column, w);
                 memcpy(to, w, sizeof w);
             }
@@ -473,7 +474,7 @@ INLINE void chunk(int kind, int narrow, const struct matrix *matrix, int64_t fir
         const int is_whole = outputs == OUTPUTS;
         const char *after = (const char *)matrix->numbers + (n + OUTPUTS < count ? first + n + OUTPUTS : next) * stride;
         if (rows > ROWS && !is_wide) {
-            widen_rows(kind, narrow, &part, n, outputs, scratch);
+            widen_rows(kind, narrow, &part, n, outputs, after, scratch);
             if (is_whole) some_rows(widened, OUTPUTS, narrow, &wide, 0, scratch, x, rows, out + n);
             for (int i = 0; i < outputs && !is_whole; i++)
                 some_rows(widened, 1, narrow, &wide, i, scratch, x, rows, out + n + i);
