@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -160,6 +160,14 @@ class KVCache:
         return copied
 
 
+class Place(NamedTuple):
+    """Where rows of one sequence stand, and what they look at."""
+
+    rows: slice | Tensor  # their positions; a tensor where the same step is to serve every position
+    seen: int  # positions from 0 on that are looked at, as far as `mask` lets
+    mask: Tensor | None  # who may look where, bool (rows, seen), unless SDPA can tell by itself
+
+
 class GptNeox:
     """The weights, and the pass over them. Not bound to a conversation; the KV cache is passed in."""
 
@@ -189,11 +197,23 @@ class GptNeox:
         """
         rows = ids.shape[0]
         cache.reserve(start + rows)
+        return self._run(ids, Place(slice(start, start + rows), start + rows, self._mask(rows, start)), cache)
+
+    @torch.inference_mode()
+    def step(self, ids: Tensor, position: Tensor, seen: int, cache: KVCache) -> Tensor:
+        """`run` for one id at a `position` below `seen`, int64 (1,), of a cache with room for `seen`.
+
+        What it does depends on the position's value in no other way than through that tensor: recorded
+        once, it serves all of them. What the cache holds from there on must be numbers.
+        """
+        mask = torch.arange(seen, device=self.device)[None] <= position
+        return self._run(ids, Place(position, seen, mask), cache)
+
+    def _run(self, ids: Tensor, place: Place, cache: KVCache) -> Tensor:
         hidden = F.embedding(ids, self.embedding)
-        mask = self._mask(rows, start)
-        with _onednn(not self._is_narrow(rows)):
+        with _onednn(not self._is_narrow(ids.shape[0])):
             for weights, (keys, values) in zip(self._layers, cache.layers, strict=True):
-                hidden = self._block(weights, hidden, start, mask, keys, values)
+                hidden = self._block(weights, hidden, place, keys, values)
         return F.layer_norm(hidden, hidden.shape[-1:], eps=self.config.norm_epsilon, **self._final)
 
     @torch.inference_mode()
@@ -213,10 +233,8 @@ class GptNeox:
         """One row in 16 bits on a CPU: there torch's own kernel reads weights twice as fast as oneDNN."""
         return rows == 1 and self.device.type == "cpu" and self.dtype != torch.float32
 
-    def _block(
-        self, weights: dict[str, Any], hidden: Tensor, start: int, mask: Tensor | None, keys: Tensor, values: Tensor
-    ) -> Tensor:
-        attended = self._attend(weights, self._norm(weights, "input_layernorm", hidden), start, mask, keys, values)
+    def _block(self, weights: dict[str, Any], hidden: Tensor, place: Place, keys: Tensor, values: Tensor) -> Tensor:
+        attended = self._attend(weights, self._norm(weights, "input_layernorm", hidden), place, keys, values)
         if self.config.parallel_residual:
             return self._mlp(weights, self._norm(weights, "post_attention_layernorm", hidden)) + attended + hidden
         attended = attended + hidden
@@ -230,30 +248,28 @@ class GptNeox:
         wide = self._activate(_linear(weights, "mlp.dense_h_to_4h", hidden))
         return _linear(weights, "mlp.dense_4h_to_h", wide)
 
-    def _attend(
-        self, weights: dict[str, Any], hidden: Tensor, start: int, mask: Tensor | None, keys: Tensor, values: Tensor
-    ) -> Tensor:
-        rows, end = hidden.shape[0], start + hidden.shape[0]
+    def _attend(self, weights: dict[str, Any], hidden: Tensor, place: Place, keys: Tensor, values: Tensor) -> Tensor:
+        rows = hidden.shape[0]
         qkv = _linear(weights, "attention.query_key_value", hidden)
         qkv = qkv.view(rows, self.config.heads, 3, self.config.head_size)
-        self._rotate(qkv, start)
+        self._rotate(qkv, place)
         query, key, value = qkv.permute(2, 1, 0, 3)  # each (heads, rows, head size)
-        keys[:, start:end] = key
-        values[:, start:end] = value
-        mixed = self._mix(query, keys[:, :end], values[:, :end], mask)
+        keys[:, place.rows] = key
+        values[:, place.rows] = value
+        mixed = self._mix(query, keys[:, : place.seen], values[:, : place.seen], place.mask)
         return _linear(weights, "attention.dense", mixed.transpose(0, 1).reshape(rows, -1))
 
-    def _rotate(self, qkv: Tensor, start: int) -> None:
+    def _rotate(self, qkv: Tensor, place: Place) -> None:
         """Rotary position embedding of queries and keys, in place."""
-        rows, dims = qkv.shape[0], self.config.rotary_dims
+        dims = self.config.rotary_dims
         if not dims:
             return
         turning = qkv[:, :, :2, :dims]
-        cos, sin = self._cos[start : start + rows, None, None], self._sin[start : start + rows, None, None]
+        cos, sin = self._cos[place.rows, None, None], self._sin[place.rows, None, None]
         turning.copy_(turning * cos + turning.roll(dims // 2, -1) * sin)
 
     def _mask(self, rows: int, start: int) -> Tensor | None:
-        """Who may look where, bool (rows, positions), unless SDPA can tell by itself."""
+        """See `Place`."""
         if rows == 1 or not start:
             return None
         return torch.ones((rows, start + rows), dtype=torch.bool, device=self.device).tril(start)
@@ -261,7 +277,7 @@ class GptNeox:
     def _mix(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """Causal attention, (heads, rows, head size)."""
         rows = query.shape[1]
-        if self._is_narrow(rows):
+        if mask is None and self._is_narrow(rows):
             # CPU SDPA in 16 bits is three to four times slower than this for one row.
             with _onednn(True):
                 scores = torch.bmm(query, keys.transpose(1, 2)).float().mul_(self.config.head_size**-0.5)
@@ -286,7 +302,10 @@ def _widened(weight: Tensor | Quantized, dtype: torch.dtype) -> Tensor:
 
 
 def _grown(tensor: Tensor, capacity: int) -> Tensor:
-    larger = torch.empty((tensor.shape[0], capacity, tensor.shape[2]), dtype=tensor.dtype, device=tensor.device)
+    shape = (tensor.shape[0], capacity, tensor.shape[2])
+    # Only a recorded step, which is a GPU's, looks at what was not written yet, with weight 0: not a NaN, then.
+    new = torch.empty if tensor.device.type == "cpu" else torch.zeros
+    larger = new(shape, dtype=tensor.dtype, device=tensor.device)
     larger[:, : tensor.shape[1]] = tensor
     return larger
 

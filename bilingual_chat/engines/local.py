@@ -29,6 +29,7 @@ from bilingual_chat.engines.memory import SMALL
 from bilingual_chat.engines.narrowed import open_quantized
 from bilingual_chat.engines.native import NativeNeox, can_compute, load_library
 from bilingual_chat.engines.quantized import Quantized
+from bilingual_chat.engines.recorded import RecordedNeox
 from bilingual_chat.engines.reply import Reply, allocation_errors, threads
 from bilingual_chat.engines.withdrawn import check_withdrawn
 from bilingual_chat.errors import BchatError, ExitStatus
@@ -311,13 +312,13 @@ class LocalEngine:
 def _network(
     config: NeoxConfig, weights: Mapping[str, Tensor | Quantized], place: torch.device, *, is_native: bool
 ) -> GptNeox | NativeNeox:
-    """Our own kernels where it is worth compiling them, else torch's."""
+    """Our own kernels where it is worth compiling them, else torch's, on a GPU in recorded steps."""
     if place.type == "cpu" and (is_native or config.parameter_count >= SMALL) and can_compute(config):
         embedding = weights["gpt_neox.embed_in.weight"]
         library = load_library() if isinstance(embedding, Tensor) and embedding.dtype != torch.float16 else None
         if library is not None:
             return NativeNeox(config, weights, library)
-    return GptNeox(config, weights)
+    return RecordedNeox(config, weights) if place.type == "cuda" else GptNeox(config, weights)
 
 
 def _refused(key: str, **values: object) -> BchatError:
