@@ -96,7 +96,8 @@ def test_both_languages_have_the_same_parts_and_commands() -> None:
         return [len(marks) for marks in re.findall(r"^(#+) ", text, re.MULTILINE)]
 
     def commands(text: str) -> list[str]:
-        blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        blocks = [block for language, block in fenced if not language]
         return [line.split("#")[0].strip() for block in blocks[:3] for line in block.splitlines()]
 
     assert headings(english) == headings(japanese)
