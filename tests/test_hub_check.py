@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bilingual_chat import hub, paths
-from bilingual_chat.catalogue import ModelEntry, locate
+from bilingual_chat.catalogue import ModelEntry, locate, with_withdrawn_of
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.hub import Progress, blob, ledger, wire
 from bilingual_chat.hub.check import verify
@@ -312,10 +312,34 @@ def test_withdrawn_weights_are_told_from_damaged_ones(tmp_path: Path) -> None:
     """Whole and known, although not what the catalogue would have; with one bit flipped they are neither."""
     entry = withdrawn(tmp_path / "own")
     report = verify(entry)
-    assert (report.is_withdrawn, report.state) == (True, State.UNKNOWN)
+    assert report.state is State.UNKNOWN
+    assert report.withdrawn is not None
+    assert (report.withdrawn.name, report.withdrawn.withdrawn_md5) == (BIN, MD5)
     assert {file.name: file.state for file in report.files}[BIN] is State.GOOD
     flip(tmp_path / "own" / BIN)
-    assert not verify(entry).is_withdrawn
+    assert verify(entry).withdrawn is None
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_what_was_withdrawn_of_another_is_known_in_any_directory(tmp_path: Path, beside: bool) -> None:
+    """As the opening knows it: also where other weights lie beside it, which were made from it."""
+    entry = put_directory(tmp_path / "own", *([WEIGHTS] if beside else []), "config.json", "spiece.model", BIN)
+    other = ModelEntry("sft", hub_id=REPO, withdrawn_md5=(MD5,), weights_md5={BIN: "0" * 32})
+    assert verify(entry).withdrawn is None
+    suspect = with_withdrawn_of(entry, [other])
+    report = verify(suspect)
+    assert report.withdrawn is not None
+    assert report.withdrawn.name == BIN
+    assert report.state is State.UNKNOWN  # its files are not compared with the other model's
+    assert recall(suspect) == report
+    flip(tmp_path / "own" / BIN)
+    assert verify(suspect).withdrawn is None
+
+
+def test_a_pickle_beside_the_weights_that_was_not_withdrawn_is_none_of_them(tmp_path: Path) -> None:
+    put_directory(tmp_path / "own", *WANTED, BIN)
+    entry = ModelEntry("own", directory=str(tmp_path / "own"), withdrawn_md5=("0" * 32,))
+    assert set(states(entry)) == set(WANTED)
 
 
 # -- removed -------------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def download(
     Raises BchatError (MODEL); Stopped within half a second when another thread sets `stop`.
     """
     here = locate(entry)
-    if here is not None and not (is_damaged(entry) or _wants_comparing(entry)):
+    if here is not None and is_settled(entry):
         return here
     require_source(entry)
     with _explained(entry):
@@ -150,6 +150,11 @@ def require_source(entry: ModelEntry) -> None:
         raise BchatError("hub.nothing-to-fetch", status=ExitStatus.MODEL, name=entry.name)
     if paths.is_offline():
         raise BchatError("hub.offline", status=ExitStatus.MODEL)
+
+
+def is_settled(entry: ModelEntry) -> bool:
+    """Whether there is nothing to do for a model that is here: neither to be mended nor to be compared."""
+    return not (is_damaged(entry) or _wants_comparing(entry))
 
 
 def is_damaged(entry: ModelEntry) -> bool:

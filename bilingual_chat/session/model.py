@@ -11,7 +11,8 @@ from bilingual_chat.catalogue import TOKENIZER_FILE, ModelEntry, is_other_family
 from bilingual_chat.conversation import FinishReason, Utterance
 from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.detokenizer import Detokenizer
-from bilingual_chat.engines.withdrawn import with_suspicions
+from bilingual_chat.engines.files import find_weights
+from bilingual_chat.engines.withdrawn import check_withdrawn, with_suspicions
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 from bilingual_chat.prompt import Prompt, PromptFormat
@@ -84,19 +85,23 @@ def open_model(entry: ModelEntry, opening: Opening | None = None, progress: Prog
     directory = locate(entry)
     if directory is None:
         raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
+    suspect = with_suspicions(entry, directory, opening.others)
+    accept = opening.accept_withdrawn
     if is_other_family(directory):
         from bilingual_chat.engines.foreign import open_foreign  # seconds, for such a model only
 
-        return Model(entry, *open_foreign(directory, entry.prompt, name=entry.name, device=opening.device))
+        is_withdrawn = check_withdrawn(find_weights(directory), suspect, accept=accept, progress=progress)
+        opened = open_foreign(directory, entry.prompt, name=entry.name, device=opening.device)
+        return Model(entry, *opened, is_withdrawn=is_withdrawn)
     tokenizer = Tokenizer(directory / TOKENIZER_FILE, newline=entry.prompt.newline)
     engine = engines.open_engine(
         directory,
         tokenizer,
         name=entry.name,
-        entry=with_suspicions(entry, directory, opening.others),
+        entry=suspect,
         device=opening.device,
         quantize=opening.quantize,
-        accept_withdrawn=opening.accept_withdrawn,
+        accept_withdrawn=accept,
         progress=progress,
         others=opening.others,
     )
