@@ -659,7 +659,11 @@ def test_a_hub_that_has_answered_is_waited_for_with_patience(served: Hub, monkey
 
 @pytest.fixture
 def no_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A resolver that never answers, as where packets to it vanish; the names that it was asked for."""
+    """A resolver that never answers, as where packets to it vanish; the names that it was asked for.
+
+    And a huggingface_hub that has not yet asked for its list of agents, as it does for its own headers.
+    """
+    monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", None, raising=False)
     asked, end = list[str](), threading.Event()
 
     def hang(host: str, *rest: object, **more: object) -> list[Any]:
@@ -683,6 +687,25 @@ def test_a_resolver_that_hangs_is_not_waited_for(
     assert time.monotonic() - began < 2
     assert no_resolver == ["127.0.0.1"] * times
     assert Patience().resolve + crew._FAREWELL_S < 10
+
+
+def test_a_token_that_has_to_be_renewed_is_not_waited_for_either(
+    served: Hub, monkeypatch: pytest.MonkeyPatch, no_resolver: list[str]
+) -> None:
+    """huggingface_hub does that over the network when it is asked for the token."""
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: socket.getaddrinfo("login.example", 443))
+    monkeypatch.setattr(wire, "PATIENCE", Patience(read=0.05))
+    assert refused().key == "hub.no-network"
+    assert no_resolver == ["login.example"]
+
+
+def test_a_token_is_not_sent_where_that_was_forbidden(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
+    pull()
+    assert set(served.tokens) == {None}
 
 
 def test_behind_a_proxy_its_name_is_the_one_to_be_found(

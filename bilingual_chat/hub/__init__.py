@@ -4,7 +4,7 @@
 so that other programs find what is fetched here and the other way round; HF_HOME, HF_ENDPOINT,
 HF_HUB_OFFLINE, HF_TOKEN and a token that `hf auth login` has stored mean what they mean there.
 
-Who does what. huggingface_hub: the HTTP client (proxies, certificates), the token and the headers, the rules
+Who does what. huggingface_hub: the HTTP client (proxies, certificates), the token, the rules
 for names, the addresses of files, the locks. bchat (in the modules beside this one): the list with one answer
 for all files, redirects, retries, deadlines, the transfer itself, and the digests. Because huggingface_hub
 2.4 compares sizes only, begins again at the first byte after a kill and leaves its half file behind, has no

@@ -1,7 +1,7 @@
 """Questions to the hub over HTTP: redirects, the token, deadlines, and what is worth another attempt.
 
 The client is huggingface_hub's (so proxies, certificates and `set_client_factory` mean what they mean
-there), and so are the headers with the person's token. What to do with an answer is decided here.
+there), and so is the person's token. What to do with an answer is decided here.
 The client works in a thread of its own (`_apart`): while it waits for the network it cannot be interrupted.
 """
 
@@ -95,12 +95,9 @@ class Broken(Exception):
 
 
 def find_hub(entry: ModelEntry) -> Hub:
-    """Where the model's repository is to be asked for. Asks nobody. Raises BchatError (MODEL)."""
+    """Where the model's repository is to be asked for. Raises BchatError (MODEL)."""
     from huggingface_hub import errors
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # its `utils` mark no exports
-        build_hf_headers,
-        validate_repo_id,
-    )
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # its `utils` mark no exports
 
     endpoint = (os.environ.get("HF_ENDPOINT") or _USUAL_ENDPOINT).rstrip("/")
     bare = Hub(endpoint, entry.hub_id, entry.revision, {})
@@ -110,11 +107,30 @@ def find_hub(entry: ModelEntry) -> Hub:
         validate_repo_id(entry.hub_id)
     except errors.HFValidationError:
         raise bare.error("hub.unknown") from None
-    headers = build_hf_headers(library_name="bchat", library_version=bilingual_chat.__version__)
+    try:
+        token = _find_token()
+    except Silent:
+        raise bare.error("hub.no-network") from None
     # The HTTP client quotes a header that it refuses, token and all.
-    if not re.fullmatch(r"(Bearer [\x21-\x7e]+)?", headers.get("authorization", "")):
+    if not re.fullmatch(r"[\x21-\x7e]*", token):
         raise BchatError("hub.token", status=ExitStatus.MODEL)
+    # Not huggingface_hub's `build_hf_headers`: for the name of the agent that may have called us, which nobody
+    # needs to know, it asks the hub first, and hangs where the name of that is not found.
+    headers = {"user-agent": f"bchat/{bilingual_chat.__version__}"}
+    if token:
+        headers["authorization"] = f"Bearer {token}"
     return Hub(endpoint, entry.hub_id, entry.revision, headers)
+
+
+def _find_token() -> str:
+    """The person's token, "" for none. Raises Silent: one of `hf auth login` may be renewed over the network."""
+    from huggingface_hub import constants, get_token
+
+    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
+        return ""
+    found = _apart((get_token() or "" for _ in range(1)), threading.Event(), first_s=PATIENCE.read)
+    with closing(found):
+        return str(next(found))
 
 
 def persist(
