@@ -145,6 +145,10 @@ TABLE: dict[str, Message] = {
         "{path} のモデルは不完全です（{file} がありません）。",
     ),
     # -- hub
+    "model.file-damaged": Message(
+        "{file} of the model {name} is not what the hub has: it is damaged; fetch it again with: bchat pull {name}",
+        "モデル {name} の {file} が壊れています（Hub のものと異なります）。bchat pull {name} で取り直してください。",
+    ),
     "hub.nothing-to-fetch": Message(
         "The model {name} is not on the hub; there is nothing to download.",
         "モデル {name} は Hugging Face Hub にないため、ダウンロードするものがありません。",

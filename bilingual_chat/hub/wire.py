@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import bilingual_chat
 from bilingual_chat.catalogue import ModelEntry
@@ -281,6 +280,8 @@ def _resolve(url: str) -> None:
 
     It looks it up again, but has no deadline for that: the system may take minutes to say that there is no network.
     """
+    from urllib.request import getproxies, proxy_bypass  # 20 ms, which a list of models need not wait for
+
     origin = _origin(url)
     proxies = getproxies()
     proxy = proxies.get(urlsplit(url).scheme) or proxies.get("all")

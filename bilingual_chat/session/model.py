@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from bilingual_chat import __version__, engines
-from bilingual_chat.catalogue import TOKENIZER_FILE, ModelEntry, is_other_family, locate
+from bilingual_chat.catalogue import (
+    CONFIG_FILE,
+    OTHER_TOKENIZER_FILE,
+    TOKENIZER_FILE,
+    ModelEntry,
+    is_other_family,
+    locate,
+)
 from bilingual_chat.conversation import FinishReason, Utterance
 from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.detokenizer import Detokenizer
@@ -85,6 +93,7 @@ def open_model(entry: ModelEntry, opening: Opening | None = None, progress: Prog
     directory = locate(entry)
     if directory is None:
         raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
+    _check_whole(entry, directory, progress)
     suspect = with_suspicions(entry, directory, opening.others)
     accept = opening.accept_withdrawn
     if is_other_family(directory):
@@ -106,6 +115,24 @@ def open_model(entry: ModelEntry, opening: Opening | None = None, progress: Prog
         others=opening.others,
     )
     return Model(entry, tokenizer, engine, engine.notices, engine.withdrawn, engine.precision)
+
+
+def _check_whole(entry: ModelEntry, directory: Path, progress: Progress | None) -> None:
+    """Refuse what was fetched from the hub and is not what it was. Reads only what changed since it was read last.
+
+    Not a directory of the person's own: there, other weights are other work.
+    """
+    if directory.parent.name != "snapshots":
+        return
+    from bilingual_chat.hub import check, state  # 20 ms, which the first prompt need not wait for
+
+    report = state.recall(entry)
+    if report is not None and report.state is state.State.CHANGED:
+        report = check.verify(entry, (lambda now: progress(now.done, now.size)) if progress else None)
+    needed = {CONFIG_FILE, TOKENIZER_FILE, OTHER_TOKENIZER_FILE, *state.weight_files(directory)}
+    for file in report.files if report else ():
+        if file.state is state.State.DAMAGED and file.name in needed:
+            raise BchatError("model.file-damaged", status=ExitStatus.MODEL, name=entry.name, file=file.name)
 
 
 @dataclass(frozen=True)
