@@ -342,8 +342,11 @@ def test_withdrawn_weights_are_said_of_a_model_in_any_directory(
     del served.files[WEIGHTS]
     copy = f'[models.copy]\nhub_id = "{REPO}"\n'
     write_config(home, f'withdrawn_md5 = ["{MD5}"]\n[models.own]\ndirectory = "{tmp_path}/own"\n{copy}')
-    status, said = run(capsys, monkeypatch, "models", "--verify")
-    assert status == 0
+    monkeypatch.setattr(sys, "argv", ["bchat", "models", "--verify"])
+    assert cli.main() == 0
+    out, err = capsys.readouterr()
+    assert f"own\t{BIN}\there, WITHDRAWN\n" in out
+    said = err.splitlines()
     assert said[-1] == (
         f"{tmp_path}/own/{BIN} was withdrawn by its publisher for its training data; get the good weights with: "
         "bchat pull sft"
@@ -353,7 +356,7 @@ def test_withdrawn_weights_are_said_of_a_model_in_any_directory(
         cli.main()
         out = capsys.readouterr().out
         assert "here, WITHDRAWN" in out
-    assert BIN in out
+    assert f"{BIN}  250 kB  here, WITHDRAWN" in out
     status, said = run(capsys, monkeypatch, "pull", "copy")
     assert status == 3
     assert "is the version that was withdrawn" in said[-1]

@@ -7,7 +7,7 @@ from pathlib import Path
 from bilingual_chat import catalogue, hub, messages, paths
 from bilingual_chat.catalogue import ModelEntry, with_withdrawn_of
 from bilingual_chat.cli import listing
-from bilingual_chat.cli.listing import STATES
+from bilingual_chat.cli.listing import state_of
 from bilingual_chat.commands.pull import too_large
 from bilingual_chat.config import Config
 from bilingual_chat.display import Display, size_of
@@ -36,7 +36,7 @@ def verify(config: Config, display: Display, name: str | None) -> None:
     damaged = []
     for entry in here:
         report = check.verify(with_withdrawn_of(entry, config.catalogue.values()), display.progress)
-        state = {file.name: messages.render(STATES[file.state], display.lang) for file in report.files}
+        state = {file.name: messages.render(state_of(file), display.lang) for file in report.files}
         display.put_rows([(entry.name, name, said) for name, said in state.items()])
         if report.withdrawn:
             display.say(_withdrawn(config, entry, report.directory, report.withdrawn))

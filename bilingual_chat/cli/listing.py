@@ -12,16 +12,21 @@ from bilingual_chat.conversation import Speaker, Utterance
 from bilingual_chat.display import Display, Row, size_of
 from bilingual_chat.engines.memory import available_memory
 from bilingual_chat.engines.precisions import PRECISIONS, memory_in
-from bilingual_chat.hub.state import Report, State, recall
+from bilingual_chat.hub.state import FileState, Report, State, recall
 from bilingual_chat.messages import Phrase
 from bilingual_chat.prompt import PromptFormat, render
 
-STATES = {
+_STATES = {
     State.GOOD: "model.good",
     State.UNKNOWN: "model.unknown-state",
     State.CHANGED: "model.changed",
     State.DAMAGED: "model.damaged",
 }
+
+
+def state_of(file: FileState) -> str:
+    """The key of what is said of it."""
+    return "model.withdrawn" if file.is_withdrawn else _STATES[file.state]
 
 
 def show_all(config: Config, display: Display) -> None:
@@ -82,7 +87,7 @@ def _state(entry: ModelEntry) -> str:
     report = recall(entry)
     if report is None:
         return "model.absent"
-    return "model.withdrawn" if report.withdrawn else STATES[report.state]
+    return "model.withdrawn" if report.withdrawn else _STATES[report.state]
 
 
 def _memory(entry: ModelEntry, free: int | None) -> list[str]:
@@ -118,9 +123,7 @@ def _where(entry: ModelEntry, report: Report | None, display: Display) -> str:
 def _of_files(entry: ModelEntry, report: Report | None, display: Display) -> list[str]:
     """Those that are here, each with its state; else those that would be fetched."""
     if report:
-        return [
-            f"{file.name}  {size_of(file.size)}  {display.text(Phrase(STATES[file.state]))}" for file in report.files
-        ]
+        return [f"{file.name}  {size_of(file.size)}  {display.text(Phrase(state_of(file)))}" for file in report.files]
     if not entry.hub_id:
         return []
     values = {"small": f"{CONFIG_FILE}, {TOKENIZER_FILE}", "first": WEIGHT_FILES[0], "second": WEIGHT_FILES[2]}
