@@ -33,6 +33,8 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+# What was ever withdrawn was published as this: the pickle of transformers.
+PICKLES = "pytorch_model*.bin"
 DTYPES = ("float16", "bfloat16", "float32")
 # The cards of newer chat models have temperatures from 0.6 to 0.8; 1.0 is that of rinna's.
 OTHER_PRESET = "balanced"
@@ -141,6 +143,15 @@ def open_path(directory: Path, catalogue: Mapping[str, ModelEntry] = MappingProx
 def spoken_to_like(entry: ModelEntry, other: ModelEntry) -> ModelEntry:
     """`entry` with the prompt format and the card's settings of `other`: a directory does not say what it wants."""
     return replace(entry, kind=other.kind, prompt=other.prompt, preset=other.preset)
+
+
+def with_withdrawn_of(entry: ModelEntry, others: Iterable[ModelEntry]) -> ModelEntry:
+    """`entry`, with the digests that were withdrawn of `others` too: a file is what it is, wherever it lies.
+
+    For who reads the files anyway. The opening of a model does not, and looks at sizes first (`engines.withdrawn`).
+    """
+    digests = (*entry.withdrawn_md5, *(md5 for other in others for md5 in other.withdrawn_md5))
+    return replace(entry, withdrawn_md5=tuple(dict.fromkeys(digests)))
 
 
 def locate(entry: ModelEntry) -> Path | None:

@@ -145,6 +145,10 @@ TABLE: dict[str, Message] = {
         "{path} のモデルは不完全です（{file} がありません）。",
     ),
     # -- hub
+    "model.file-damaged": Message(
+        "{file} of the model {name} is not what the hub has: it is damaged; fetch it again with: bchat pull {name}",
+        "モデル {name} の {file} が壊れています（Hub のものと異なります）。bchat pull {name} で取り直してください。",
+    ),
     "hub.nothing-to-fetch": Message(
         "The model {name} is not on the hub; there is nothing to download.",
         "モデル {name} は Hugging Face Hub にないため、ダウンロードするものがありません。",
@@ -822,6 +826,7 @@ TABLE: dict[str, Message] = {
         "会話 {which!r} はありません。1 から {last} の番号を指定してください。",
     ),
     "model.here": Message("here", "あり"),
+    "model.coming": Message("fetching, {percent} %", "取得中、{percent} %"),
     "model.absent": Message("not here", "なし"),
     "model.chosen": Message("Model {name}, preset {preset}.", "モデルを {name}、プリセットを {preset} にしました。"),
     # -- fetching
@@ -845,6 +850,12 @@ TABLE: dict[str, Message] = {
     "pull.begun": Message(
         "Fetching {name}; go on chatting. The bottom line shows how far it is, /pull stop stops it.",
         "{name} の取得を始めました。そのまま会話できます。進み具合は最下行に表示され、/pull stop で中止します。",
+    ),
+    "pull.comparing": Message(
+        "The model {name} is here; what is there is compared with {repo}, and what is missing is fetched. "
+        "Go on chatting; /pull stop stops it.",
+        "モデル {name} はあります。{repo} のものと照合し、足りないものを取得します。"
+        "そのまま会話できます。/pull stop で中止します。",
     ),
     "pull.beginning": Message("fetching {name} …", "{name} を取得中 …"),
     "pull.progress": Message("fetching {name}: {percent} %", "{name} を取得中：{percent} %"),
@@ -1024,6 +1035,10 @@ TABLE: dict[str, Message] = {
     "models.withdrawn": Message(
         "{name} has weights that were withdrawn for their training data; bchat rm {name}, then bchat pull {name}.",
         "{name} の重みは公開停止になったものです。bchat rm {name} の後に bchat pull {name} を実行してください。",
+    ),
+    "models.withdrawn-elsewhere": Message(
+        "{path} was withdrawn by its publisher for its training data; get the good weights with: bchat pull {name}",
+        "{path} は学習データのため公開停止になった重みです。bchat pull {name} で正しい重みを入手してください。",
     ),
     "models.damaged": Message(
         "Damaged: {names}. Fetch what is damaged again with: bchat pull {first}",

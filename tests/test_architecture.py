@@ -44,7 +44,7 @@ LIBRARIES = {
     # Of the standard library, what reads configuration or speaks to the network.
     "tomllib": {"tables"},
     "http": {"engines"},
-    "socket": {"engines"},
+    "socket": {"engines", "hub"},
     "ssl": {"engines"},
     "asyncio": set(),
 }

@@ -23,8 +23,8 @@ import pytest
 from bilingual_chat import hub, paths
 from bilingual_chat.catalogue import ModelEntry, locate
 from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.hub import Progress, wire
-from bilingual_chat.hub.crew import Meter
+from bilingual_chat.hub import Progress, crew, wire
+from bilingual_chat.hub.crew import Meter, Stopped
 from bilingual_chat.hub.listing import look_up
 from bilingual_chat.hub.wire import Patience
 from tests.loopback_hub import COMMIT, FILES, REPO, WANTED, WEIGHTS, Hub, digest_of, serve
@@ -655,6 +655,79 @@ def test_a_hub_that_has_answered_is_waited_for_with_patience(served: Hub, monkey
     monkeypatch.setattr(wire, "_send", ailing)
     assert refused().key == "hub.no-network"
     assert len(asked) == HASTY.attempts > HASTY.first_attempts
+
+
+@pytest.fixture
+def no_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A resolver that never answers, as where packets to it vanish; the names that it was asked for.
+
+    And a huggingface_hub that has not yet asked for its list of agents, as it does for its own headers.
+    """
+    monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", None, raising=False)
+    asked, end = list[str](), threading.Event()
+
+    def hang(host: str, *rest: object, **more: object) -> list[Any]:
+        asked.append(host)
+        end.wait(20)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    yield asked
+    end.set()
+
+
+@pytest.mark.parametrize(("total", "times"), [(5.0, 2), (0.0, 1)])
+def test_a_resolver_that_hangs_is_not_waited_for(
+    served: Hub, monkeypatch: pytest.MonkeyPatch, no_resolver: list[str], total: float, times: int
+) -> None:
+    """The system may take minutes. One attempt is enough where it has taken long."""
+    monkeypatch.setattr(wire, "PATIENCE", Patience(first_pause=0, first_total=total, resolve=0.05))
+    began = time.monotonic()
+    assert refused().key == "hub.no-network"
+    assert time.monotonic() - began < 2
+    assert no_resolver == ["127.0.0.1"] * times
+    assert Patience().resolve + crew._FAREWELL_S < 10
+
+
+def test_a_token_that_has_to_be_renewed_is_not_waited_for_either(
+    served: Hub, monkeypatch: pytest.MonkeyPatch, no_resolver: list[str]
+) -> None:
+    """huggingface_hub does that over the network when it is asked for the token."""
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: socket.getaddrinfo("login.example", 443))
+    monkeypatch.setattr(wire, "PATIENCE", Patience(read=0.05))
+    assert refused().key == "hub.no-network"
+    assert no_resolver == ["login.example"]
+
+
+def test_a_token_is_not_sent_where_that_was_forbidden(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
+    pull()
+    assert set(served.tokens) == {None}
+
+
+def test_behind_a_proxy_its_name_is_the_one_to_be_found(
+    served: Hub, monkeypatch: pytest.MonkeyPatch, no_resolver: list[str]
+) -> None:
+    """That of the hub may be nothing that a machine there can look up."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.example")
+    monkeypatch.setenv("http_proxy", "gate.example:3128")
+    monkeypatch.setattr(wire, "PATIENCE", Patience(first_attempts=1, resolve=0.05))
+    assert refused().key == "hub.no-network"
+    assert no_resolver == ["gate.example"]
+
+
+def test_whoever_hangs_in_the_client_can_be_stopped(
+    served: Hub, monkeypatch: pytest.MonkeyPatch, no_resolver: list[str]
+) -> None:
+    stop = threading.Event()
+    monkeypatch.setattr(wire, "_resolve", lambda url: stop.set())
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        look_up(wire.find_hub(ENTRY), stop)
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("endpoint", ["huggingface.co", "ftp://huggingface.co", "http://[x"])

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from bilingual_chat import hub, paths
-from bilingual_chat.catalogue import ModelEntry, locate
+from bilingual_chat.catalogue import ModelEntry, locate, open_path, with_withdrawn_of
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.hub import Progress, blob, ledger, wire
 from bilingual_chat.hub.check import verify
 from bilingual_chat.hub.remove import remove
 from bilingual_chat.hub.state import State, recall
+from bilingual_chat.session import open_model
 from tests.loopback_hub import COMMIT, FILES, REPO, WANTED, WEIGHTS, Hub, digest_of
 from tests.test_hub import ENTRY, SIZE, folder, pull, served
 
@@ -312,10 +313,79 @@ def test_withdrawn_weights_are_told_from_damaged_ones(tmp_path: Path) -> None:
     """Whole and known, although not what the catalogue would have; with one bit flipped they are neither."""
     entry = withdrawn(tmp_path / "own")
     report = verify(entry)
-    assert (report.is_withdrawn, report.state) == (True, State.UNKNOWN)
+    assert report.state is State.UNKNOWN
+    assert report.withdrawn is not None
+    assert (report.withdrawn.name, report.withdrawn.withdrawn_md5) == (BIN, MD5)
     assert {file.name: file.state for file in report.files}[BIN] is State.GOOD
     flip(tmp_path / "own" / BIN)
-    assert not verify(entry).is_withdrawn
+    assert verify(entry).withdrawn is None
+
+
+# -- opened
+
+
+def opening(entry: ModelEntry, progress: Callable[[int, int], None] | None = None) -> str:
+    """What opening it fails with; these files are no real ones, so that without a check their tokenizer is refused."""
+    with pytest.raises(BchatError) as error:
+        open_model(entry, progress=progress)
+    return key_of(error)
+
+
+def test_what_was_fetched_and_has_changed_is_not_opened(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One flipped bit among the weights is a number like any other. It is read once, and nothing that is as it was."""
+    directory = pull()
+    with no_reading(monkeypatch):
+        assert opening(ENTRY) == "tokenizer.broken"
+    os.utime(directory / WEIGHTS, (1, 1))
+    assert opening(ENTRY) == "tokenizer.broken"
+    flip(directory / WEIGHTS)
+    told: list[tuple[int, int]] = []
+    assert opening(ENTRY, lambda done, size: told.append((done, size))) == "model.file-damaged"
+    assert told[-1] == (SIZE, SIZE)
+    with no_reading(monkeypatch):
+        assert opening(ENTRY) == "model.file-damaged"
+        assert opening(open_path(directory)) == "model.file-damaged"
+    pull()
+    assert opening(ENTRY) == "tokenizer.broken"
+
+
+def test_what_another_program_fetched_is_not_read_to_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_snapshot(*WANTED)
+    with no_reading(monkeypatch):
+        assert opening(ENTRY) == "tokenizer.broken"
+
+
+def test_what_nobody_opens_may_be_damaged(served: Hub) -> None:
+    (pull() / "tokenizer_config.json").resolve().unlink()
+    assert opening(ENTRY) == "tokenizer.broken"
+
+
+def test_in_a_directory_of_ones_own_other_weights_are_other_work(served: Hub, tmp_path: Path) -> None:
+    hub.download(own(tmp_path / "own"), lambda progress: None)
+    flip(tmp_path / "own" / WEIGHTS)
+    assert opening(own(tmp_path / "own")) == "tokenizer.broken"
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_what_was_withdrawn_of_another_is_known_in_any_directory(tmp_path: Path, beside: bool) -> None:
+    """As the opening knows it: also where other weights lie beside it, which were made from it."""
+    entry = put_directory(tmp_path / "own", *([WEIGHTS] if beside else []), "config.json", "spiece.model", BIN)
+    other = ModelEntry("sft", hub_id=REPO, withdrawn_md5=(MD5,), weights_md5={BIN: "0" * 32})
+    assert verify(entry).withdrawn is None
+    suspect = with_withdrawn_of(entry, [other])
+    report = verify(suspect)
+    assert report.withdrawn is not None
+    assert report.withdrawn.name == BIN
+    assert report.state is State.UNKNOWN  # its files are not compared with the other model's
+    assert recall(suspect) == report
+    flip(tmp_path / "own" / BIN)
+    assert verify(suspect).withdrawn is None
+
+
+def test_a_pickle_beside_the_weights_that_was_not_withdrawn_is_none_of_them(tmp_path: Path) -> None:
+    put_directory(tmp_path / "own", *WANTED, BIN)
+    entry = ModelEntry("own", directory=str(tmp_path / "own"), withdrawn_md5=("0" * 32,))
+    assert set(states(entry)) == set(WANTED)
 
 
 # -- removed -------------------------------------------------------------------------------------------------

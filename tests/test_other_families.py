@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -23,13 +24,14 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, Qw
 from transformers.utils import logging
 
 from bilingual_chat import catalogue
+from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.conversation import FinishReason, Speaker, Utterance
 from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.engines.foreign import ForeignEngine, open_foreign
 from bilingual_chat.engines.templated import TemplateTokenizer
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.prompt import TEMPLATE, PromptFormat
-from bilingual_chat.session import Model, Session, open_model, persona
+from bilingual_chat.session import Model, Opening, Session, open_model, persona
 from bilingual_chat.transcript import document
 from tests.scripted import drain, make_session, settings
 
@@ -452,6 +454,17 @@ def test_a_directory_of_another_family_opens_by_its_path(directories: dict[str, 
     assert catalogue.locate(entry) == directories["byte-level"]
     (table,) = catalogue.load_catalogue({"q": {"directory": "/q", "prompt": {"kind": "template"}}}).values()
     assert table.prompt == TEMPLATE
+
+
+def test_withdrawn_weights_beside_are_known_here_too(copy: Path) -> None:
+    """Saved again by transformers, and the pickle left there."""
+    (copy / "pytorch_model.bin").write_bytes(b"withdrawn")
+    other = ModelEntry("sft", withdrawn_md5=(hashlib.md5(b"withdrawn").hexdigest(),))
+    entry = catalogue.open_path(copy)
+    with pytest.raises(BchatError) as caught:
+        open_model(entry, Opening(others=(other,)))
+    assert caught.value.key == "engine.withdrawn"
+    assert open_model(entry, Opening(others=(other,), accept_withdrawn=True)).is_withdrawn
 
 
 def make_chat(directory: Path, home: Path, opening: tuple[Utterance, ...] = ()) -> tuple[Session, Model]:

@@ -20,11 +20,13 @@ from bilingual_chat.commands import Desk, execute, offer, pull
 from bilingual_chat.commands.offer import DECLINED, SHOWN, find_offer, remember
 from bilingual_chat.engines import memory
 from bilingual_chat.errors import BchatError
-from bilingual_chat.hub import Progress
-from tests.loopback_hub import FILES, REPO, WEIGHTS, Hub
+from bilingual_chat.hub import Progress, wire
+from bilingual_chat.hub.state import State, recall
+from tests.loopback_hub import FILES, REPO, WANTED, WEIGHTS, Hub
 from tests.scripted import Shown, make_desk, make_session
 from tests.terminal import Terminal, scripted
-from tests.test_hub import SIZE, partial, served
+from tests.test_hub import HASTY, SIZE, partial, served
+from tests.test_hub_check import BIN, MD5, put_directory
 
 __all__ = ["served"]
 ENTRY = ModelEntry("sft", hub_id=REPO, parameters=SIZE // 2)
@@ -107,6 +109,40 @@ def test_what_is_stopped_is_kept_and_goes_on(desk: tuple[Desk, Shown], served: H
     assert (WEIGHTS, 100_000) in served.begun
 
 
+def test_after_a_stop_the_next_begins_at_once(
+    desk: tuple[Desk, Shown], served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although the line of the one before is silent, and would be waited for: its file is nobody's any more."""
+    monkeypatch.setattr(wire, "PATIENCE", replace(HASTY, read=60.0))
+    chat, shown = desk
+    served.hold_after[WEIGHTS] = 100_000
+    execute("/pull sft", chat)
+    wait_for(lambda: partial().is_file() and partial().stat().st_size == 100_000)
+    served.hold_after.clear()
+    execute("/pull stop", chat)
+    execute("/pull sft", chat)
+    wait_for(lambda: not chat.pulls.is_running)
+    pull.tell_news(chat)
+    assert shown.keys == ["pull.begun", "pull.stopped", "pull.begun", "pull.done"]
+    assert not served.go_on.is_set()
+    assert (WEIGHTS, 100_000) in served.begun
+
+
+def test_the_list_of_models_shows_how_far_one_is(desk: tuple[Desk, Shown], served: Hub) -> None:
+    chat, shown = desk
+    served.hold_after[WEIGHTS] = 150_000
+    execute("/pull sft", chat)
+    wait_for(lambda: is_at(chat, 50))
+    execute("/model", chat)
+    states = {row[0].strip("* "): row[1] for row in shown.rows}
+    assert re.fullmatch(r"fetching, 50 %, [\d.]+ MB/s, \d:\d\d left", states.pop("sft"))
+    assert set(states.values()) == {"here", "not here"}
+    chat.lang = "ja"
+    assert re.fullmatch(r"取得中、50 %、[\d.]+ MB/秒、残り \d:\d\d", pull.coming(chat, ENTRY))
+    execute("/pull stop", chat)
+    assert pull.coming(chat, ENTRY) == ""
+
+
 def test_one_comes_at_a_time_and_none_is_opened_half(desk: tuple[Desk, Shown], served: Hub) -> None:
     chat, _ = desk
     served.hold_after[WEIGHTS] = 100_000
@@ -184,6 +220,54 @@ def test_a_model_that_is_here_is_not_fetched(desk: tuple[Desk, Shown], served: H
     assert shown.keys == ["pull.here"]
 
 
+def test_a_model_in_a_directory_of_ones_own_is_compared(desk: tuple[Desk, Shown], served: Hub, tmp_path: Path) -> None:
+    """As `bchat pull` does. It can be opened meanwhile, and the second time there is nothing to do."""
+    chat, shown = desk
+    put_directory(tmp_path / "own", *WANTED)
+    entry = replace(ENTRY, name="own", directory=str(tmp_path / "own"))
+    chat.config = replace(chat.config, catalogue={**chat.config.catalogue, "own": entry})
+    chat.load = lambda entry: chat.session.model  # type: ignore[assignment, return-value]
+    served.files["tokenizer_config.json"] = b"{}"
+    (tmp_path / "own" / "tokenizer_config.json").unlink()
+    served.hold_after["tokenizer_config.json"] = 0
+    execute("/pull own", chat)
+    wait_for(lambda: pull.percent_of(chat, entry) == 99)
+    execute("/model own", chat)
+    served.go_on.set()
+    wait_for(lambda: not chat.pulls.is_running)
+    execute("/pull own", chat)
+    assert shown.keys == ["pull.comparing", "model.chosen", "pull.done", "pull.here"]
+    found = recall(entry)
+    assert found is not None
+    assert found.state is State.GOOD
+    assert served.contents_asked() == ["tokenizer_config.json"]
+
+
+def test_a_file_of_ones_own_that_differs_is_told(desk: tuple[Desk, Shown], served: Hub, tmp_path: Path) -> None:
+    chat, shown = desk
+    put_directory(tmp_path / "own", *WANTED)
+    (tmp_path / "own" / WEIGHTS).write_bytes(b"mine")
+    entry = replace(ENTRY, name="own", directory=str(tmp_path / "own"))
+    chat.config = replace(chat.config, catalogue={**chat.config.catalogue, "own": entry})
+    execute("/pull own", chat)
+    wait_for(lambda: not chat.pulls.is_running)
+    pull.tell_news(chat)
+    assert shown.keys == ["pull.comparing", "hub.own-file"]
+    assert (tmp_path / "own" / WEIGHTS).read_bytes() == b"mine"
+
+
+def test_withdrawn_weights_are_not_fetched_under_another_name(desk: tuple[Desk, Shown], served: Hub) -> None:
+    """Somebody's copy of them on the hub, in a table of the person's own."""
+    del served.files[WEIGHTS]
+    chat, shown = desk
+    sft = replace(chat.config.catalogue["ppo"], withdrawn_md5=(MD5,))
+    chat.config = replace(chat.config, catalogue={"ppo": sft, "copy": replace(ENTRY, name="copy")})
+    execute("/pull copy", chat)
+    wait_for(lambda: not chat.pulls.is_running)
+    pull.tell_news(chat)
+    assert shown.keys == ["pull.begun", "hub.withdrawn"]
+
+
 def test_in_a_pipe_it_comes_before_the_next_line(desk: tuple[Desk, Shown], served: Hub) -> None:
     """Nobody chats meanwhile, and the end of the input would stop it."""
     chat, shown = desk
@@ -248,6 +332,34 @@ def test_pull_warns_of_a_model_that_could_not_be_opened_here(
     status, said = run(capsys, monkeypatch, "pull", "sft")
     assert status == 0
     assert said[0] == "(opening sft will need 0.2 GB of memory; 0.0 GB are free now)"
+
+
+def test_withdrawn_weights_are_said_of_a_model_in_any_directory(
+    served: Hub, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By all that verify, list and describe it, and with the good ones named; under whatever name they are fetched."""
+    put_directory(tmp_path / "own", "config.json", "spiece.model", WEIGHTS, BIN)
+    del served.files[WEIGHTS]
+    copy = f'[models.copy]\nhub_id = "{REPO}"\n'
+    write_config(home, f'withdrawn_md5 = ["{MD5}"]\n[models.own]\ndirectory = "{tmp_path}/own"\n{copy}')
+    monkeypatch.setattr(sys, "argv", ["bchat", "models", "--verify"])
+    assert cli.main() == 0
+    out, err = capsys.readouterr()
+    assert f"own\t{BIN}\there, WITHDRAWN\n" in out
+    said = err.splitlines()
+    assert said[-1] == (
+        f"{tmp_path}/own/{BIN} was withdrawn by its publisher for its training data; get the good weights with: "
+        "bchat pull sft"
+    )
+    for arguments in (["models"], ["models", "own"]):
+        monkeypatch.setattr(sys, "argv", ["bchat", *arguments])
+        cli.main()
+        out = capsys.readouterr().out
+        assert "here, WITHDRAWN" in out
+    assert f"{BIN}  250 kB  here, WITHDRAWN" in out
+    status, said = run(capsys, monkeypatch, "pull", "copy")
+    assert status == 3
+    assert "is the version that was withdrawn" in said[-1]
 
 
 # -- the offer ---------------------------------------------------------------------------------------------
@@ -372,10 +484,10 @@ def test_looking_for_an_offer_imports_no_hub() -> None:
 CONFIG = f'[models.sft]\nhub_id = "{REPO}"\nparameters = 30000000\n'
 
 
-def write_config(home: Path) -> None:
+def write_config(home: Path, more: str = "") -> None:
     config = home / ".config/bchat/config.toml"
     config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(CONFIG)
+    config.write_text(CONFIG + more)
 
 
 def begin(served: Hub, home: Path, *arguments: str, **script: Any) -> Terminal:

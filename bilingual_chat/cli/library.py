@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from bilingual_chat import catalogue, hub, messages, paths
-from bilingual_chat.catalogue import ModelEntry
+from bilingual_chat.catalogue import ModelEntry, with_withdrawn_of
 from bilingual_chat.cli import listing
-from bilingual_chat.cli.listing import STATES
+from bilingual_chat.cli.listing import state_of
 from bilingual_chat.commands.pull import too_large
 from bilingual_chat.config import Config
 from bilingual_chat.display import Display, size_of
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.hub import Size, check
 from bilingual_chat.hub.remove import remove as remove_files
-from bilingual_chat.hub.state import State
+from bilingual_chat.hub.state import FileState, State
 from bilingual_chat.messages import Phrase
 
 
@@ -33,20 +35,29 @@ def verify(config: Config, display: Display, name: str | None) -> None:
         display.say(Phrase("models.none-here"))
     damaged = []
     for entry in here:
-        report = check.verify(entry, display.progress)
-        state = {file.name: messages.render(STATES[file.state], display.lang) for file in report.files}
+        report = check.verify(with_withdrawn_of(entry, config.catalogue.values()), display.progress)
+        state = {file.name: messages.render(state_of(file), display.lang) for file in report.files}
         display.put_rows([(entry.name, name, said) for name, said in state.items()])
-        if report.is_withdrawn:
-            display.say(Phrase("models.withdrawn", name=entry.name))
+        if report.withdrawn:
+            display.say(_withdrawn(config, entry, report.directory, report.withdrawn))
         if report.state is State.DAMAGED:
             damaged.append(entry.name)
     if damaged:
         raise BchatError("models.damaged", status=ExitStatus.MODEL, names=", ".join(damaged), first=damaged[0])
 
 
+def _withdrawn(config: Config, entry: ModelEntry, directory: Path, file: FileState) -> Phrase:
+    """What to do about it: bchat removes what it fetched, and leaves a directory of the person's own alone."""
+    owners = [each for each in config.catalogue.values() if file.withdrawn_md5 in map(str.lower, each.withdrawn_md5)]
+    if entry in owners and not entry.directory:
+        return Phrase("models.withdrawn", name=entry.name)
+    name = owners[0].name if owners else entry.name
+    return Phrase("models.withdrawn-elsewhere", path=paths.shorten(directory / file.name), name=name)
+
+
 def pull(config: Config, display: Display, name: str, *, accept_withdrawn: bool = False) -> None:
     """Say how much there is to fetch and where to, fetch it, and say how to go on; also where Ctrl-C ends it."""
-    entry = catalogue.find(config.catalogue, name)
+    entry = with_withdrawn_of(catalogue.find(config.catalogue, name), config.catalogue.values())
     asked: list[Size] = []
 
     def begin(size: Size) -> None:

@@ -6,22 +6,27 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bilingual_chat import catalogue
-from bilingual_chat.catalogue import CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILES, ModelEntry
+from bilingual_chat.catalogue import CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILES, ModelEntry, with_withdrawn_of
 from bilingual_chat.config import Config
 from bilingual_chat.conversation import Speaker, Utterance
 from bilingual_chat.display import Display, Row, size_of
 from bilingual_chat.engines.memory import available_memory
 from bilingual_chat.engines.precisions import PRECISIONS, memory_in
-from bilingual_chat.hub.state import Report, State, recall
+from bilingual_chat.hub.state import FileState, Report, State, recall
 from bilingual_chat.messages import Phrase
 from bilingual_chat.prompt import PromptFormat, render
 
-STATES = {
+_STATES = {
     State.GOOD: "model.good",
     State.UNKNOWN: "model.unknown-state",
     State.CHANGED: "model.changed",
     State.DAMAGED: "model.damaged",
 }
+
+
+def state_of(file: FileState) -> str:
+    """The key of what is said of it."""
+    return "model.withdrawn" if file.is_withdrawn else _STATES[file.state]
 
 
 def show_all(config: Config, display: Display) -> None:
@@ -34,7 +39,7 @@ def show_all(config: Config, display: Display) -> None:
     ]
     for entry in config.catalogue.values():
         mark = "*" if entry.name == chosen.name else " "
-        state = display.text(Phrase(_state(entry)))
+        state = display.text(Phrase(_state(with_withdrawn_of(entry, config.catalogue.values()))))
         memory = [
             amount.rjust(len(_bracketable(name))) for name, amount in zip(names, _memory(entry, free), strict=True)
         ]
@@ -48,12 +53,13 @@ def show_all(config: Config, display: Display) -> None:
 def show_one(config: Config, display: Display, name: str) -> None:
     """Everything that is known of one model, without reading its weights."""
     entry = catalogue.find(config.catalogue, name)
-    free, report = available_memory(), None if entry.embedded else recall(entry)
+    known = with_withdrawn_of(entry, config.catalogue.values())
+    free, report = available_memory(), None if entry.embedded else recall(known)
     facts: list[tuple[str, str]] = [
         ("name", ", ".join(entry.names)),
         ("description", entry.describe(display.lang)),
         ("hub", f"{entry.hub_id} ({entry.revision})" if entry.hub_id else ""),
-        ("state", _where(entry, report, display)),
+        ("state", _where(known, report, display)),
         *(("file", said) for said in _of_files(entry, report, display)),
         ("size", _of_size(entry)),
         *(("memory", line) for line in _of_memory(entry, free, display)),
@@ -81,7 +87,7 @@ def _state(entry: ModelEntry) -> str:
     report = recall(entry)
     if report is None:
         return "model.absent"
-    return "model.withdrawn" if report.is_withdrawn else STATES[report.state]
+    return "model.withdrawn" if report.withdrawn else _STATES[report.state]
 
 
 def _memory(entry: ModelEntry, free: int | None) -> list[str]:
@@ -117,9 +123,7 @@ def _where(entry: ModelEntry, report: Report | None, display: Display) -> str:
 def _of_files(entry: ModelEntry, report: Report | None, display: Display) -> list[str]:
     """Those that are here, each with its state; else those that would be fetched."""
     if report:
-        return [
-            f"{file.name}  {size_of(file.size)}  {display.text(Phrase(STATES[file.state]))}" for file in report.files
-        ]
+        return [f"{file.name}  {size_of(file.size)}  {display.text(Phrase(state_of(file)))}" for file in report.files]
     if not entry.hub_id:
         return []
     values = {"small": f"{CONFIG_FILE}, {TOKENIZER_FILE}", "first": WEIGHT_FILES[0], "second": WEIGHT_FILES[2]}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bilingual_chat import catalogue, messages, paths
+from bilingual_chat import catalogue, paths
 from bilingual_chat.commands.desk import Action, Desk, Edit, Rows, agrees, unquoted, word
-from bilingual_chat.commands.pull import named, percent_of
+from bilingual_chat.commands.pull import coming, named, percent_of
 from bilingual_chat.commands.talk import show_history
-from bilingual_chat.config import Config
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 from bilingual_chat.transcript import document, export, shelf
@@ -129,10 +128,11 @@ def choose_model(desk: Desk, argument: str) -> Action:
     """/model"""
     session = desk.session
     if not argument:
-        desk.show_rows(model_rows(desk.config, desk.lang, chosen=session.entry.name))
+        desk.show_rows(model_rows(desk))
         return None
     entry = named(desk, argument)
-    if (percent := percent_of(desk, entry)) is not None:
+    is_whole = bool(entry.directory) and catalogue.locate(entry) is not None  # there, files are only compared
+    if (percent := percent_of(desk, entry)) is not None and not is_whole:
         raise BchatError("pull.not-yet", status=ExitStatus.MODEL, name=entry.name, percent=percent)
     if catalogue.locate(entry) is None:
         raise BchatError("model.not-here-yet", status=ExitStatus.MODEL, name=entry.name)
@@ -142,15 +142,15 @@ def choose_model(desk: Desk, argument: str) -> Action:
     return None
 
 
-def model_rows(config: Config, lang: str, chosen: str = "") -> Rows:
-    """Every model of the catalogue: its name, whether it is on this machine, what it is for."""
+def model_rows(desk: Desk) -> Rows:
+    """Every model of the catalogue: its name, whether it is on this machine or how far it is, what it is for."""
     return [
         (
-            f"{'*' if name == chosen else ' '} {name}",
-            messages.render("model.here" if catalogue.locate(entry) else "model.absent", lang),
-            entry.describe(lang),
+            f"{'*' if name == desk.session.entry.name else ' '} {name}",
+            coming(desk, entry) or desk.text(Phrase("model.here" if catalogue.locate(entry) else "model.absent")),
+            entry.describe(desk.lang),
         )
-        for name, entry in config.catalogue.items()
+        for name, entry in desk.config.catalogue.items()
     ]
 
 

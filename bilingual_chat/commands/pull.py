@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from bilingual_chat import catalogue, paths
-from bilingual_chat.catalogue import DEFAULT_MODEL, ModelEntry
+from bilingual_chat.catalogue import DEFAULT_MODEL, ModelEntry, with_withdrawn_of
 from bilingual_chat.commands import offer
 from bilingual_chat.commands.desk import Action, Desk, agrees, declines, unquoted, word
 from bilingual_chat.commands.offer import Offer
@@ -16,6 +16,7 @@ from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 
 if TYPE_CHECKING:
+    from bilingual_chat.hub import Progress
     from bilingual_chat.hub.delivery import Delivery
 
 _STOP = ("stop", "cancel", "停止", "中止")
@@ -49,11 +50,13 @@ def fetch(desk: Desk, entry: ModelEntry) -> None:
     from bilingual_chat.hub.delivery import Delivery
 
     tell_news(desk)
-    if catalogue.locate(entry) is not None and not hub.is_damaged(entry):
+    is_here = catalogue.locate(entry) is not None
+    if is_here and hub.is_settled(entry):
         desk.say(Phrase("pull.here", name=entry.name))
         return
     hub.require_source(entry)
-    if warning := too_large(entry):
+    entry = with_withdrawn_of(entry, desk.config.catalogue.values())
+    if (warning := too_large(entry)) and not is_here:
         desk.say(warning)
     if pulls.foreground is not None:
         hub.download(entry, pulls.foreground)
@@ -61,7 +64,8 @@ def fetch(desk: Desk, entry: ModelEntry) -> None:
         return
     pulls.delivery = Delivery(entry, pulls.when_over)
     pulls.delivery.start()
-    desk.say(Phrase("pull.begun", name=entry.name))
+    is_own = is_here and bool(entry.directory)
+    desk.say(Phrase("pull.comparing" if is_own else "pull.begun", name=entry.name, repo=entry.hub_id))
 
 
 def stop(desk: Desk) -> None:
@@ -91,10 +95,7 @@ def progress_text(desk: Desk) -> str:
     now = delivery.progress
     if now is None:
         return desk.text(Phrase("pull.beginning", name=delivery.entry.name))
-    where = Phrase("pull.progress", name=delivery.entry.name, percent=now.percent)
-    if not now.rate:  # what is here already is looked at, or nothing comes
-        return desk.text(where)
-    return desk.text(Phrase("progress.rate", where=where, rate=f"{now.rate / 1e6:.1f}", left=now.time_left))
+    return desk.text(_with_rate(Phrase("pull.progress", name=delivery.entry.name, percent=now.percent), now))
 
 
 def leave(desk: Desk) -> None:
@@ -125,10 +126,28 @@ def answers_offer(desk: Desk, line: str) -> bool:
 
 def percent_of(desk: Desk, entry: ModelEntry) -> int | None:
     """How far this model is, None if it is not on its way."""
+    delivery = _delivery_of(desk, entry)
+    return None if delivery is None else _percent(delivery)
+
+
+def coming(desk: Desk, entry: ModelEntry) -> str:
+    """For a list: how far this model is, how quick, how long still. "" if it is not on its way."""
+    delivery = _delivery_of(desk, entry)
+    if delivery is None:
+        return ""
+    return desk.text(_with_rate(Phrase("model.coming", percent=_percent(delivery)), delivery.progress))
+
+
+def _with_rate(where: Phrase, now: Progress | None) -> Phrase:
+    if now is None or not now.rate:  # what is here already is looked at, or nothing comes
+        return where
+    return Phrase("progress.rate", where=where, rate=f"{now.rate / 1e6:.1f}", left=now.time_left)
+
+
+def _delivery_of(desk: Desk, entry: ModelEntry) -> Delivery | None:
     delivery = desk.pulls.delivery
-    if delivery is None or delivery.is_over or delivery.entry.name != entry.name:
-        return None
-    return _percent(delivery)
+    is_this = delivery is not None and not delivery.is_over and delivery.entry.name == entry.name
+    return delivery if is_this else None
 
 
 def too_large(entry: ModelEntry) -> Phrase | None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bilingual_chat import paths
-from bilingual_chat.catalogue import ModelEntry
+from bilingual_chat.catalogue import PICKLES, ModelEntry
 from bilingual_chat.engines.files import refused, unreadable
 from bilingual_chat.errors import BchatError
 from bilingual_chat.messages import Phrase
@@ -18,8 +18,7 @@ from bilingual_chat.messages import Phrase
 _BLOCK = 8 << 20  # bytes read at a time; Ctrl-C acts between two
 _MOST_MEMORY = 4 << 20  # bytes of the file of digests
 _MOST_FILES = 500
-_PICKLES = "pytorch_model*.bin"
-_ITEMSIZE = 2  # bytes of a weight in them
+_ITEMSIZE = 2  # bytes of a weight in a pickle
 _OF_WEIGHTS = (0.95, 1.25)  # a file's size, of that of its weights
 
 Progress = Callable[[int, int], None]
@@ -38,7 +37,7 @@ def check_withdrawn(
         return False
     withdrawn = {digest.lower() for digest in entry.withdrawn_md5}
     listed = list(weights)
-    beside = {path for each in listed for path in each.parent.glob(_PICKLES)}
+    beside = {path for each in listed for path in each.parent.glob(PICKLES)}
     for path, digest in md5_of([*listed, *sorted(beside - set(listed))], progress).items():
         if digest in withdrawn:
             if accept:
@@ -54,7 +53,7 @@ def with_suspicions(entry: ModelEntry, directory: Path, others: Iterable[ModelEn
     pickle in 16 bits. Where one could be it, the entry that comes back names that model, whose good weights
     are what a person then needs.
     """
-    sizes = [path.stat().st_size for path in directory.glob(_PICKLES) if path.is_file()]
+    sizes = [path.stat().st_size for path in directory.glob(PICKLES) if path.is_file()]
     for other in others:
         is_new = not set(other.withdrawn_md5) <= set(entry.withdrawn_md5)
         if is_new and any(_could_be(size, other) for size in sizes):

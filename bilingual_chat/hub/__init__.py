@@ -4,7 +4,7 @@
 so that other programs find what is fetched here and the other way round; HF_HOME, HF_ENDPOINT,
 HF_HUB_OFFLINE, HF_TOKEN and a token that `hf auth login` has stored mean what they mean there.
 
-Who does what. huggingface_hub: the HTTP client (proxies, certificates), the token and the headers, the rules
+Who does what. huggingface_hub: the HTTP client (proxies, certificates), the token, the rules
 for names, the addresses of files, the locks. bchat (in the modules beside this one): the list with one answer
 for all files, redirects, retries, deadlines, the transfer itself, and the digests. Because huggingface_hub
 2.4 compares sizes only, begins again at the first byte after a kill and leaves its half file behind, has no
@@ -105,7 +105,7 @@ def download(
     Raises BchatError (MODEL); Stopped within half a second when another thread sets `stop`.
     """
     here = locate(entry)
-    if here is not None and not (is_damaged(entry) or _wants_comparing(entry)):
+    if here is not None and is_settled(entry):
         return here
     require_source(entry)
     with _explained(entry):
@@ -150,6 +150,11 @@ def require_source(entry: ModelEntry) -> None:
         raise BchatError("hub.nothing-to-fetch", status=ExitStatus.MODEL, name=entry.name)
     if paths.is_offline():
         raise BchatError("hub.offline", status=ExitStatus.MODEL)
+
+
+def is_settled(entry: ModelEntry) -> bool:
+    """Whether there is nothing to do for a model that is here: neither to be mended nor to be compared."""
+    return not (is_damaged(entry) or _wants_comparing(entry))
 
 
 def is_damaged(entry: ModelEntry) -> bool:

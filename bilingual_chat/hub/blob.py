@@ -196,7 +196,7 @@ def _fetch(errand: Errand, meter: Meter, stop: threading.Event) -> bool:
 def _go_on(errand: Errand, partial: _Partial, url: str, stop: threading.Event) -> None:
     if partial.size == errand.file.size:
         return
-    with wire.ask(errand.hub, url, start=partial.size) as response:
+    with wire.ask(errand.hub, url, stop, start=partial.size) as response:
         if response.status_code == 200:
             partial.restart()  # the server knows no ranges: all of it comes
         elif not _continues(response, partial.size, errand.file.size):

@@ -22,9 +22,9 @@ def verify(entry: ModelEntry, progress: Tell | None = None) -> Report:
     Raises BchatError (MODEL) for a model that is not here or cannot be read.
     """
     directory = _locate(entry)
-    names = state.model_files(directory)
-    told = _Told(directory, names, progress)
-    return Report(directory, tuple(_verify(entry, directory, name, told) for name in names))
+    names = dict.fromkeys([*state.model_files(directory), *state.pickles(entry, directory)])
+    told = _Told(directory, list(names), progress)
+    return state.report_of(entry, directory, lambda name: _verify(entry, directory, name, told))
 
 
 def _locate(entry: ModelEntry) -> Path:
@@ -51,7 +51,7 @@ def _verify(entry: ModelEntry, directory: Path, name: str, told: _Told) -> FileS
     found = state.judge(entry, name, size, digests, wanted)
     is_other = before is not None and any(before.digests.get(kind, digests[kind]) != digests[kind] for kind in digests)
     if found.state is State.UNKNOWN and is_other:
-        return FileState(name, size, State.CHANGED, found.is_withdrawn)
+        return FileState(name, size, State.CHANGED, found.withdrawn_md5)
     return found
 
 

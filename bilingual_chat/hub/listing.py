@@ -66,7 +66,7 @@ def file_url(hub: Hub, commit: str, name: str) -> str:
 
 def _read_json(hub: Hub, url: str, stop: threading.Event) -> dict[str, Any]:
     body = bytearray()
-    with wire.ask(hub, url, connect_s=wire.PATIENCE.first_connect) as response:
+    with wire.ask(hub, url, stop, connect_s=wire.PATIENCE.first_connect) as response:
         for chunk in wire.read(hub, response, stop):
             body += chunk
             if len(body) > _MOST:
@@ -104,14 +104,14 @@ def _describe(hub: Hub, commit: str, sibling: Mapping[str, Any], stop: threading
     etag = (lfs.get("sha256") or lfs.get("oid")) if isinstance(lfs, dict) else sibling.get("blobId")
     size = sibling.get("size")
     if not isinstance(etag, str) or not isinstance(size, int):
-        etag, size = wire.persist(lambda: _ask_headers(hub, file_url(hub, commit, name)), stop)
+        etag, size = wire.persist(lambda: _ask_headers(hub, file_url(hub, commit, name), stop), stop)
     if kind_of(etag) is None or size < 0:
         raise hub.error("hub.no-digest", file=name)
     return RemoteFile(name, size, etag)
 
 
-def _ask_headers(hub: Hub, url: str) -> tuple[str, int]:
-    with wire.ask(hub, url, method="HEAD") as response:
+def _ask_headers(hub: Hub, url: str, stop: threading.Event) -> tuple[str, int]:
+    with wire.ask(hub, url, stop, method="HEAD") as response:
         headers = response.headers
     etag = headers.get("x-linked-etag") or headers.get("etag", "")
     size = headers.get("x-linked-size") or headers.get("content-length", "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from bilingual_chat.catalogue import (
     CONFIG_FILE,
     OTHER_TOKENIZER_FILE,
+    PICKLES,
     TOKENIZER_FILE,
     WEIGHT_FILES,
     ModelEntry,
@@ -48,7 +49,11 @@ class FileState:
     name: str
     size: int  # bytes; 0 for one that is gone
     state: State
-    is_withdrawn: bool = False  # its MD5 is one of the entry's withdrawn_md5
+    withdrawn_md5: str = ""  # its MD5, if that is one of the entry's withdrawn_md5
+
+    @property
+    def is_withdrawn(self) -> bool:
+        return bool(self.withdrawn_md5)
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,9 @@ class Report:
         return max((file.state for file in self.files), key=_WORSE.index, default=State.UNKNOWN)
 
     @property
-    def is_withdrawn(self) -> bool:
-        return any(file.is_withdrawn for file in self.files)
+    def withdrawn(self) -> FileState | None:
+        """The first file that was withdrawn."""
+        return next((file for file in self.files if file.is_withdrawn), None)
 
 
 def recall(entry: ModelEntry) -> Report | None:
@@ -75,7 +81,23 @@ def recall(entry: ModelEntry) -> Report | None:
     directory = locate(entry)
     if directory is None:
         return None
-    return Report(directory, tuple(_recall(entry, directory, name) for name in model_files(directory)))
+    return report_of(entry, directory, lambda name: _recall(entry, directory, name))
+
+
+def report_of(entry: ModelEntry, directory: Path, look: Callable[[str], FileState]) -> Report:
+    """By what `look` says of each file.
+
+    Pickles that no engine opens count only if they were withdrawn: what lies beside them was made from them.
+    """
+    files = [look(name) for name in model_files(directory)]
+    named = {file.name for file in files}
+    beside = [look(name) for name in pickles(entry, directory) if name not in named]
+    return Report(directory, (*files, *(file for file in beside if file.is_withdrawn)))
+
+
+def pickles(entry: ModelEntry, directory: Path) -> list[str]:
+    """Names of the files that could be withdrawn ones."""
+    return sorted(path.name for path in directory.glob(PICKLES) if path.is_file()) if entry.withdrawn_md5 else []
 
 
 def _recall(entry: ModelEntry, directory: Path, name: str) -> FileState:
@@ -92,7 +114,7 @@ def _recall(entry: ModelEntry, directory: Path, name: str) -> FileState:
 
 def judge(entry: ModelEntry, name: str, size: int, digests: Mapping[str, str], wanted: Mapping[str, str]) -> FileState:
     """A file by its digests and those that it should have; kinds that only one of the two has say nothing."""
-    is_withdrawn = digests.get(MD5) in _withdrawn(entry)
+    is_withdrawn = digests.get(MD5) in {md5.lower() for md5 in entry.withdrawn_md5}
     compared = [
         digests[kind] == digest
         for kind, digest in wanted.items()
@@ -100,7 +122,7 @@ def judge(entry: ModelEntry, name: str, size: int, digests: Mapping[str, str], w
     ]
     # A withdrawn file is whole and known, although it is not the one that the catalogue would have.
     state = State.DAMAGED if not all(compared) else State.GOOD if compared or is_withdrawn else State.UNKNOWN
-    return FileState(name, size, state, is_withdrawn)
+    return FileState(name, size, state, digests[MD5] if is_withdrawn else "")
 
 
 def expected(entry: ModelEntry, path: Path, name: str, mark: Mark | None) -> dict[str, str]:
@@ -142,7 +164,3 @@ def _shards(index: Path) -> list[str]:
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return []
     return sorted(name for name in names if Path(name).name == name and (index.parent / name).is_file())
-
-
-def _withdrawn(entry: ModelEntry) -> set[str]:
-    return {md5.lower() for md5 in entry.withdrawn_md5}

@@ -1,17 +1,20 @@
 """Questions to the hub over HTTP: redirects, the token, deadlines, and what is worth another attempt.
 
 The client is huggingface_hub's (so proxies, certificates and `set_client_factory` mean what they mean
-there), and so are the headers with the person's token. What to do with an answer is decided here.
+there), and so is the person's token. What to do with an answer is decided here.
+The client works in a thread of its own (`_apart`): while it waits for the network it cannot be interrupted.
 """
 
 from __future__ import annotations
 
 import os
+import queue
 import re
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -20,7 +23,7 @@ from urllib.parse import urljoin, urlsplit
 import bilingual_chat
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.hub.crew import Stopped
+from bilingual_chat.hub.crew import Silent, Stopped
 
 _USUAL_ENDPOINT = "https://huggingface.co"
 _MOST_REDIRECTS = 5
@@ -28,6 +31,8 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _AGAIN = (408, 500, 502, 503, 504)
 # By name: the HTTP client is another in another version of huggingface_hub.
 _NOT_REACHED = ("ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol")
+_LOOK_S = 0.1  # between two looks at whether somebody said "stop"
+_AHEAD = 4  # chunks that may come before they are asked for
 _T = TypeVar("_T")
 
 
@@ -38,9 +43,12 @@ class Patience:
     attempts: int = 6  # in a row that brought next to nothing
     first_attempts: int = 2  # to reach the hub at all; who has no network is told so in seconds
     first_connect: float = 2.0  # at these
+    first_total: float = 5.0  # after that long, these are over, too
     first_pause: float = 1.0  # doubled at each
     longest_pause: float = 20.0
     longest_wait: float = 120.0  # that a hub may ask for; one that wants more is told of instead
+    # To look a name up. Where the first of two name servers is dead, a look-up that succeeds takes 5 s.
+    resolve: float = 8.0
     connect: float = 10.0
     read: float = 15.0  # without a single byte
     window: float = 30.0  # in which at least `slowest` bytes a second must come
@@ -66,6 +74,15 @@ class Hub:
         return BchatError(key, status=ExitStatus.MODEL, **given)
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What came: its status, its headers (in any case), and its body, which comes while it is asked for."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    chunks: Iterator[bytes]
+
+
 class Broken(Exception):
     """It went wrong, and may go right another time. `error` is what to say when it did not."""
 
@@ -77,12 +94,9 @@ class Broken(Exception):
 
 
 def find_hub(entry: ModelEntry) -> Hub:
-    """Where the model's repository is to be asked for. Asks nobody. Raises BchatError (MODEL)."""
+    """Where the model's repository is to be asked for. Raises BchatError (MODEL)."""
     from huggingface_hub import errors
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # its `utils` mark no exports
-        build_hf_headers,
-        validate_repo_id,
-    )
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # its `utils` mark no exports
 
     endpoint = (os.environ.get("HF_ENDPOINT") or _USUAL_ENDPOINT).rstrip("/")
     bare = Hub(endpoint, entry.hub_id, entry.revision, {})
@@ -92,11 +106,30 @@ def find_hub(entry: ModelEntry) -> Hub:
         validate_repo_id(entry.hub_id)
     except errors.HFValidationError:
         raise bare.error("hub.unknown") from None
-    headers = build_hf_headers(library_name="bchat", library_version=bilingual_chat.__version__)
+    try:
+        token = _find_token()
+    except Silent:
+        raise bare.error("hub.no-network") from None
     # The HTTP client quotes a header that it refuses, token and all.
-    if not re.fullmatch(r"(Bearer [\x21-\x7e]+)?", headers.get("authorization", "")):
+    if not re.fullmatch(r"[\x21-\x7e]*", token):
         raise BchatError("hub.token", status=ExitStatus.MODEL)
+    # Not huggingface_hub's `build_hf_headers`: for the name of the agent that may have called us, which nobody
+    # needs to know, it asks the hub first, and hangs where the name of that is not found.
+    headers = {"user-agent": f"bchat/{bilingual_chat.__version__}"}
+    if token:
+        headers["authorization"] = f"Bearer {token}"
     return Hub(endpoint, entry.hub_id, entry.revision, headers)
+
+
+def _find_token() -> str:
+    """The person's token, "" for none. Raises Silent: one of `hf auth login` may be renewed over the network."""
+    from huggingface_hub import constants, get_token
+
+    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
+        return ""
+    found = _apart((get_token() or "" for _ in range(1)), threading.Event(), first_s=PATIENCE.read)
+    with closing(found):
+        return str(next(found))
 
 
 def persist(
@@ -111,7 +144,7 @@ def persist(
     The attempts are counted anew whenever the one before `has_moved` things. `is_first`: nothing was asked
     before, and where nobody can be reached there is no network, for which nobody waits half a minute.
     """
-    failures = 0
+    failures, began = 0, time.monotonic()
     while True:
         try:
             return act()
@@ -119,7 +152,8 @@ def persist(
             failures = 1 if has_moved() else failures + 1
             is_first = is_first and not broken.was_reached
             attempts = PATIENCE.first_attempts if is_first else PATIENCE.attempts
-            if failures >= attempts or broken.wait_s > PATIENCE.longest_wait:
+            is_long = is_first and time.monotonic() - began > PATIENCE.first_total
+            if failures >= attempts or is_long or broken.wait_s > PATIENCE.longest_wait:
                 raise broken.error from None
             pause = min(PATIENCE.first_pause * 2 ** (failures - 1), PATIENCE.longest_pause)
             if stop.wait(max(pause, broken.wait_s)):
@@ -127,16 +161,22 @@ def persist(
 
 
 @contextmanager
-def ask(hub: Hub, url: str, *, start: int = 0, method: str = "GET", connect_s: float | None = None) -> Iterator[Any]:
+def ask(
+    hub: Hub, url: str, stop: threading.Event, *, start: int = 0, method: str = "GET", connect_s: float | None = None
+) -> Iterator[Answer]:
     """The answer, its body not yet read: status 200, 206, or 416 for a `start` beyond the end.
 
     Redirects are followed, and the token goes to the endpoint's own scheme, host and port only. The
     answer to a HEAD that already has the ETag is not followed further: behind it is the file itself.
-    Raises Broken and BchatError (MODEL), also for what the HTTP client raises while the body is read.
+    Raises Broken and BchatError (MODEL), also for what the HTTP client raises while the body is read; and
+    Stopped within a tenth of a second, whatever the network does.
     """
     try:
         for _ in range(_MOST_REDIRECTS + 1):
-            with _send(hub, url, start, method, connect_s or PATIENCE.connect) as response:
+            exchange = _exchange(hub, url, start, method, connect_s or PATIENCE.connect)
+            with closing(_apart(exchange, stop, first_s=PATIENCE.resolve)) as steps:
+                next(steps)  # the name is looked up
+                response = next(steps)
                 is_redirect = response.status_code in _REDIRECTS and "location" in response.headers
                 is_enough = method == "HEAD" and "x-linked-etag" in response.headers
                 if is_redirect and not is_enough:
@@ -144,8 +184,10 @@ def ask(hub: Hub, url: str, *, start: int = 0, method: str = "GET", connect_s: f
                     continue
                 if not is_redirect and response.status_code not in (200, 206, 416):
                     raise _refusal(hub, response, is_own=_origin(url) == _origin(hub.endpoint))
-                yield response
+                yield Answer(response.status_code, response.headers, steps)
                 return
+    except Silent:
+        raise Broken(hub.error("hub.no-network"), was_reached=False) from None
     except Exception as error:
         if not _is_of_client(error):
             raise
@@ -154,10 +196,10 @@ def ask(hub: Hub, url: str, *, start: int = 0, method: str = "GET", connect_s: f
     raise hub.error("hub.status", code=310)  # the number that browsers gave to a chain of redirects without an end
 
 
-def read(hub: Hub, response: Any, stop: threading.Event) -> Iterator[bytes]:
+def read(hub: Hub, answer: Answer, stop: threading.Event) -> Iterator[bytes]:
     """The body as it comes. Raises Broken for one that only drips, and Stopped."""
     began, came = time.monotonic(), 0
-    for chunk in response.iter_bytes():
+    for chunk in answer.chunks:
         if stop.is_set():
             raise Stopped
         yield chunk
@@ -172,6 +214,82 @@ def read(hub: Hub, response: Any, stop: threading.Event) -> Iterator[bytes]:
 def shown(url: str) -> str:
     """A URL without the name and password that may stand in it."""
     return re.sub(r"(?<=://)[^/@]*@", "", url)
+
+
+def _apart(steps: Generator[Any, None, None], stop: threading.Event, *, first_s: float) -> Generator[Any, None, None]:
+    """What `steps` gives, from a thread of its own, in which it may hang: in a look-up, or on a line gone dead.
+
+    Raises Stopped, and Silent where the first does not come in time. The thread is left behind then; it
+    ends with the client's own deadlines, holds no lock and writes nothing.
+    """
+    given: queue.Queue[tuple[Any, BaseException | None, bool]] = queue.Queue(_AHEAD)
+    is_gone = threading.Event()
+
+    def give(step: Any, error: BaseException | None = None, *, is_last: bool = True) -> None:
+        while not is_gone.is_set():
+            with suppress(queue.Full):
+                given.put((step, error, is_last), timeout=_LOOK_S)
+                return
+
+    def run() -> None:
+        with closing(steps):
+            try:
+                for step in steps:
+                    give(step, is_last=False)
+                    if is_gone.is_set():
+                        return
+            except BaseException as error:
+                give(None, error)
+            else:
+                give(None)
+
+    threading.Thread(target=run, name="bchat asks the hub", daemon=True).start()
+    until = time.monotonic() + first_s
+    is_first = True
+    try:
+        while True:
+            try:
+                step, error, is_last = given.get(timeout=_LOOK_S)
+            except queue.Empty:
+                if stop.is_set():
+                    raise Stopped from None
+                if is_first and time.monotonic() > until:
+                    raise Silent from None
+                continue
+            if error is not None:
+                raise error
+            if is_last:
+                return
+            is_first = False
+            yield step
+    finally:
+        is_gone.set()
+
+
+def _exchange(hub: Hub, url: str, start: int, method: str, connect_s: float) -> Generator[Any, None, None]:
+    """None when the name is looked up, then the response, then its body. May hang; for `_apart`."""
+    _resolve(url)
+    yield None
+    with _send(hub, url, start, method, connect_s) as response:
+        yield response
+        yield from response.iter_bytes()
+
+
+def _resolve(url: str) -> None:
+    """Look up who is to be connected to, the proxy if there is one. What is wrong with the name the client says.
+
+    It looks it up again, but has no deadline for that: the system may take minutes to say that there is no network.
+    """
+    from urllib.request import getproxies, proxy_bypass  # 20 ms, which a list of models need not wait for
+
+    origin = _origin(url)
+    proxies = getproxies()
+    proxy = proxies.get(urlsplit(url).scheme) or proxies.get("all")
+    if origin is not None and proxy and not proxy_bypass(origin[1]):
+        origin = _origin(proxy if "://" in proxy else f"http://{proxy}")
+    if origin is not None:
+        with suppress(OSError, UnicodeError):
+            socket.getaddrinfo(*origin[1:])
 
 
 @contextmanager

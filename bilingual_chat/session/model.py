@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from bilingual_chat import __version__, engines
-from bilingual_chat.catalogue import TOKENIZER_FILE, ModelEntry, is_other_family, locate
+from bilingual_chat.catalogue import (
+    CONFIG_FILE,
+    OTHER_TOKENIZER_FILE,
+    TOKENIZER_FILE,
+    ModelEntry,
+    is_other_family,
+    locate,
+)
 from bilingual_chat.conversation import FinishReason, Utterance
 from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.detokenizer import Detokenizer
-from bilingual_chat.engines.withdrawn import with_suspicions
+from bilingual_chat.engines.files import find_weights
+from bilingual_chat.engines.withdrawn import check_withdrawn, with_suspicions
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 from bilingual_chat.prompt import Prompt, PromptFormat
@@ -84,23 +93,46 @@ def open_model(entry: ModelEntry, opening: Opening | None = None, progress: Prog
     directory = locate(entry)
     if directory is None:
         raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
+    _check_whole(entry, directory, progress)
+    suspect = with_suspicions(entry, directory, opening.others)
+    accept = opening.accept_withdrawn
     if is_other_family(directory):
         from bilingual_chat.engines.foreign import open_foreign  # seconds, for such a model only
 
-        return Model(entry, *open_foreign(directory, entry.prompt, name=entry.name, device=opening.device))
+        is_withdrawn = check_withdrawn(find_weights(directory), suspect, accept=accept, progress=progress)
+        opened = open_foreign(directory, entry.prompt, name=entry.name, device=opening.device)
+        return Model(entry, *opened, is_withdrawn=is_withdrawn)
     tokenizer = Tokenizer(directory / TOKENIZER_FILE, newline=entry.prompt.newline)
     engine = engines.open_engine(
         directory,
         tokenizer,
         name=entry.name,
-        entry=with_suspicions(entry, directory, opening.others),
+        entry=suspect,
         device=opening.device,
         quantize=opening.quantize,
-        accept_withdrawn=opening.accept_withdrawn,
+        accept_withdrawn=accept,
         progress=progress,
         others=opening.others,
     )
     return Model(entry, tokenizer, engine, engine.notices, engine.withdrawn, engine.precision)
+
+
+def _check_whole(entry: ModelEntry, directory: Path, progress: Progress | None) -> None:
+    """Refuse what was fetched from the hub and is not what it was. Reads only what changed since it was read last.
+
+    Not a directory of the person's own: there, other weights are other work.
+    """
+    if directory.parent.name != "snapshots":
+        return
+    from bilingual_chat.hub import check, state  # 20 ms, which the first prompt need not wait for
+
+    report = state.recall(entry)
+    if report is not None and report.state is state.State.CHANGED:
+        report = check.verify(entry, (lambda now: progress(now.done, now.size)) if progress else None)
+    needed = {CONFIG_FILE, TOKENIZER_FILE, OTHER_TOKENIZER_FILE, *state.weight_files(directory)}
+    for file in report.files if report else ():
+        if file.state is state.State.DAMAGED and file.name in needed:
+            raise BchatError("model.file-damaged", status=ExitStatus.MODEL, name=entry.name, file=file.name)
 
 
 @dataclass(frozen=True)
