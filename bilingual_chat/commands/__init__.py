@@ -56,7 +56,8 @@ __all__ = [
 
 
 def is_command(line: str) -> bool:
-    """Whether a line is for bchat, not for the model. "//" sends a line that begins with "/"."""
+    """Whether a line is for bchat, not for the model, blanks before it or not. "//" sends a line that begins with "/"."""
+    line = line.lstrip()
     return line[:1] in ("/", "／") and line[:2] not in ("//", "／／")
 
 
