@@ -113,7 +113,9 @@ def test_the_command_is_bchat() -> None:
         installed = metadata.distribution("bilingual-chat")
     except metadata.PackageNotFoundError:
         return
-    assert {(point.name, point.value) for point in installed.entry_points} == {("bchat", "bilingual_chat.__main__:bchat")}
+    assert {(point.name, point.value) for point in installed.entry_points} == {
+        ("bchat", "bilingual_chat.__main__:bchat")
+    }
     assert installed.version == VERSION
 
 
