@@ -819,6 +819,14 @@ TABLE: dict[str, Message] = {
         "The last message had no reply yet; it is in the line for you to send.",
         "最後のメッセージにはまだ返答がありません。入力欄に入れたので、そのまま送れます。",
     ),
+    "load.pending-piped": Message(
+        "The last message had no reply yet; /retry answers it.",
+        "最後のメッセージにはまだ返答がありません。/retry で返答できます。",
+    ),
+    "load.left-out": Message(
+        "The last message of the file has no reply; it was left out.",
+        "ファイルの最後のメッセージには返答がないため、除きました。",
+    ),
     "resume.none": Message("There is no earlier conversation.", "以前の会話はありません。"),
     "resume.which": Message("Which (1–{last}, Enter: none)? ", "どれを再開しますか（1–{last}、Enter で取り消し）？ "),
     "resume.unknown": Message(

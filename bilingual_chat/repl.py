@@ -212,7 +212,7 @@ class Chat:
         if isinstance(action, Leave):
             return False
         if isinstance(action, Edit):
-            self._prefill, self._replaces_last = action.text, action.replaces_last
+            self.begin_line(action)
         elif isinstance(action, Retry):
             self._speak(self.desk.session.retry(action.changes))
         elif isinstance(action, Compare):
@@ -221,6 +221,10 @@ class Chat:
         elif isinstance(action, Say):
             self._say(action.text, replaces)
         return True
+
+    def begin_line(self, edit: Edit) -> None:
+        """What the next line starts with."""
+        self._prefill, self._replaces_last = edit.text, edit.replaces_last
 
     def _say(self, text: str, replaces_last: bool) -> None:
         try:
