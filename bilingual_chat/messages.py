@@ -753,6 +753,9 @@ TABLE: dict[str, Message] = {
     "layer.option": Message("command line", "コマンドライン"),
     "layer.session": Message("/set", "/set"),
     "preset.chosen": Message("Preset {name}.", "プリセットを {name} にしました。"),
+    "preset.replaced": Message(
+        "Preset {name}; it replaces {values}.", "プリセットを {name} にしました（置き換えた値：{values}）。"
+    ),
     "lang.unknown": Message(
         "bchat speaks en and ja, not {name!r}.", "使える言語は en と ja です（{name!r} は使えません）。"
     ),

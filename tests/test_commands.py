@@ -322,6 +322,18 @@ def test_a_preset_is_listed_and_chosen(desk: tuple[Desk, Shown, Any]) -> None:
     assert len(names) == len(chat.config.presets)
 
 
+def test_a_preset_says_which_values_it_replaces_that_were_no_presets(desk: tuple[Desk, Shown, Any], here: Path) -> None:
+    chat, shown, _ = desk
+    (here / "bchat.toml").write_text('preset = "calm"\n[decoding]\ntop_p = 0.85\nmax_new_tokens = 99\n')
+    chat.session.settings = settings_for(load_config(environment={}), chat.session.entry)
+    execute("/set temperature 0.7 repetition_penalty 1.1", chat)
+    execute("/preset creative", chat)
+    values = f"temperature 0.7 (/set), top_p 0.85 ({paths.shorten(here / 'bchat.toml')})"
+    assert chat.text(shown.said[-1]) == f"Preset creative; it replaces {values}."  # type: ignore[arg-type]
+    execute("/preset calm", chat)
+    assert shown.keys[-1] == "preset.chosen", "creative's own values were nobody's"
+
+
 def test_a_preset_may_ask_for_a_fresh_seed() -> None:
     config = load_config(environment={})
     fresh = Preset("fresh", {"seed": None, "temperature": 0.123456789})
