@@ -218,7 +218,7 @@ def _with_file(config: Config, label: str, content: Mapping[str, Any]) -> Config
         tables.check_key((), key, (*_TOP_LEVEL, "decoding", "presets", "models"))
     top = {key: read((key,), content[key]) for key, read in _TOP_LEVEL.items() if key in content}
     values = read_values(("decoding",), content.get("decoding", {}))
-    presets = _laid_over(config.presets, "presets", content, load_presets)
+    presets = _laid_over(config.presets, "presets", content, partial(load_presets, source=label))
     models = _laid_over(config.catalogue, "models", content, load_catalogue)
     for path, name in _presets_named(content):
         if name not in presets:

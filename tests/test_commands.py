@@ -322,6 +322,17 @@ def test_a_preset_is_listed_and_chosen(desk: tuple[Desk, Shown, Any]) -> None:
     assert len(names) == len(chat.config.presets)
 
 
+def test_the_file_that_changed_a_preset_is_named_for_what_it_changed(desk: tuple[Desk, Shown, Any], here: Path) -> None:
+    chat, shown, _ = desk
+    (here / "bchat.toml").write_text("[presets.calm]\ntemperature = 0.31\n")
+    chat.session.settings = settings_for(load_config(environment={}), chat.session.entry)
+    execute("/preset calm", chat)
+    execute("/settings", chat)
+    file = paths.shorten(here / "bchat.toml")
+    rows = {row[0]: row[-1] for row in shown.rows}
+    assert (rows["temperature"], rows["top_p"]) == (f"preset calm ({file})", "preset calm")
+
+
 def test_a_preset_says_which_values_it_replaces_that_were_no_presets(desk: tuple[Desk, Shown, Any], here: Path) -> None:
     chat, shown, _ = desk
     (here / "bchat.toml").write_text('preset = "calm"\n[decoding]\ntop_p = 0.85\nmax_new_tokens = 99\n')

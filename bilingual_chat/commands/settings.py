@@ -97,6 +97,9 @@ def _layer(desk: Desk, settings: Settings, name: str) -> str:
     label = settings.provenance[name]
     if label in (config.DEFAULT, config.ENVIRONMENT, config.OPTION, config.SESSION):
         return desk.text(Phrase(f"layer.{label}"))
+    preset = settings.presets.get(label.removeprefix(config.PRESET))
+    if label.startswith(config.PRESET) and preset and (source := preset.sources.get(name)):
+        return f"{label} ({source})"
     return label
 
 
