@@ -698,6 +698,10 @@ TABLE: dict[str, Message] = {
         "/take takes a number from 1 to {most}, not {value!r}.",
         "/take には 1 〜 {most} の番号を書いてください（{value!r} は使えません）。",
     ),
+    "take.anew": Message(
+        "That reply was not shown to its end: it is answered anew, in full, with its settings.",
+        "この返答は最後まで表示していないため、同じ設定で最後まで答え直します。",
+    ),
     "command.retry": Message("answer again, with other settings if given", "返答をやり直す（設定の変更も可）"),
     "command.edit": Message("change your last message and send it again", "最後のメッセージを直して送り直す"),
     "command.clear": Message("start over (the conversation stays saved)", "最初からやり直す（会話は保存されたまま）"),

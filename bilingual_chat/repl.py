@@ -216,7 +216,7 @@ class Chat:
         elif isinstance(action, Retry):
             self._speak(self.desk.session.retry(action.changes))
         elif isinstance(action, Compare):
-            self._speak(compare(self.desk.session, action.variants))
+            self._speak(compare(self.desk.session, action.variants, self.desk.compared_whole.append))
             self._display.say(Phrase("compare.done"))
         elif isinstance(action, Say):
             self._say(action.text, replaces)
