@@ -652,6 +652,10 @@ TABLE: dict[str, Message] = {
     "command.value-missing": Message(
         "{name} needs a value, as in: /set {name} 1", "{name} には値が必要です。例：/set {name} 1"
     ),
+    "command.one-value": Message(
+        "{name} takes one value; {value} is one too many.",
+        "{name} に指定できる値は 1 つです（{value} が余分です）。",
+    ),
     "command.argument-missing": Message("Something is missing; write: {usage}", "指定が足りません。使い方：{usage}"),
     "command.help": Message("this list, or what a command or setting does", "この一覧、またはコマンドや設定の説明"),
     "command.settings": Message("every setting: value, range, where it came from", "すべての設定の値・範囲・由来"),

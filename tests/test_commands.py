@@ -230,6 +230,8 @@ def test_a_seed_can_be_taken_away_again(desk: tuple[Desk, Shown, Any]) -> None:
         ("/top_k 0.5", "setting.type", "a whole number"),
         ("/top_p 0", "setting.range", "top_p"),
         ("/seed -1", "setting.range", "seed"),
+        ("/temp 0.7 0.8", "command.one-value", "temperature takes one value; 0.8"),
+        ("/set top_p=0.7 temp 1 \N{MINUS SIGN}1", "command.one-value", "temperature takes one value"),
         ("/preset ballanced", "preset.unknown", "Did you mean balanced?"),
         ("/retry temp=99", "setting.range", "temperature"),
         ("/retry bogus=1", "setting.unknown", "bogus"),

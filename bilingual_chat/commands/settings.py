@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bilingual_chat import config, decoding, messages
-from bilingual_chat.commands.desk import Action, Desk, Rows, folded, word
+from bilingual_chat.commands.desk import Action, Desk, Rows, folded, shortened, word
 from bilingual_chat.config import Config, Settings
 from bilingual_chat.decoding import RANGES
 from bilingual_chat.errors import BchatError, ExitStatus
@@ -26,7 +26,10 @@ def settings_in(text: str) -> dict[str, Any]:
     """`temperature=0.7 top_p 0.9` as {name: value}, checked. Full-width and commas between are accepted."""
     words = re.split(r"[,、]?\s+", re.sub(r"\s*=\s*", "=", folded(text).strip().rstrip(",、")))
     changes: dict[str, Any] = {}
+    name = ""
     while words and words != [""]:
+        if name and re.match(r"[-+.\d\N{MINUS SIGN}]", words[0]):  # no setting begins like a number
+            raise BchatError("command.one-value", status=ExitStatus.USAGE, name=name, value=shortened(words[0]))
         name, equals, value = words.pop(0).partition("=")
         name = decoding.resolve_name(name)
         if not equals:

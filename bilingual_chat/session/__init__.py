@@ -87,9 +87,9 @@ class Session:
         """Answer `text`; the turn that comes of it is the conversation's last, and on disk, however it ended.
 
         `changes` are settings for this reply alone, among them a "preset" below the others. Closing the
-        generator, or an interrupt in it, ends the reply and keeps what was said. Raises BchatError: a message that is too long for the model, a
-        model that cannot be opened (both: the words are kept as `pending`), or a failure while replying
-        (the turn is kept, marked as failed).
+        generator, or an interrupt in it, ends the reply and keeps what was said. Raises BchatError: a
+        message that is too long for the model, a model that cannot be opened (both: the words are kept as
+        `pending`), or a failure while replying (the turn is kept, marked as failed).
         """
         self._retries = 0
         text = inward(text)
