@@ -945,6 +945,10 @@ TABLE: dict[str, Message] = {
         "Some of the question is not UTF-8 and was replaced; convert it first, as with: iconv -t UTF-8",
         "質問に UTF-8 でない部分があり、置き換えました。iconv -t UTF-8 などで変換してからお試しください。",
     ),
+    "cli.not-read": Message(
+        "Standard input holds something, which was not read; - in place of the text reads it.",
+        "標準入力に内容がありますが、読んでいません。読むには、質問の文の代わりに - を指定してください。",
+    ),
     "cli.nothing-to-ask": Message(
         'Say what to ask, as in: bchat ask "Hello" (or - for standard input).',
         "質問を指定してください。例：bchat ask こんにちは（- なら標準入力）",

@@ -174,10 +174,11 @@ def test_where_no_log_can_be_written_it_is_said_how_to_see_more(run: Run, home: 
 def test_a_full_disk_under_stdout_is_one_sentence(arguments: list[str], home: Path) -> None:
     """Nothing unforeseen, so nothing in a log; and a chat that is fed from a file does not go on for nobody."""
     command = scripted(*arguments, replies=["one\n" * 5, "two"])
+    said_to_it = b"a\nb\n" if arguments == ["chat"] else b""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            command, input=b"a\nb\n", stdout=full, stderr=subprocess.PIPE, env=env, check=False, timeout=60
+            command, input=said_to_it, stdout=full, stderr=subprocess.PIPE, env=env, check=False, timeout=60
         )
     assert done.returncode == 1
     said = [line for line in done.stderr.decode().splitlines() if "loading" not in line]
@@ -370,6 +371,31 @@ def test_chat_goes_on_from_a_file(run: Run, engines: list[ScriptedEngine], tmp_p
     ran = run("--load", str(tmp_path / "card.json"), stdin="c\n")
     assert "Going on after 1 turn(s)." in ran.err
     assert tokenizer().decode(engines[0].prompts[0]) == "ユーザー: a\nシステム: b\nユーザー: c\nシステム: "
+
+
+def test_a_standard_input_that_is_not_read_is_said_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("ask", "Hi").err == ""
+    monkeypatch.setattr(talk, "_holds_something", lambda file: True)
+    assert (
+        run("ask", "Hi").err == "Standard input holds something, which was not read; - in place of the text reads it.\n"
+    )
+    assert run("ask", "-", stdin="Hi").err == ""
+
+
+def test_whether_standard_input_holds_something_is_known_without_waiting() -> None:
+    """An open pipe that nobody has written to, one with words in it, one that is closed and empty; and no pipe."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as pipe:
+        assert not talk._holds_something(pipe)
+        os.write(writing, b"extra\n")
+        assert talk._holds_something(pipe)
+        assert pipe.readline() == "extra\n", "nothing was taken"
+        os.close(writing)
+        assert not talk._holds_something(pipe)
+    with Path(os.devnull).open() as nothing:
+        assert not talk._holds_something(nothing)
+    assert not talk._holds_something(None)
+    assert not talk._holds_something(pipe), "closed"
 
 
 UNANSWERED = (

@@ -112,6 +112,8 @@ def ask(options: Options, display: Display, words: list[str], as_json: bool) -> 
     """One reply on stdout, as it comes or, with `as_json`, as one object."""
     beginning = begin(options, display)
     question = _question(words)
+    if words and words != ["-"] and _holds_something(sys.stdin):
+        display.say(Phrase("cli.not-read"))
     if "\ufffd" in question:
         display.say(Phrase("cli.not-utf8"))
     session = Session(
@@ -169,6 +171,22 @@ def _question(words: list[str]) -> str:
     if not words and sys.stdin.isatty():
         return ""
     return _standard_input().read(MAX_QUESTION).removesuffix("\n")
+
+
+def _holds_something(file: TextIO | None) -> bool:
+    """Whether bytes wait there, found out without waiting or taking any; False where that cannot be known.
+
+    `select` would not do: a pipe that is empty and closed is "readable" too.
+    """
+    try:
+        import fcntl
+        import termios
+
+        assert file is not None
+        waiting = fcntl.ioctl(file.fileno(), termios.FIONREAD, bytes(4))
+    except (ImportError, AssertionError, AttributeError, OSError, ValueError):  # /dev/null, closed, Windows
+        return False
+    return not file.isatty() and any(waiting)
 
 
 def _standard_input() -> TextIO:
