@@ -27,6 +27,7 @@ from bilingual_chat.presets import PARAMETERS, Preset, find_preset, load_presets
 from bilingual_chat.tables import KeyPath, WrongValue
 
 DEFAULT, ENVIRONMENT, OPTION, SESSION = "default", "environment", "option", "session"
+PRESET = "preset "  # before its name, where a value came from one
 _PREFIX = "BCHAT_"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 Entry = TypeVar("Entry")
@@ -198,7 +199,7 @@ def _settle(settings: Settings) -> Settings:
         if layer is own or layer is chosen:
             preset = settings.presets[layer.preset].values if layer.preset else _NOTHING
             values |= preset
-            origin |= dict.fromkeys(preset, f"preset {layer.preset}")
+            origin |= dict.fromkeys(preset, f"{PRESET}{layer.preset}")
         values |= layer.values
         origin |= dict.fromkeys(layer.values, layer.label)
     return replace(
@@ -217,7 +218,7 @@ def _with_file(config: Config, label: str, content: Mapping[str, Any]) -> Config
         tables.check_key((), key, (*_TOP_LEVEL, "decoding", "presets", "models"))
     top = {key: read((key,), content[key]) for key, read in _TOP_LEVEL.items() if key in content}
     values = read_values(("decoding",), content.get("decoding", {}))
-    presets = _laid_over(config.presets, "presets", content, load_presets)
+    presets = _laid_over(config.presets, "presets", content, partial(load_presets, source=label))
     models = _laid_over(config.catalogue, "models", content, load_catalogue)
     for path, name in _presets_named(content):
         if name not in presets:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,7 +76,7 @@ def checked(name: str, value: Any) -> Any:
         if isinstance(value, bool):
             raise ValueError
         if isinstance(value, str):
-            number: int | float = spec.kind(value.strip())
+            number: int | float = spec.kind(_as_meant(value))
         elif spec.kind is int:
             if not isinstance(value, int):
                 raise ValueError
@@ -98,7 +100,7 @@ def checked(name: str, value: Any) -> Any:
             name=name,
             low=_plain(spec.low),
             high=_plain(spec.high),
-            value=number,
+            value=value.strip() if isinstance(value, str) else value,
         )
     return number
 
@@ -107,6 +109,14 @@ def changed(parameters: DecodingParameters, name: str, value: Any) -> DecodingPa
     """`parameters` with one value replaced; the name may be an alias, the value text."""
     field = resolve_name(name)
     return replace(parameters, **{field: checked(field, value)})
+
+
+def _as_meant(text: str) -> str:
+    """A number as Python writes it, from one as an input method may: `０．９`, `0。9`, `−1`. ValueError for `1_0`."""
+    if "_" in text:  # which Python takes for a digit separator, and a person for a slip
+        raise ValueError
+    folded = unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-")
+    return re.sub(r"(?<=\d)。(?=\d)", ".", folded).strip()
 
 
 def _plain(number: float) -> str:

@@ -6,7 +6,7 @@ compared, and `Variant.parameters`, seed included, give the same reply again.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 
@@ -26,6 +26,7 @@ class Variant:
 
     label: str
     parameters: DecodingParameters
+    preset: str = ""  # the one that it is, if it is one
 
 
 @dataclass
@@ -49,10 +50,13 @@ class _Answer:
         self.finish = FinishReason.STOP if self.detokenizer.stopped else chunk.finish
 
 
-def compare(session: Session, variants: Sequence[Variant]) -> Generator[Event, None, None]:
+def compare(
+    session: Session, variants: Sequence[Variant], shown_whole: Callable[[Variant], None] = lambda variant: None
+) -> Generator[Event, None, None]:
     """Answer the last message once for each variant: a heading (Phrase), then its reply in pieces (str).
 
     The reply in front streams; those behind it are computed meanwhile and appear as soon as it has ended.
+    `shown_whole` is told each whose reply has been shown to its end.
     Raises BchatError as `Session.reply` does, and where there is no message to answer.
     """
     model, prompt = session.model(), session.prompt_again()
@@ -66,9 +70,12 @@ def compare(session: Session, variants: Sequence[Variant]) -> Generator[Event, N
                 while front < 0 or (answers[front].finish is not None and front + 1 < len(answers)):
                     if front >= 0:
                         yield from _taken(answers[front])
+                        shown_whole(answers[front].variant)
                     front += 1
                     yield Phrase("compare.variant", number=front + 1, label=answers[front].variant.label)
                 yield from _taken(answers[front])
+        if answers[front].finish is not None:
+            shown_whole(answers[front].variant)
     finally:
         session.note("compared", {"answers": [_record(each) for each in answers]})
 

@@ -652,6 +652,10 @@ TABLE: dict[str, Message] = {
     "command.value-missing": Message(
         "{name} needs a value, as in: /set {name} 1", "{name} には値が必要です。例：/set {name} 1"
     ),
+    "command.one-value": Message(
+        "{name} takes one value; {value} is one too many.",
+        "{name} に指定できる値は 1 つです（{value} が余分です）。",
+    ),
     "command.argument-missing": Message("Something is missing; write: {usage}", "指定が足りません。使い方：{usage}"),
     "command.help": Message("this list, or what a command or setting does", "この一覧、またはコマンドや設定の説明"),
     "command.settings": Message("every setting: value, range, where it came from", "すべての設定の値・範囲・由来"),
@@ -697,6 +701,10 @@ TABLE: dict[str, Message] = {
     "take.number": Message(
         "/take takes a number from 1 to {most}, not {value!r}.",
         "/take には 1 〜 {most} の番号を書いてください（{value!r} は使えません）。",
+    ),
+    "take.anew": Message(
+        "That reply was not shown to its end: it is answered anew, in full, with its settings.",
+        "この返答は最後まで表示していないため、同じ設定で最後まで答え直します。",
     ),
     "command.retry": Message("answer again, with other settings if given", "返答をやり直す（設定の変更も可）"),
     "command.edit": Message("change your last message and send it again", "最後のメッセージを直して送り直す"),
@@ -753,6 +761,9 @@ TABLE: dict[str, Message] = {
     "layer.option": Message("command line", "コマンドライン"),
     "layer.session": Message("/set", "/set"),
     "preset.chosen": Message("Preset {name}.", "プリセットを {name} にしました。"),
+    "preset.replaced": Message(
+        "Preset {name}; it replaces {values}.", "プリセットを {name} にしました（置き換えた値：{values}）。"
+    ),
     "lang.unknown": Message(
         "bchat speaks en and ja, not {name!r}.", "使える言語は en と ja です（{name!r} は使えません）。"
     ),
@@ -818,6 +829,14 @@ TABLE: dict[str, Message] = {
     "load.pending": Message(
         "The last message had no reply yet; it is in the line for you to send.",
         "最後のメッセージにはまだ返答がありません。入力欄に入れたので、そのまま送れます。",
+    ),
+    "load.pending-piped": Message(
+        "The last message had no reply yet; /retry answers it.",
+        "最後のメッセージにはまだ返答がありません。/retry で返答できます。",
+    ),
+    "load.left-out": Message(
+        "The last message of the file has no reply; it was left out.",
+        "ファイルの最後のメッセージには返答がないため、除きました。",
     ),
     "resume.none": Message("There is no earlier conversation.", "以前の会話はありません。"),
     "resume.which": Message("Which (1–{last}, Enter: none)? ", "どれを再開しますか（1–{last}、Enter で取り消し）？ "),
@@ -925,6 +944,10 @@ TABLE: dict[str, Message] = {
     "cli.not-utf8": Message(
         "Some of the question is not UTF-8 and was replaced; convert it first, as with: iconv -t UTF-8",
         "質問に UTF-8 でない部分があり、置き換えました。iconv -t UTF-8 などで変換してからお試しください。",
+    ),
+    "cli.not-read": Message(
+        "Standard input holds something, which was not read; - in place of the text reads it.",
+        "標準入力に内容がありますが、読んでいません。読むには、質問の文の代わりに - を指定してください。",
     ),
     "cli.nothing-to-ask": Message(
         'Say what to ask, as in: bchat ask "Hello" (or - for standard input).',

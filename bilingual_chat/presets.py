@@ -23,19 +23,28 @@ PARAMETERS = tuple(each.name for each in fields(DecodingParameters))
 
 @dataclass(frozen=True)
 class Preset:
-    """A named set of values; `values` has only the parameters that it sets."""
+    """A named set of values; `values` has only the parameters that it sets.
+
+    `sources`: the file of each value that is not bchat's own.
+    """
 
     name: str
     values: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     description: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # by language
+    sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def describe(self, lang: str) -> str:
         """What it is for, in `lang` if that is written down, else in English, else nothing."""
         return self.description.get(lang) or self.description.get("en", "")
 
 
-def load_presets(new: Mapping[str, Any], known: Mapping[str, Preset] = MappingProxyType({})) -> dict[str, Preset]:
-    """`known` with `new` laid over it, key by key: each a preset by its name. Raises WrongValue."""
+def load_presets(
+    new: Mapping[str, Any], known: Mapping[str, Preset] = MappingProxyType({}), source: str = ""
+) -> dict[str, Preset]:
+    """`known` with `new`, of the file `source` ("": bchat's own), laid over it, key by key: each a preset by its name.
+
+    Raises WrongValue.
+    """
     presets = dict(known)
     for name, table in new.items():
         before = presets.get(name, Preset(name))
@@ -45,7 +54,13 @@ def load_presets(new: Mapping[str, Any], known: Mapping[str, Preset] = MappingPr
             description = tables.mapping(tables.text, *LANGUAGES)((name, "description"), description)
         values = read_values((name,), values, also=("description",))
         described = {**before.description, **(description or {})}
-        presets[name] = Preset(name, MappingProxyType({**before.values, **values}), MappingProxyType(described))
+        sources = {**before.sources, **dict.fromkeys(values, source)}
+        presets[name] = Preset(
+            name,
+            MappingProxyType({**before.values, **values}),
+            MappingProxyType(described),
+            MappingProxyType(sources),
+        )
     return presets
 
 

@@ -212,15 +212,19 @@ class Chat:
         if isinstance(action, Leave):
             return False
         if isinstance(action, Edit):
-            self._prefill, self._replaces_last = action.text, action.replaces_last
+            self.begin_line(action)
         elif isinstance(action, Retry):
             self._speak(self.desk.session.retry(action.changes))
         elif isinstance(action, Compare):
-            self._speak(compare(self.desk.session, action.variants))
+            self._speak(compare(self.desk.session, action.variants, self.desk.compared_whole.append))
             self._display.say(Phrase("compare.done"))
         elif isinstance(action, Say):
             self._say(action.text, replaces)
         return True
+
+    def begin_line(self, edit: Edit) -> None:
+        """What the next line starts with."""
+        self._prefill, self._replaces_last = edit.text, edit.replaces_last
 
     def _say(self, text: str, replaces_last: bool) -> None:
         try:

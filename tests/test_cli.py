@@ -18,6 +18,7 @@ import pytest
 from bilingual_chat import __version__, cli, repl
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.cli import options, talk
+from bilingual_chat.commands import Desk
 from bilingual_chat.config import load_config
 from bilingual_chat.display import Display
 from bilingual_chat.errors import BchatError, ExitStatus
@@ -173,10 +174,11 @@ def test_where_no_log_can_be_written_it_is_said_how_to_see_more(run: Run, home: 
 def test_a_full_disk_under_stdout_is_one_sentence(arguments: list[str], home: Path) -> None:
     """Nothing unforeseen, so nothing in a log; and a chat that is fed from a file does not go on for nobody."""
     command = scripted(*arguments, replies=["one\n" * 5, "two"])
+    said_to_it = b"a\nb\n" if arguments == ["chat"] else b""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            command, input=b"a\nb\n", stdout=full, stderr=subprocess.PIPE, env=env, check=False, timeout=60
+            command, input=said_to_it, stdout=full, stderr=subprocess.PIPE, env=env, check=False, timeout=60
         )
     assert done.returncode == 1
     said = [line for line in done.stderr.decode().splitlines() if "loading" not in line]
@@ -369,6 +371,83 @@ def test_chat_goes_on_from_a_file(run: Run, engines: list[ScriptedEngine], tmp_p
     ran = run("--load", str(tmp_path / "card.json"), stdin="c\n")
     assert "Going on after 1 turn(s)." in ran.err
     assert tokenizer().decode(engines[0].prompts[0]) == "ユーザー: a\nシステム: b\nユーザー: c\nシステム: "
+
+
+def test_a_standard_input_that_is_not_read_is_said_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("ask", "Hi").err == ""
+    monkeypatch.setattr(talk, "_holds_something", lambda file: True)
+    assert (
+        run("ask", "Hi").err == "Standard input holds something, which was not read; - in place of the text reads it.\n"
+    )
+    assert run("ask", "-", stdin="Hi").err == ""
+
+
+def test_whether_standard_input_holds_something_is_known_without_waiting() -> None:
+    """An open pipe that nobody has written to, one with words in it, one that is closed and empty; and no pipe."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as pipe:
+        assert not talk._holds_something(pipe)
+        os.write(writing, b"extra\n")
+        assert talk._holds_something(pipe)
+        assert pipe.readline() == "extra\n", "nothing was taken"
+        os.close(writing)
+        assert not talk._holds_something(pipe)
+    with Path(os.devnull).open() as nothing:
+        assert not talk._holds_something(nothing)
+    assert not talk._holds_something(None)
+    assert not talk._holds_something(pipe), "closed"
+
+
+UNANSWERED = (
+    '[{"speaker": "ユーザー", "text": "a"}, {"speaker": "システム", "text": "b"}, {"speaker": "ユーザー", "text": "c"}]'
+)
+
+
+def test_an_unanswered_last_message_of_a_file_is_answered_or_said_to_be_left_out(
+    run: Run, engines: list[ScriptedEngine], tmp_path: Path
+) -> None:
+    card = tmp_path / "card.json"
+    card.write_text(UNANSWERED)
+    before = "ユーザー: a\nシステム: b\nユーザー: "
+    answered = run("ask", "--load", str(card))
+    assert (answered.status, answered.out, answered.err) == (0, "Hello.\n", "")
+    assert tokenizer().decode(engines[-1].prompts[0]) == f"{before}c\nシステム: "
+    left_out = run("ask", "--load", str(card), "d")
+    assert left_out.err == "The last message of the file has no reply; it was left out.\n"
+    assert tokenizer().decode(engines[-1].prompts[0]) == f"{before}d\nシステム: "
+    assert run("ask", "--load", str(card), "-").status == ExitStatus.USAGE, "standard input was asked for, and empty"
+
+
+def test_a_pipe_is_told_how_to_have_an_unanswered_message_answered(
+    run: Run, engines: list[ScriptedEngine], tmp_path: Path
+) -> None:
+    """There is no line that it could be in."""
+    (tmp_path / "card.json").write_text(UNANSWERED)
+    for arguments, lines in ((["--load", "card.json"], "/retry\n"), ([], "/load card.json\n/retry\n")):
+        ran = run(*arguments, stdin=lines)
+        assert "The last message had no reply yet; /retry answers it." in ran.err
+        assert ran.out.endswith("Hello.\n")
+        assert tokenizer().decode(engines[-1].prompts[0]).endswith("ユーザー: c\nシステム: ")
+
+
+def test_on_a_terminal_an_unanswered_message_is_in_the_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "card.json").write_text(UNANSWERED)
+    prefills: list[str] = []
+
+    def on_a_terminal(beginning: object, desk: Desk, chat: repl.Chat, *others: object) -> int:
+        class Person:
+            def read(self, prefill: str = "") -> str:
+                prefills.append(prefill)
+                raise EOFError
+
+        return chat.run(Person(), interactive=False)
+
+    monkeypatch.setattr(talk, "_on_a_terminal", on_a_terminal)
+    monkeypatch.setattr(talk, "_has_editor", lambda display: True)
+    assert "it is in the line for you to send" in run("--load", "card.json").err
+    assert prefills == ["c"]
 
 
 def test_the_version(run: Run) -> None:

@@ -238,6 +238,8 @@ def test_a_seed_can_be_taken_away_again(desk: tuple[Desk, Shown, Any]) -> None:
         ("/top_k 0.5", "setting.type", "a whole number"),
         ("/top_p 0", "setting.range", "top_p"),
         ("/seed -1", "setting.range", "seed"),
+        ("/temp 0.7 0.8", "command.one-value", "temperature takes one value; 0.8"),
+        ("/set top_p=0.7 temp 1 \N{MINUS SIGN}1", "command.one-value", "temperature takes one value"),
         ("/preset ballanced", "preset.unknown", "Did you mean balanced?"),
         ("/retry temp=99", "setting.range", "temperature"),
         ("/retry bogus=1", "setting.unknown", "bogus"),
@@ -328,6 +330,29 @@ def test_a_preset_is_listed_and_chosen(desk: tuple[Desk, Shown, Any]) -> None:
     names = [row[0] for row in shown.rows]
     assert "* calm" in names
     assert len(names) == len(chat.config.presets)
+
+
+def test_the_file_that_changed_a_preset_is_named_for_what_it_changed(desk: tuple[Desk, Shown, Any], here: Path) -> None:
+    chat, shown, _ = desk
+    (here / "bchat.toml").write_text("[presets.calm]\ntemperature = 0.31\n")
+    chat.session.settings = settings_for(load_config(environment={}), chat.session.entry)
+    execute("/preset calm", chat)
+    execute("/settings", chat)
+    file = paths.shorten(here / "bchat.toml")
+    rows = {row[0]: row[-1] for row in shown.rows}
+    assert (rows["temperature"], rows["top_p"]) == (f"preset calm ({file})", "preset calm")
+
+
+def test_a_preset_says_which_values_it_replaces_that_were_no_presets(desk: tuple[Desk, Shown, Any], here: Path) -> None:
+    chat, shown, _ = desk
+    (here / "bchat.toml").write_text('preset = "calm"\n[decoding]\ntop_p = 0.85\nmax_new_tokens = 99\n')
+    chat.session.settings = settings_for(load_config(environment={}), chat.session.entry)
+    execute("/set temperature 0.7 repetition_penalty 1.1", chat)
+    execute("/preset creative", chat)
+    values = f"temperature 0.7 (/set), top_p 0.85 ({paths.shorten(here / 'bchat.toml')})"
+    assert chat.text(shown.said[-1]) == f"Preset creative; it replaces {values}."  # type: ignore[arg-type]
+    execute("/preset calm", chat)
+    assert shown.keys[-1] == "preset.chosen", "creative's own values were nobody's"
 
 
 def test_a_preset_may_ask_for_a_fresh_seed() -> None:

@@ -58,7 +58,9 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         ("temperature", "0", 0.0),
         ("temperature", 1, 1.0),
         ("temperature", " 0.7 ", 0.7),
-        ("temperature", "０．７".replace("．", "."), 0.7),
+        ("temperature", "０．７", 0.7),
+        ("temperature", "0。7", 0.7),
+        ("temperature", "０。７", 0.7),
         ("top_k", "40", 40),
         ("seed", "none", None),
         ("seed", "Random", None),
@@ -81,6 +83,9 @@ def test_a_value_comes_out_with_its_type(name: str, value: Any, result: Any) -> 
         ("temperature", [1]),
         ("temperature", ""),
         ("top_k", "4.5"),
+        ("top_k", "1_0"),
+        ("temperature", "1_0"),
+        ("temperature", "0。"),
         ("top_k", 4.0),
         ("top_k", False),
         ("seed", "1e3"),
@@ -96,6 +101,7 @@ def test_a_value_of_another_type_is_refused(name: str, value: Any) -> None:
     ("name", "value"),
     [
         ("temperature", -0.1),
+        ("temperature", "\N{MINUS SIGN}1"),
         ("temperature", "nan"),
         ("temperature", float("nan")),
         ("temperature", "inf"),
@@ -113,6 +119,11 @@ def test_a_value_out_of_range_is_refused_with_the_range(name: str, value: Any) -
     error = refusal(name, value)
     assert error.key == "setting.range"
     assert error.values["name"] == name
+
+
+@pytest.mark.parametrize("typed", ["11", "1e2", "-3"])
+def test_what_is_out_of_range_is_shown_as_it_was_typed(typed: str) -> None:
+    assert refusal("temperature", f" {typed} ").sentence("en").endswith(f"not {typed}.")
 
 
 @settings(max_examples=100, deadline=None)

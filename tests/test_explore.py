@@ -126,6 +126,37 @@ def test_take_answers_again_with_the_settings_and_seed_of_that_reply(desk: tuple
         execute("/take 1", chat)
 
 
+def test_a_reply_that_was_taken_has_the_preset_it_was_compared_under(desk: tuple[Desk, Shown, Any]) -> None:
+    """The session's stays what it is; settings that were compared are laid over that one."""
+    chat, shown, _ = desk
+    execute("/preset balanced", chat)
+    action = variants_of("/compare calm temperature=1.5", chat)
+    list(compare(chat.session, action.variants, chat.compared_whole.append))
+    for number, preset in ((1, "calm"), (2, "balanced")):
+        taken = execute(f"/take {number}", chat)
+        assert isinstance(taken, Retry)
+        drain(chat.session.retry(taken.changes))
+        details = chat.session.conversation.turns[-1].details
+        assert (details["preset"], chat.session.settings.preset) == (preset, "balanced")
+    assert "take.anew" not in shown.keys
+
+
+def test_after_a_comparison_that_was_stopped_take_says_that_it_answers_anew(desk: tuple[Desk, Shown, Any]) -> None:
+    """Not for the reply that had been shown to its end."""
+    chat, shown, _ = desk
+    action = variants_of("/compare calm creative greedy", chat)
+    events = compare(chat.session, action.variants, chat.compared_whole.append)
+    while not (isinstance(event := next(events), Phrase) and event.values["number"] == 2):
+        pass
+    next(events)
+    events.close()
+    execute("/take 1", chat)
+    assert "take.anew" not in shown.keys
+    for number in (2, 3):
+        execute(f"/take {number}", chat)
+        assert shown.keys.count("take.anew") == number - 1
+
+
 class Interleaved(ScriptedEngine):
     """All replies grow at once, as a real engine's do."""
 

@@ -11,7 +11,7 @@ from typing import TextIO
 from bilingual_chat import __version__, paths, repl
 from bilingual_chat.catalogue import DEFAULT_MODEL
 from bilingual_chat.cli.options import Beginning, Options, begin
-from bilingual_chat.commands import Desk
+from bilingual_chat.commands import Desk, tell_going_on
 from bilingual_chat.commands.offer import SHOWN, Offer, find_offer, remember
 from bilingual_chat.commands.pull import offer_phrase
 from bilingual_chat.display import Display, sentence
@@ -46,11 +46,13 @@ def chat(options: Options, display: Display) -> int:
     talk = repl.Chat(desk, display, loader)
     desk.load, desk.model_ready = talk.load, talk.model_ready
     desk.pulls.foreground = display.progress
+    desk.has_line = _has_editor(display)
     if options.load is not None:
         _go_on_from(session, options.load, display)
-        display.say(Phrase("load.done", turns=len(session.conversation.turns)))
+        if edit := tell_going_on(desk):
+            talk.begin_line(edit)
     try:
-        if display.is_terminal and sys.stdin.isatty():
+        if desk.has_line:
             if not beginning.is_chosen and options.load is None:
                 desk.pulls.offer = find_offer(beginning.config.catalogue)
             return _on_a_terminal(beginning, desk, talk, loader, display)
@@ -59,6 +61,10 @@ def chat(options: Options, display: Display) -> int:
             return talk.run(repl.PlainReader(_standard_input()), interactive=False)
     except repl.Terminated as ended:
         return ended.status
+
+
+def _has_editor(display: Display) -> bool:
+    return display.is_terminal and sys.stdin.isatty()
 
 
 def _on_a_terminal(beginning: Beginning, desk: Desk, talk: repl.Chat, loader: repl.Loader, display: Display) -> int:
@@ -106,10 +112,10 @@ def ask(options: Options, display: Display, words: list[str], as_json: bool) -> 
     """One reply on stdout, as it comes or, with `as_json`, as one object."""
     beginning = begin(options, display)
     question = _question(words)
+    if words and words != ["-"] and _holds_something(sys.stdin):
+        display.say(Phrase("cli.not-read"))
     if "\ufffd" in question:
         display.say(Phrase("cli.not-utf8"))
-    if not question.strip():
-        raise BchatError("cli.nothing-to-ask", status=ExitStatus.USAGE)
     session = Session(
         lambda: open_model(beginning.entry, beginning.how),
         beginning.settings,
@@ -119,6 +125,13 @@ def ask(options: Options, display: Display, words: list[str], as_json: bool) -> 
     )
     if options.load is not None:
         _go_on_from(session, options.load, display)
+    if session.pending is not None:
+        if question.strip():
+            display.say(Phrase("load.left-out"))
+        elif not words:
+            question = session.pending
+    if not question.strip():
+        raise BchatError("cli.nothing-to-ask", status=ExitStatus.USAGE)
     try:
         with closing(session.reply(question)) as events:
             for event in events:
@@ -158,6 +171,23 @@ def _question(words: list[str]) -> str:
     if not words and sys.stdin.isatty():
         return ""
     return _standard_input().read(MAX_QUESTION).removesuffix("\n")
+
+
+def _holds_something(file: TextIO | None) -> bool:
+    """Whether bytes wait there, found out without waiting or taking any; False where that cannot be known.
+
+    `select` would not do: a pipe that is empty and closed is "readable" too.
+    """
+    if file is None:
+        return False
+    try:
+        import fcntl
+        import termios
+
+        waiting = fcntl.ioctl(file.fileno(), termios.FIONREAD, bytes(4))
+    except (ImportError, OSError, ValueError):  # Windows; /dev/null; closed
+        return False
+    return not file.isatty() and any(waiting)
 
 
 def _standard_input() -> TextIO:

@@ -25,7 +25,7 @@ from bilingual_chat.commands.desk import (
     shortened,
     word,
 )
-from bilingual_chat.commands.files import model_rows, resume, summary_row
+from bilingual_chat.commands.files import model_rows, resume, summary_row, tell_going_on
 from bilingual_chat.commands.settings import preset_rows
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
@@ -52,6 +52,7 @@ __all__ = [
     "resume",
     "split",
     "summary_row",
+    "tell_going_on",
 ]
 
 

@@ -12,6 +12,7 @@ from bilingual_chat.commands.settings import preset_choices, setting_choices, se
 from bilingual_chat.config import Settings
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.explore import MOST, Variant
+from bilingual_chat.messages import Phrase
 
 USUAL = ("calm", "balanced", "creative")
 
@@ -25,18 +26,21 @@ def compare(desk: Desk, argument: str) -> Action:
     settings = desk.session.settings
     seed = settings.parameters.seed if settings.parameters.seed is not None else secrets.randbelow(2**32)
     desk.compared = tuple(_variant(settings, each, seed) for each in words)
+    desk.compared_whole = []
     desk.compared_words = answered
     return Compare(desk.compared)
 
 
 def _variant(settings: Settings, text: str, seed: int) -> Variant:
+    preset = ""
     if "=" not in text:
         settings = settings.with_preset(text)
+        preset = settings.preset
     else:
         for name, value in settings_in(text.replace(",", " ")).items():
             settings = settings.changed(name, value)
     parameters = settings.parameters
-    return Variant(text, parameters if parameters.seed is not None else replace(parameters, seed=seed))
+    return Variant(text, parameters if parameters.seed is not None else replace(parameters, seed=seed), preset)
 
 
 def take(desk: Desk, argument: str) -> Action:
@@ -46,7 +50,10 @@ def take(desk: Desk, argument: str) -> Action:
         raise BchatError("take.nothing", status=ExitStatus.USAGE)
     if not (typed.isascii() and typed.isdecimal() and 1 <= int(typed[:9]) <= len(desk.compared)):
         raise BchatError("take.number", status=ExitStatus.USAGE, value=shortened(argument), most=len(desk.compared))
-    return Retry(asdict(desk.compared[int(typed) - 1].parameters))
+    taken = desk.compared[int(typed) - 1]
+    if taken not in desk.compared_whole:  # Ctrl-C: what follows is longer than what was seen
+        desk.say(Phrase("take.anew"))
+    return Retry(asdict(taken.parameters) | ({"preset": taken.preset} if taken.preset else {}))
 
 
 def compare_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:

@@ -56,7 +56,9 @@ class Desk:
     load: Callable[[ModelEntry], Callable[[], Model]] = lambda entry: lambda: open_model(entry)
     model_ready: Callable[[], Model | None] = lambda: None
     pulls: Pulls = field(default_factory=Pulls)
+    has_line: bool = True  # that text can be put into, for the person to send
     compared: tuple[Variant, ...] = ()  # what /take chooses from
+    compared_whole: list[Variant] = field(default_factory=list)  # of them, those that were shown to their end
     compared_words: str = ""  # and the message that they answered
 
     def text(self, phrase: Phrase) -> str:

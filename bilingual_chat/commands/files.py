@@ -106,10 +106,15 @@ def _tell_loaded(desk: Desk, problems: tuple[BchatError, ...]) -> Action:
     for problem in problems:
         desk.say(problem)
     show_history(desk, "")
+    return tell_going_on(desk)
+
+
+def tell_going_on(desk: Desk) -> Edit | None:
+    """Say where the conversation that was read goes on; a message without a reply comes back into the line."""
     desk.say(Phrase("load.done", turns=len(desk.session.conversation.turns)))
     if desk.session.pending is None:
         return None
-    desk.say(Phrase("load.pending"))
+    desk.say(Phrase("load.pending" if desk.has_line else "load.pending-piped"))
     return Edit(desk.session.pending, replaces_last=False)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bilingual_chat import config, decoding, messages
-from bilingual_chat.commands.desk import Action, Desk, Rows, folded, word
-from bilingual_chat.config import Config
+from bilingual_chat.commands.desk import Action, Desk, Rows, folded, shortened, word
+from bilingual_chat.config import Config, Settings
 from bilingual_chat.decoding import RANGES
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
@@ -26,7 +26,10 @@ def settings_in(text: str) -> dict[str, Any]:
     """`temperature=0.7 top_p 0.9` as {name: value}, checked. Full-width and commas between are accepted."""
     words = re.split(r"[,、]?\s+", re.sub(r"\s*=\s*", "=", folded(text).strip().rstrip(",、")))
     changes: dict[str, Any] = {}
+    name = ""
     while words and words != [""]:
+        if name and re.match(r"[-+.\d\N{MINUS SIGN}]", words[0]):  # no setting begins like a number
+            raise BchatError("command.one-value", status=ExitStatus.USAGE, name=name, value=shortened(words[0]))
         name, equals, value = words.pop(0).partition("=")
         name = decoding.resolve_name(name)
         if not equals:
@@ -78,10 +81,13 @@ def explain(desk: Desk, name: str) -> Action:
 def setting_row(desk: Desk, name: str) -> tuple[str, ...]:
     settings = desk.session.settings
     value = getattr(settings.parameters, name)
-    shown = desk.text(Phrase("value.fresh")) if value is None else _number(value)
     span = RANGES[name]
     high = "2^63-1" if span.high == 2**63 - 1 else _number(span.high)
-    return name, shown, f"{_number(span.low)} – {high}", _layer(desk, settings.provenance[name])
+    return name, _shown(desk, value), f"{_number(span.low)} – {high}", _layer(desk, settings, name)
+
+
+def _shown(desk: Desk, value: float | None) -> str:
+    return desk.text(Phrase("value.fresh")) if value is None else _number(value)
 
 
 def _number(value: float) -> str:
@@ -89,10 +95,15 @@ def _number(value: float) -> str:
     return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
-def _layer(desk: Desk, label: str) -> str:
+def _layer(desk: Desk, settings: Settings, name: str) -> str:
     """Where a value came from: bchat's own layers by their sentence, a file or a preset by its name."""
-    named = label in (config.DEFAULT, config.ENVIRONMENT, config.OPTION, config.SESSION)
-    return desk.text(Phrase(f"layer.{label}")) if named else label
+    label = settings.provenance[name]
+    if label in (config.DEFAULT, config.ENVIRONMENT, config.OPTION, config.SESSION):
+        return desk.text(Phrase(f"layer.{label}"))
+    preset = settings.presets.get(label.removeprefix(config.PRESET))
+    if label.startswith(config.PRESET) and preset and (source := preset.sources.get(name)):
+        return f"{label} ({source})"
+    return label
 
 
 def choose_preset(desk: Desk, argument: str) -> Action:
@@ -100,9 +111,25 @@ def choose_preset(desk: Desk, argument: str) -> Action:
     if not argument:
         desk.show_rows(preset_rows(desk.config, desk.lang, chosen=desk.session.settings.preset))
         return None
-    desk.session.change(desk.session.settings.with_preset(word(argument)))
-    desk.say(Phrase("preset.chosen", name=desk.session.settings.preset))
+    before = desk.session.settings
+    after = before.with_preset(word(argument))
+    desk.session.change(after)
+    if replaced := _replaced(desk, before, after):
+        desk.say(Phrase("preset.replaced", name=after.preset, values=", ".join(replaced)))
+    else:
+        desk.say(Phrase("preset.chosen", name=after.preset))
     return None
+
+
+def _replaced(desk: Desk, before: Settings, after: Settings) -> list[str]:
+    """The values that a preset took the place of and that somebody had set: a preset's or a default was nobody's."""
+    return [
+        f"{name} {_shown(desk, value)} ({_layer(desk, before, name)})"
+        for name, value in vars(before.parameters).items()
+        if value != getattr(after.parameters, name)
+        and before.provenance[name] != config.DEFAULT
+        and not before.provenance[name].startswith(config.PRESET)
+    ]
 
 
 def preset_rows(config: Config, lang: str, chosen: str = "") -> Rows:

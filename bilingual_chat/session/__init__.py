@@ -46,6 +46,7 @@ class _Asked:
     prompt: Prompt
     parameters: DecodingParameters
     seed: int
+    preset: str
 
 
 class Session:
@@ -85,10 +86,10 @@ class Session:
     def reply(self, text: str, changes: Mapping[str, Any] | None = None) -> Generator[Event, None, None]:
         """Answer `text`; the turn that comes of it is the conversation's last, and on disk, however it ended.
 
-        `changes` are settings for this reply alone. Closing the generator, or an interrupt in it, ends
-        the reply and keeps what was said. Raises BchatError: a message that is too long for the model, a
-        model that cannot be opened (both: the words are kept as `pending`), or a failure while replying
-        (the turn is kept, marked as failed).
+        `changes` are settings for this reply alone, among them a "preset" below the others. Closing the
+        generator, or an interrupt in it, ends the reply and keeps what was said. Raises BchatError: a
+        message that is too long for the model, a model that cannot be opened (both: the words are kept as
+        `pending`), or a failure while replying (the turn is kept, marked as failed).
         """
         self._retries = 0
         text = inward(text)
@@ -168,7 +169,7 @@ class Session:
             self.last = Completion(
                 asked.prompt, detokenizer.text, tuple(ids), finish, asked.parameters, cached, first, took
             )
-            turn = Turn(asked.text, detokenizer.text, finish, self._details(asked.model, self.last))
+            turn = Turn(asked.text, detokenizer.text, finish, self._details(asked, self.last))
             self.conversation = self.conversation.with_turn(turn)
             self.pending = None
             problem = self._keep(lambda journal: journal.record_turn(turn))
@@ -179,23 +180,28 @@ class Session:
     def _ask(self, before: Conversation, text: str, changes: Mapping[str, Any]) -> _Asked:
         """All that is decided before the engine is called. Raises BchatError; then nothing has changed."""
         model = self._obtain_model()
-        parameters, seed = self._parameters(changes)
+        parameters, seed, preset = self._parameters(changes)
         asked = self._fit(model, before, text, parameters)
         if not asked.ids:
             raise BchatError("session.nothing-said", status=ExitStatus.USAGE)
-        return _Asked(model, text, asked, parameters, seed)
+        return _Asked(model, text, asked, parameters, seed, preset)
 
-    def _parameters(self, changes: Mapping[str, Any]) -> tuple[DecodingParameters, int]:
-        """The settings for one reply, with a seed in any case: the reply can be made again from its record."""
-        settings = self.settings
-        for name, value in changes.items():
+    def _parameters(self, changes: Mapping[str, Any]) -> tuple[DecodingParameters, int, str]:
+        """The settings for one reply, with a seed in any case: the reply can be made again from its record.
+
+        And the preset among them.
+        """
+        values = dict(changes)
+        preset = values.pop("preset", "")
+        settings = self.settings.with_preset(preset) if preset else self.settings
+        for name, value in values.items():
             settings = settings.changed(name, value)
         seed = settings.parameters.seed
         if seed is None:
             seed = secrets.randbelow(2**32)
-        elif "seed" not in map(decoding.resolve_name, changes):
+        elif "seed" not in map(decoding.resolve_name, values):
             seed = (seed + self._retries) % 2**63
-        return replace(settings.parameters, seed=seed), seed
+        return replace(settings.parameters, seed=seed), seed, settings.preset
 
     def _fit(self, model: Model, before: Conversation, text: str, parameters: DecodingParameters) -> Prompt:
         context = model.context_length
@@ -235,7 +241,8 @@ class Session:
             self._warned_look_alike = True
             yield Phrase("session.look-alike")
 
-    def _details(self, model: Model, completion: Completion) -> dict[str, Any]:
+    def _details(self, asked: _Asked, completion: Completion) -> dict[str, Any]:
+        model = asked.model
         settings = asdict(completion.parameters)
         return {
             "model": model.entry.name,
@@ -243,7 +250,7 @@ class Session:
             **({"precision": model.precision} if model.precision else {}),
             "settings": settings,
             "seed": settings["seed"],
-            "preset": self.settings.preset,
+            "preset": asked.preset,
             "usage": completion.usage,
             "timings": completion.timings,
             **_left_out(completion.prompt),
