@@ -47,14 +47,14 @@ Char.display_mappings.update(MARKS)
 
 
 class Editor:
-    """Reads lines. `toolbar` gives the text of the bottom line, `busy` whether it may change by itself;
-    `when_shown` is called once, when the first prompt is on the screen."""
+    """Reads lines. `toolbar` gives the text of the bottom line, which has so many cells, `busy` whether it may
+    change by itself; `when_shown` is called once, when the first prompt is on the screen."""
 
     def __init__(
         self,
         desk: Desk,
         history_file: Path | None,
-        toolbar: Callable[[], str],
+        toolbar: Callable[[int], str],
         busy: Callable[[], bool],
         when_shown: Callable[[], None] = lambda: None,
         *,
@@ -74,7 +74,9 @@ class Editor:
             complete_while_typing=Condition(lambda: commands.is_command(get_app().current_buffer.text)),
             multiline=True,
             prompt_continuation=lambda width, number, wrapped: " " * width,
-            bottom_toolbar=lambda: FormattedText([("class:bottom-toolbar.text", toolbar())]),
+            bottom_toolbar=lambda: FormattedText(
+                [("class:bottom-toolbar.text", toolbar(get_app().output.get_size().columns))]
+            ),
             key_bindings=self._key_bindings(),
             style=STYLE,
             reserve_space_for_menu=6,

@@ -20,6 +20,7 @@ from bilingual_chat.display import Display, quiet_keys
 from bilingual_chat.engines.preload import load_library
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.explore import compare
+from bilingual_chat.linebreak import count_cells
 from bilingual_chat.messages import Phrase
 from bilingual_chat.session import Event, Model, Opening, open_model
 from bilingual_chat.untrusted import inward, outward_line
@@ -270,27 +271,49 @@ class Chat:
         """What has happened meanwhile, beside the conversation."""
         pull.tell_news(self.desk)
 
-    def toolbar(self) -> str:
-        """Model, preset, what differs from it, context, speed: the bottom line of the terminal."""
+    def toolbar(self, width: int | None = None) -> str:
+        """Model, preset, what differs from it, context, speed: the bottom line of a terminal of `width` cells."""
         session = self.desk.session
-        text = self.desk.text
-        parts = [session.entry.name]
+        model = self._loader.model
+        differing = _differing(session.settings)
+        preset = session.settings.preset
+        parts = {
+            "model": session.entry.name,
+            "state": self._state_of_model(),
+            "settings": " ".join(filter(None, [preset, *differing])),
+            "context": f"{self._context_used(model)}/{model.context_length}" if model else "",
+            "speed": "",
+            "unsaved": "",
+            "pull": pull.progress_text(self.desk),
+        }
+        if model and model.precision in ("int8", "int4"):
+            parts["model"] += f" {model.precision}"
+        if session.last and session.last.tokens_per_second:
+            parts["speed"] = f"{session.last.tokens_per_second:.0f} tok/s"
+        if session.conversation.turns and not session.is_saved:
+            parts["unsaved"] = self.desk.text(Phrase("toolbar.unsaved"))
+        # What there is no room for, the least important first; context and warnings stay.
+        shorter = [
+            ("settings", " ".join(filter(None, [preset, f"+{len(differing)}" if differing else ""]))),
+            ("pull", pull.progress_text(self.desk, short=True)),
+            ("settings", ""),
+            ("model", ""),
+            ("speed", ""),
+            ("pull", ""),
+        ]
+        while True:
+            line = outward_line(" · ".join(part for part in parts.values() if part))
+            if width is None or not shorter or count_cells(line) <= width:
+                return line
+            name, instead = shorter.pop(0)
+            parts[name] = instead
+
+    def _state_of_model(self) -> str:
+        """What is to be said of it as long as it cannot answer."""
         if self.is_loading():
             percent = self._loader.percent
-            parts.append(text(Phrase("toolbar.loading")) + ("" if percent is None else f" {percent} %"))
-        elif (model := self._loader.model) is None:
-            parts.append(text(Phrase("toolbar.failed")))
-        elif model.precision in ("int8", "int4"):
-            parts[0] += f" {model.precision}"
-        parts.append(" ".join([session.settings.preset, *_differing(session.settings)]))
-        if model := self._loader.model:
-            parts.append(f"{self._context_used(model)}/{model.context_length}")
-        if session.last and session.last.tokens_per_second:
-            parts.append(f"{session.last.tokens_per_second:.0f} tok/s")
-        if session.conversation.turns and not session.is_saved:
-            parts.append(text(Phrase("toolbar.unsaved")))
-        parts.append(pull.progress_text(self.desk))
-        return outward_line(" · ".join(part for part in parts if part))
+            return self.desk.text(Phrase("toolbar.loading")) + ("" if percent is None else f" {percent} %")
+        return "" if self._loader.model else self.desk.text(Phrase("toolbar.failed"))
 
     def _context_used(self, model: Model) -> int:
         """Counted once for each state of the conversation: the toolbar is drawn at every key."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from bilingual_chat.config import load_config
 from bilingual_chat.conversation import FinishReason
 from bilingual_chat.display import Display
 from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.linebreak import count_cells
 from bilingual_chat.repl import Chat, Loader, PlainReader, Terminated
 from bilingual_chat.session import Model, Session
 from bilingual_chat.transcript.journal import read_journal
@@ -364,6 +366,27 @@ def test_the_toolbar_shows_model_preset_what_differs_context_and_speed(tmp_path:
     assert parts[1].split() == ["temperature=0.5", "seed=7"]
     assert parts[2] == f"{model.count(talk.session.conversation.utterances())}/2048"
     assert parts[3].endswith(" tok/s")
+
+
+@pytest.mark.parametrize("width", [80, 60, 40, 30, 22])
+def test_a_narrow_toolbar_shortens_settings_and_keeps_context_and_warnings(
+    tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In cells: a download whose model has a Japanese name takes twice its characters."""
+    talk = make_talk(tmp_path, "one two three four five six", on_step=lambda: time.sleep(0.001))
+    talk.run("Hi", "/set min_new_tokens 900 max_new_tokens 900 temperature 1.4 seed 3")
+    monkeypatch.setattr(Session, "is_saved", False)
+    progress = SimpleNamespace(percent=12, rate=3.4e6, time_left="5:00")
+    entry = SimpleNamespace(name="日本語の模型")
+    talk.chat.desk.pulls.delivery = SimpleNamespace(is_over=False, progress=progress, entry=entry)  # type: ignore[assignment]
+    line = talk.chat.toolbar(width)
+    assert count_cells(line) <= width
+    assert "/2048" in line
+    assert "NOT SAVED" in line
+    assert ("12 %" in line) == (width >= 30)
+    assert (" tok/s" in line) == (width >= 40)
+    assert ("+4" in line) == (width >= 60)
+    assert "seed=3" in talk.chat.toolbar(200)
 
 
 def test_the_toolbar_cannot_act(tmp_path: Path) -> None:
