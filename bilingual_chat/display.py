@@ -74,6 +74,7 @@ class Display:
         self._out = _tolerant(out or sys.stdout)
         self._err = _tolerant(err or sys.stderr)
         self.is_terminal = _is_screen(self._out)
+        self.is_dumb = _is_terminal(self._out) and not self.is_terminal  # somebody looks, and nothing can move
         self._breaker: LineBreaker | None = None  # None: the rest of the line is left to the terminal
         self._width = 0
         self._at_line_start = True
@@ -225,6 +226,10 @@ class Display:
             self._out.write(text)
             self._out.flush()
 
+    def prompt(self, text: str) -> None:
+        """What stands before the line that a person types."""
+        self._put_out(outward(text))
+
     def put_rows(self, rows: Iterable[Row]) -> None:
         """As `show_rows`."""
         with _to_stdout():
@@ -365,14 +370,16 @@ def quiet_keys() -> Iterator[None]:
             termios.tcsetattr(fd, termios.TCSANOW, before)
 
 
-def _is_screen(file: TextIO) -> bool:
-    """Whether somebody looks at a terminal that can move its cursor."""
+def _is_terminal(file: TextIO) -> bool:
     try:
-        if not file.isatty() or os.environ.get("TERM", "") in ("dumb", "unknown"):
-            return False
+        return file.isatty()
     except ValueError:  # closed
         return False
-    return True
+
+
+def _is_screen(file: TextIO) -> bool:
+    """Whether somebody looks at a terminal that can move its cursor."""
+    return _is_terminal(file) and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
 def _console(file: TextIO) -> Console:

@@ -146,6 +146,40 @@ class PlainReader:
         return inward(line).rstrip("\n")
 
 
+class DumbReader(PlainReader):
+    """Lines of a person at a terminal that only prints; it edits and echoes them itself."""
+
+    def __init__(self, file: TextIO, display: Display) -> None:
+        super().__init__(file)
+        self._display = display
+
+    def read(self, prefill: str = "") -> str:
+        """As the line editor's, except that Ctrl-C never leaves: whether the line was empty nobody knows here."""
+        if prefill:  # to be looked at, since it cannot stand in the line
+            self._display.show(prefill)
+        while True:
+            try:
+                return self._read_after("> ")
+            except KeyboardInterrupt:
+                if prefill:
+                    raise
+
+    def ask(self, question: Phrase) -> str:
+        """The answer to a question of bchat's own; "" for Ctrl-C or Ctrl-D."""
+        try:
+            return self._read_after(self._display.text(question))
+        except (EOFError, KeyboardInterrupt):
+            return ""
+
+    def _read_after(self, prompt: str) -> str:
+        self._display.prompt(prompt)
+        try:
+            return super().read()
+        except (EOFError, KeyboardInterrupt):
+            self._display.prompt("\n")  # what comes next is not to stand behind the ^C
+            raise
+
+
 class Chat:
     """The loop. State: which model is loading, and what the line editor is to start with."""
 
@@ -161,7 +195,7 @@ class Chat:
         """Until the person leaves; the exit status. Without a person, that of the first line that failed."""
         status = int(ExitStatus.OK)
         try:
-            with quiet_keys() if interactive else nullcontext():
+            with quiet_keys() if interactive and not self._display.is_dumb else nullcontext():
                 while (line := self._read(reader, interactive)) is not None:
                     try:
                         if not self.handle(line):

@@ -50,9 +50,11 @@ def chat(options: Options, display: Display) -> int:
         _go_on_from(session, options.load, display)
         display.say(Phrase("load.done", turns=len(session.conversation.turns)))
     try:
-        if display.is_terminal and sys.stdin.isatty():
+        if (display.is_terminal or display.is_dumb) and sys.stdin.isatty():
             if not beginning.is_chosen and options.load is None:
                 desk.pulls.offer = find_offer(beginning.config.catalogue)
+            if display.is_dumb:
+                return _on_a_dumb_terminal(beginning, desk, talk, loader, display)
             return _on_a_terminal(beginning, desk, talk, loader, display)
         loader.start()
         with repl.signals_end_the_chat(None):
@@ -72,6 +74,18 @@ def _on_a_terminal(beginning: Beginning, desk: Desk, talk: repl.Chat, loader: re
     with repl.signals_end_the_chat(editor):
         _banner(beginning, display, desk.pulls.offer)
         return talk.run(editor, interactive=True)
+
+
+def _on_a_dumb_terminal(
+    beginning: Beginning, desk: Desk, talk: repl.Chat, loader: repl.Loader, display: Display
+) -> int:
+    """Without a bottom line: a download is waited for, as on a pipe."""
+    reader = repl.DumbReader(_standard_input(), display)
+    desk.ask = reader.ask
+    with repl.signals_end_the_chat(None):
+        _banner(beginning, display, desk.pulls.offer)
+        loader.start()
+        return talk.run(reader, interactive=True)
 
 
 def _banner(beginning: Beginning, display: Display, offer: Offer | None) -> None:
