@@ -86,7 +86,7 @@ class Editor:
         self._reading = self._session
 
     def read(self, prefill: str = "") -> str:
-        """One message or command, several lines perhaps.
+        """One message or command, several lines perhaps; without the newlines that a paste may end with.
 
         EOFError for Ctrl-D; KeyboardInterrupt for Ctrl-C on an empty line, and on a line that was
         given as `prefill`, which it gives up.
@@ -94,9 +94,8 @@ class Editor:
         self._prefilled = bool(prefill)
         self._completer.forget()
         refresh = REFRESH_S if self._busy() else 0
-        return inward(
-            self._session.prompt("> ", default=prefill, refresh_interval=refresh, pre_run=self._after_first_paint)
-        )
+        text = self._session.prompt("> ", default=prefill, refresh_interval=refresh, pre_run=self._after_first_paint)
+        return inward(text).rstrip("\n")
 
     def ask(self, question: Phrase) -> str:
         """The answer to a question of bchat's own; "" for Ctrl-C or Ctrl-D."""

@@ -67,7 +67,7 @@ def later(keys: PipeInput, *steps: tuple[Callable[[], Any], str]) -> None:
         ("こんにちは　世界" + ENTER, "こんにちは　世界"),
         ("one" + ALT_ENTER + "two" + ENTER, "one\ntwo"),
         ("one" + CTRL_J + "two" + ENTER, "one\ntwo"),
-        ("\x1b[200~first\r\nsecond\rthird\n\x1b[201~" + ENTER, "first\nsecond\nthird\n"),
+        ("\x1b[200~first\r\nsecond\rthird\n\x1b[201~" + ENTER, "first\nsecond\nthird"),
         ("abc" + CTRL_C + "def" + ENTER, "def"),
         ("/help" + ENTER, "/help"),
         (ENTER, ""),
