@@ -226,6 +226,14 @@ class Display:
             self._out.write(text)
             self._out.flush()
 
+    def has_room_for(self, text: str) -> bool:
+        """Whether a line to type in that holds `text` leaves half of the screen to what stands above it."""
+        columns, lines = _size(self._out)
+        if len(text) > columns * lines:  # before a megabyte is counted
+            return False
+        width = max(1, columns - len("> "))
+        return sum(max(1, -(-count_cells(line) // width)) for line in text.split("\n")) <= lines // 2
+
     def prompt(self, text: str) -> None:
         """What stands before the line that a person types."""
         self._put_out(outward(text))
@@ -389,13 +397,17 @@ def _console(file: TextIO) -> Console:
     return Console(file=file, force_terminal=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
-def _width(file: TextIO) -> int:
-    """The columns of the screen that `file` is, at this moment."""
+def _size(file: TextIO) -> os.terminal_size:
+    """The columns and lines of the screen that `file` is, at this moment."""
     try:
-        columns = os.get_terminal_size(file.fileno()).columns
+        size = os.get_terminal_size(file.fileno())
     except (OSError, ValueError):
-        columns = 0
-    return columns or shutil.get_terminal_size().columns
+        size = os.terminal_size((0, 0))
+    return size if all(size) else shutil.get_terminal_size()
+
+
+def _width(file: TextIO) -> int:
+    return _size(file).columns
 
 
 def _tolerant(file: TextIO | None) -> TextIO:

@@ -187,6 +187,7 @@ class Chat:
         self.desk = desk
         self._display = display
         self._loader = loader
+        self._has_editor = False
         self._prefill = ""
         self._replaces_last = False
         self._used: tuple[object, int] = (None, 0)
@@ -194,8 +195,9 @@ class Chat:
     def run(self, reader: Reader, *, interactive: bool) -> int:
         """Until the person leaves; the exit status. Without a person, that of the first line that failed."""
         status = int(ExitStatus.OK)
+        self._has_editor = interactive and not self._display.is_dumb
         try:
-            with quiet_keys() if interactive and not self._display.is_dumb else nullcontext():
+            with quiet_keys() if self._has_editor else nullcontext():
                 while (line := self._read(reader, interactive)) is not None:
                     try:
                         if not self.handle(line):
@@ -264,8 +266,11 @@ class Chat:
             typed = text if session.is_completing else ""
             self._speak(session.revise(text) if replaces_last else session.reply(text), typed)
         except BchatError as error:
-            if error.key == "prompt.too-long":  # for the person to shorten
-                self._prefill, self._replaces_last = text, replaces_last
+            if error.key == "prompt.too-long":
+                if self._display.has_room_for(text):  # for the person to shorten
+                    self._prefill, self._replaces_last = text, replaces_last
+                elif self._has_editor:  # which would push the reason off the screen
+                    raise BchatError("chat.too-long", status=error.status, reason=error) from error
             raise
 
     def _speak(self, events: Generator[Event, None, None], typed: str = "") -> None:

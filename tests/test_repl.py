@@ -320,6 +320,16 @@ def test_a_message_that_is_too_long_comes_back_to_be_shortened(tmp_path: Path) -
     assert talk.turns == [("short", "Fine.", "stop")]
 
 
+@pytest.mark.parametrize("text", ["word\n" * 3000, "word " * 3000, "語\n" * 20])
+def test_a_message_that_would_push_the_reason_off_the_screen_stays_in_the_history(tmp_path: Path, text: str) -> None:
+    talk = make_talk(tmp_path, "Fine.", context_length=32)
+    assert talk.run(text, "short") == ExitStatus.OK
+    assert talk.person.prefills == ["", "", ""]
+    assert "The message is too long" in talk.said[0]
+    assert "Up brings it back" in talk.said[0]
+    assert make_talk(tmp_path, context_length=32).run(text, interactive=False) == ExitStatus.USAGE
+
+
 # -- /edit --------------------------------------------------------------------------------------------
 
 
