@@ -50,6 +50,7 @@ class Loader:
     def __init__(self, entry: ModelEntry, open_it: Open | None = None, opening: Opening | None = None) -> None:
         self.opening = opening
         self.percent: int | None = None  # of the weights that are verified or converted, while that goes on
+        self.tell: Callable[[int], None] = lambda percent: None  # called with `percent` while one waits
         self._done = threading.Event()
         self._model: Model | None = None
         self._error: BchatError | None = None
@@ -94,8 +95,11 @@ class Loader:
     def wait(self) -> Model:
         """The model; waits for it, Ctrl-C ends the waiting. Raises BchatError when it could not be opened."""
         self.start()
+        told = None
         while not self._done.wait(0.1):
-            pass
+            if self.percent is not None and self.percent != told:
+                told = self.percent
+                self.tell(told)
         if self._error is not None:
             raise self._error
         assert self._model is not None
@@ -275,20 +279,30 @@ class Chat:
 
     def _speak(self, events: Generator[Event, None, None], typed: str = "") -> None:
         """Show a reply as it comes. Ctrl-C stops it within a token; what was said is kept."""
-        if self.is_loading():
-            self._display.say(Phrase("chat.waiting"))
+        if is_waiting := self.is_loading():
+            self._display.doing(Phrase("chat.waiting"))
+            self._loader.tell = self._tell_loading
         self._display.begin_reply()
-        self._display.piece(typed)
         try:
             with interrupted_once(), closing(events):
                 for event in events:
+                    if is_waiting:
+                        self._display.doing(None)
+                        is_waiting = False
                     if isinstance(event, str):
-                        self._display.piece(event)
+                        self._display.piece(typed + event)
+                        typed = ""
                     else:
                         self._display.end_reply()
                         self._display.say(event)
         finally:
+            if is_waiting:
+                self._display.doing(None)
             self._display.end_reply()
+
+    def _tell_loading(self, percent: int) -> None:
+        if self._display.is_terminal:  # elsewhere it would be a hundred lines
+            self._display.doing(Phrase("chat.waiting-at", percent=percent))
 
     def load(self, entry: ModelEntry) -> Callable[[], Model]:
         """Begin to open another model; for `Desk.load`."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyte
 import pytest
 
 from bilingual_chat import repl
@@ -238,6 +239,26 @@ def test_a_message_sent_early_waits_for_the_model(tmp_path: Path) -> None:
     assert talk.out.getvalue() == "Here.\n"
     assert talk.said == ["(the model is loading; your message waits for it)"]
     assert "loading" not in talk.chat.toolbar()
+
+
+def test_on_a_screen_the_waiting_line_says_how_far_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    screen = type("Screen", (io.StringIO,), {"isatty": lambda self: True})()
+
+    def open_it(entry: ModelEntry) -> Model:
+        talk.chat._loader.percent = 40
+        until = time.monotonic() + 10
+        while "40 %" not in screen.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)
+        return Model(entry, tokenizer(), ScriptedEngine(["Here."]))
+
+    talk = make_talk(tmp_path, open_it=open_it)
+    talk.chat._display = Display(out=screen, err=screen)
+    talk.run("Hi")
+    assert "(the model is loading, 40 %; your message waits for it)" in screen.getvalue()
+    seen = pyte.Screen(80, 5)
+    pyte.Stream(seen).feed(screen.getvalue().replace("\n", "\r\n"))
+    assert [line.rstrip() for line in seen.display] == ["Here.", "", "", "", ""]
 
 
 def test_ctrl_c_while_waiting_for_the_model_leaves_with_130(tmp_path: Path) -> None:
