@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING
 
 from bilingual_chat import commands
 from bilingual_chat.catalogue import ModelEntry
@@ -22,15 +22,15 @@ from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.explore import compare
 from bilingual_chat.linebreak import count_cells
 from bilingual_chat.messages import Phrase
+from bilingual_chat.reader import Reader
 from bilingual_chat.session import Event, Model, Opening, open_model
-from bilingual_chat.untrusted import inward, outward_line
+from bilingual_chat.untrusted import outward_line
 
 if TYPE_CHECKING:
     from bilingual_chat.editor import Editor
 
 SWITCH_S = 0.0005  # after which a thread lets another have Python's lock; 0.005 as Python starts
 THREAD = "bchat loads a model"
-MAX_LINE = 1_000_000  # characters of one line from a pipe
 
 
 class Terminated(BaseException):
@@ -127,61 +127,6 @@ def keys_first() -> Iterator[None]:
         gc.freeze()  # nor may the first collection afterwards look at them all: 200 ms
         gc.enable()
         sys.setswitchinterval(usual)
-
-
-class Reader(Protocol):
-    """Where lines come from. EOFError at the end."""
-
-    def read(self, prefill: str = "") -> str: ...
-
-
-class PlainReader:
-    """Lines of a pipe or a file: each is a message or a command."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def read(self, prefill: str = "") -> str:
-        line = rest = self._file.readline(MAX_LINE)
-        if not line:
-            raise EOFError
-        while rest and not rest.endswith("\n"):  # what is beyond is no message of its own
-            rest = self._file.readline(MAX_LINE)
-        return inward(line).rstrip("\n")
-
-
-class DumbReader(PlainReader):
-    """Lines of a person at a terminal that only prints; it edits and echoes them itself."""
-
-    def __init__(self, file: TextIO, display: Display) -> None:
-        super().__init__(file)
-        self._display = display
-
-    def read(self, prefill: str = "") -> str:
-        """As the line editor's, except that Ctrl-C never leaves: whether the line was empty nobody knows here."""
-        if prefill:  # to be looked at, since it cannot stand in the line
-            self._display.show(prefill)
-        while True:
-            try:
-                return self._read_after("> ")
-            except KeyboardInterrupt:
-                if prefill:
-                    raise
-
-    def ask(self, question: Phrase) -> str:
-        """The answer to a question of bchat's own; "" for Ctrl-C or Ctrl-D."""
-        try:
-            return self._read_after(self._display.text(question))
-        except (EOFError, KeyboardInterrupt):
-            return ""
-
-    def _read_after(self, prompt: str) -> str:
-        self._display.prompt(prompt)
-        try:
-            return super().read()
-        except (EOFError, KeyboardInterrupt):
-            self._display.prompt("\n")  # what comes next is not to stand behind the ^C
-            raise
 
 
 class Chat:

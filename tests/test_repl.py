@@ -17,7 +17,7 @@ from typing import Any
 import pyte
 import pytest
 
-from bilingual_chat import repl
+from bilingual_chat import reader, repl
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.commands import Desk
 from bilingual_chat.config import load_config
@@ -25,7 +25,8 @@ from bilingual_chat.conversation import FinishReason
 from bilingual_chat.display import Display
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.linebreak import count_cells
-from bilingual_chat.repl import Chat, Loader, PlainReader, Terminated
+from bilingual_chat.reader import PlainReader
+from bilingual_chat.repl import Chat, Loader, Terminated
 from bilingual_chat.session import Model, Session
 from bilingual_chat.transcript.journal import read_journal
 from tests.scripted import ENTRY, Script, ScriptedEngine, settings, tokenizer
@@ -143,16 +144,16 @@ def test_a_double_slash_sends_a_slash(tmp_path: Path) -> None:
 
 
 def test_lines_of_a_pipe() -> None:
-    reader = PlainReader(io.StringIO("one\r\ntwo\n\n最後"))
-    assert [reader.read() for _ in range(4)] == ["one", "two", "", "最後"]
+    lines = PlainReader(io.StringIO("one\r\ntwo\n\n最後"))
+    assert [lines.read() for _ in range(4)] == ["one", "two", "", "最後"]
     with pytest.raises(EOFError):
-        reader.read()
+        lines.read()
 
 
 def test_a_line_without_end_is_one_message_not_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repl, "MAX_LINE", 10)
-    reader = PlainReader(io.StringIO("x" * 35 + "\nnext\n" + "y" * 10 + "\n"))
-    assert [reader.read(), reader.read(), reader.read()] == ["x" * 10, "next", "y" * 10]
+    monkeypatch.setattr(reader, "MAX_LINE", 10)
+    lines = PlainReader(io.StringIO("x" * 35 + "\nnext\n" + "y" * 10 + "\n"))
+    assert [lines.read(), lines.read(), lines.read()] == ["x" * 10, "next", "y" * 10]
 
 
 # -- Ctrl-C -------------------------------------------------------------------------------------------

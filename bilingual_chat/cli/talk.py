@@ -17,6 +17,7 @@ from bilingual_chat.commands.pull import offer_phrase
 from bilingual_chat.display import Display, sentence
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
+from bilingual_chat.reader import DumbReader, PlainReader
 from bilingual_chat.session import Completion, Session, open_model
 from bilingual_chat.transcript import document
 
@@ -58,7 +59,7 @@ def chat(options: Options, display: Display) -> int:
             return _on_a_terminal(beginning, desk, talk, loader, display)
         loader.start()
         with repl.signals_end_the_chat(None):
-            return talk.run(repl.PlainReader(_standard_input()), interactive=False)
+            return talk.run(PlainReader(_standard_input()), interactive=False)
     except repl.Terminated as ended:
         return ended.status
 
@@ -80,7 +81,7 @@ def _on_a_dumb_terminal(
     beginning: Beginning, desk: Desk, talk: repl.Chat, loader: repl.Loader, display: Display
 ) -> int:
     """Without a bottom line: a download is waited for, as on a pipe."""
-    reader = repl.DumbReader(_standard_input(), display)
+    reader = DumbReader(_standard_input(), display)
     desk.ask = reader.ask
     with repl.signals_end_the_chat(None):
         _banner(beginning, display, desk.pulls.offer)
