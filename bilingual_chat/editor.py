@@ -185,7 +185,7 @@ class CommandCompleter(Completer):
         line = document.text_before_cursor
         if not commands.is_command(line) or "\n" in line:
             return
-        parts = re.fullmatch(r"(\S*)(\s+)?(.*)", line[1:])
+        parts = re.fullmatch(r"(\S*)(\s+)?(.*)", line.lstrip()[1:])
         assert parts is not None
         name, space, argument = parts.groups()
         if not space:

@@ -538,3 +538,18 @@ def test_ctrl_c_during_a_pull_says_what_is_kept_and_the_next_one_what_is_here(
     ran = run(*tiny, "pull", "tiny")
     assert ran.status == 0
     assert re.match(r"Fetching tiny: 15\d kB of 301 kB, into ", ran.err)
+
+
+def test_ctrl_c_while_python_imports_is_an_end_like_any_other() -> None:
+    code = """
+import sys
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "bilingual_chat.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+from bilingual_chat.__main__ import bchat
+sys.exit(bchat())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

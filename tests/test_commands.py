@@ -159,6 +159,14 @@ def test_a_line_that_begins_with_one_slash_is_a_command(line: str, is_one: bool)
     assert not is_command(line[1:]) or line.startswith(("//", "／／"))
 
 
+@pytest.mark.parametrize("line", ["  /temp 0.4", "　／ｔｅｍｐ　０．４", "\t/temp 0.4"])
+def test_blanks_before_a_command_do_not_make_it_a_message(line: str, desk: tuple[Desk, Shown, Any]) -> None:
+    assert is_command(line)
+    execute(line, desk[0])
+    assert desk[0].session.settings.parameters.temperature == 0.4
+    assert not is_command(" //temp")
+
+
 @pytest.mark.parametrize(("line", "message"), [("//text", "/text"), ("／／text", "／text"), ("a//b", "a//b")])
 def test_two_slashes_send_one(line: str, message: str) -> None:
     assert message_of(line) == message

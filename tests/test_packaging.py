@@ -77,7 +77,7 @@ def test_the_wheel_names_its_command_and_its_needs(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         described = archive.read(f"bilingual_chat-{VERSION}.dist-info/METADATA").decode()
         entry_points = archive.read(f"bilingual_chat-{VERSION}.dist-info/entry_points.txt").decode()
-    assert entry_points.split() == ["[console_scripts]", "bchat", "=", "bilingual_chat.cli:main"]
+    assert entry_points.split() == ["[console_scripts]", "bchat", "=", "bilingual_chat.__main__:bchat"]
     fields = [line.partition(": ")[::2] for line in described.split("\n\n")[0].splitlines()]
     assert ("Name", "bilingual-chat") in fields
     assert ("Version", VERSION) in fields
@@ -108,12 +108,14 @@ def test_an_installed_wheel_runs_from_anywhere(wheel: Path, tmp_path: Path) -> N
 
 def test_the_command_is_bchat() -> None:
     """Said by the installation that runs the tests, where there is one."""
-    assert pyproject()["project"]["scripts"] == {"bchat": "bilingual_chat.cli:main"}
+    assert pyproject()["project"]["scripts"] == {"bchat": "bilingual_chat.__main__:bchat"}
     try:
         installed = metadata.distribution("bilingual-chat")
     except metadata.PackageNotFoundError:
         return
-    assert {(point.name, point.value) for point in installed.entry_points} == {("bchat", "bilingual_chat.cli:main")}
+    assert {(point.name, point.value) for point in installed.entry_points} == {
+        ("bchat", "bilingual_chat.__main__:bchat")
+    }
     assert installed.version == VERSION
 
 

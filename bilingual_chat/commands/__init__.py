@@ -56,7 +56,8 @@ __all__ = [
 
 
 def is_command(line: str) -> bool:
-    """Whether a line is for bchat, not for the model. "//" sends a line that begins with "/"."""
+    """Whether a line, without blanks before it, is for bchat. "//" sends the model one that begins with "/"."""
+    line = line.lstrip()
     return line[:1] in ("/", "／") and line[:2] not in ("//", "／／")
 
 
