@@ -74,6 +74,7 @@ class Display:
         self._out = _tolerant(out or sys.stdout)
         self._err = _tolerant(err or sys.stderr)
         self.is_terminal = _is_screen(self._out)
+        self.is_dumb = _is_terminal(self._out) and not self.is_terminal  # somebody looks, and nothing can move
         self._breaker: LineBreaker | None = None  # None: the rest of the line is left to the terminal
         self._width = 0
         self._at_line_start = True
@@ -225,6 +226,18 @@ class Display:
             self._out.write(text)
             self._out.flush()
 
+    def has_room_for(self, text: str) -> bool:
+        """Whether a line to type in that holds `text` leaves half of the screen to what stands above it."""
+        columns, lines = _size(self._out)
+        if len(text) > columns * lines:  # before a megabyte is counted
+            return False
+        width = max(1, columns - len("> "))
+        return sum(max(1, -(-count_cells(line) // width)) for line in text.split("\n")) <= lines // 2
+
+    def prompt(self, text: str) -> None:
+        """What stands before the line that a person types."""
+        self._put_out(outward(text))
+
     def put_rows(self, rows: Iterable[Row]) -> None:
         """As `show_rows`."""
         with _to_stdout():
@@ -365,14 +378,16 @@ def quiet_keys() -> Iterator[None]:
             termios.tcsetattr(fd, termios.TCSANOW, before)
 
 
-def _is_screen(file: TextIO) -> bool:
-    """Whether somebody looks at a terminal that can move its cursor."""
+def _is_terminal(file: TextIO) -> bool:
     try:
-        if not file.isatty() or os.environ.get("TERM", "") in ("dumb", "unknown"):
-            return False
+        return file.isatty()
     except ValueError:  # closed
         return False
-    return True
+
+
+def _is_screen(file: TextIO) -> bool:
+    """Whether somebody looks at a terminal that can move its cursor."""
+    return _is_terminal(file) and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
 def _console(file: TextIO) -> Console:
@@ -382,13 +397,17 @@ def _console(file: TextIO) -> Console:
     return Console(file=file, force_terminal=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
-def _width(file: TextIO) -> int:
-    """The columns of the screen that `file` is, at this moment."""
+def _size(file: TextIO) -> os.terminal_size:
+    """The columns and lines of the screen that `file` is, at this moment."""
     try:
-        columns = os.get_terminal_size(file.fileno()).columns
+        size = os.get_terminal_size(file.fileno())
     except (OSError, ValueError):
-        columns = 0
-    return columns or shutil.get_terminal_size().columns
+        size = os.terminal_size((0, 0))
+    return size if all(size) else shutil.get_terminal_size()
+
+
+def _width(file: TextIO) -> int:
+    return _size(file).columns
 
 
 def _tolerant(file: TextIO | None) -> TextIO:

@@ -47,14 +47,14 @@ Char.display_mappings.update(MARKS)
 
 
 class Editor:
-    """Reads lines. `toolbar` gives the text of the bottom line, `busy` whether it may change by itself;
-    `when_shown` is called once, when the first prompt is on the screen."""
+    """Reads lines. `toolbar` gives the text of the bottom line, which has so many cells, `busy` whether it may
+    change by itself; `when_shown` is called once, when the first prompt is on the screen."""
 
     def __init__(
         self,
         desk: Desk,
         history_file: Path | None,
-        toolbar: Callable[[], str],
+        toolbar: Callable[[int], str],
         busy: Callable[[], bool],
         when_shown: Callable[[], None] = lambda: None,
         *,
@@ -74,7 +74,9 @@ class Editor:
             complete_while_typing=Condition(lambda: commands.is_command(get_app().current_buffer.text)),
             multiline=True,
             prompt_continuation=lambda width, number, wrapped: " " * width,
-            bottom_toolbar=lambda: FormattedText([("class:bottom-toolbar.text", toolbar())]),
+            bottom_toolbar=lambda: FormattedText(
+                [("class:bottom-toolbar.text", toolbar(get_app().output.get_size().columns))]
+            ),
             key_bindings=self._key_bindings(),
             style=STYLE,
             reserve_space_for_menu=6,
@@ -84,7 +86,7 @@ class Editor:
         self._reading = self._session
 
     def read(self, prefill: str = "") -> str:
-        """One message or command, several lines perhaps.
+        """One message or command, several lines perhaps; without the newlines that a paste may end with.
 
         EOFError for Ctrl-D; KeyboardInterrupt for Ctrl-C on an empty line, and on a line that was
         given as `prefill`, which it gives up.
@@ -92,9 +94,8 @@ class Editor:
         self._prefilled = bool(prefill)
         self._completer.forget()
         refresh = REFRESH_S if self._busy() else 0
-        return inward(
-            self._session.prompt("> ", default=prefill, refresh_interval=refresh, pre_run=self._after_first_paint)
-        )
+        text = self._session.prompt("> ", default=prefill, refresh_interval=refresh, pre_run=self._after_first_paint)
+        return inward(text).rstrip("\n")
 
     def ask(self, question: Phrase) -> str:
         """The answer to a question of bchat's own; "" for Ctrl-C or Ctrl-D."""

@@ -922,6 +922,14 @@ TABLE: dict[str, Message] = {
         "(the model is loading; your message waits for it)",
         "（モデルを読み込み中です。読み込みが終わりしだい答えます）",
     ),
+    "chat.waiting-at": Message(
+        "(the model is loading, {percent} %; your message waits for it)",
+        "（モデルを読み込み中です：{percent} %。読み込みが終わりしだい答えます）",
+    ),
+    "chat.too-long": Message(
+        "{reason} It is kept among the lines typed before: Up brings it back.",
+        "{reason}入力履歴に残っているので、↑キーで呼び出せます。",
+    ),
     "chat.stopped": Message("(stopped)", "（中止しました）"),
     "toolbar.loading": Message("loading …", "読み込み中 …"),
     "toolbar.failed": Message("not loaded", "読み込み失敗"),

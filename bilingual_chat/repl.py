@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING
 
 from bilingual_chat import commands
 from bilingual_chat.catalogue import ModelEntry
@@ -20,16 +20,17 @@ from bilingual_chat.display import Display, quiet_keys
 from bilingual_chat.engines.preload import load_library
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.explore import compare
+from bilingual_chat.linebreak import count_cells
 from bilingual_chat.messages import Phrase
+from bilingual_chat.reader import Reader
 from bilingual_chat.session import Event, Model, Opening, open_model
-from bilingual_chat.untrusted import inward, outward_line
+from bilingual_chat.untrusted import outward_line
 
 if TYPE_CHECKING:
     from bilingual_chat.editor import Editor
 
 SWITCH_S = 0.0005  # after which a thread lets another have Python's lock; 0.005 as Python starts
 THREAD = "bchat loads a model"
-MAX_LINE = 1_000_000  # characters of one line from a pipe
 
 
 class Terminated(BaseException):
@@ -49,6 +50,7 @@ class Loader:
     def __init__(self, entry: ModelEntry, open_it: Open | None = None, opening: Opening | None = None) -> None:
         self.opening = opening
         self.percent: int | None = None  # of the weights that are verified or converted, while that goes on
+        self.tell: Callable[[int], None] = lambda percent: None  # called with `percent` while one waits
         self._done = threading.Event()
         self._model: Model | None = None
         self._error: BchatError | None = None
@@ -93,8 +95,11 @@ class Loader:
     def wait(self) -> Model:
         """The model; waits for it, Ctrl-C ends the waiting. Raises BchatError when it could not be opened."""
         self.start()
+        told = None
         while not self._done.wait(0.1):
-            pass
+            if self.percent is not None and self.percent != told:
+                told = self.percent
+                self.tell(told)
         if self._error is not None:
             raise self._error
         assert self._model is not None
@@ -124,27 +129,6 @@ def keys_first() -> Iterator[None]:
         sys.setswitchinterval(usual)
 
 
-class Reader(Protocol):
-    """Where lines come from. EOFError at the end."""
-
-    def read(self, prefill: str = "") -> str: ...
-
-
-class PlainReader:
-    """Lines of a pipe or a file: each is a message or a command."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def read(self, prefill: str = "") -> str:
-        line = rest = self._file.readline(MAX_LINE)
-        if not line:
-            raise EOFError
-        while rest and not rest.endswith("\n"):  # what is beyond is no message of its own
-            rest = self._file.readline(MAX_LINE)
-        return inward(line).rstrip("\n")
-
-
 class Chat:
     """The loop. State: which model is loading, and what the line editor is to start with."""
 
@@ -152,6 +136,7 @@ class Chat:
         self.desk = desk
         self._display = display
         self._loader = loader
+        self._has_editor = False
         self._prefill = ""
         self._replaces_last = False
         self._used: tuple[object, int] = (None, 0)
@@ -159,8 +144,9 @@ class Chat:
     def run(self, reader: Reader, *, interactive: bool) -> int:
         """Until the person leaves; the exit status. Without a person, that of the first line that failed."""
         status = int(ExitStatus.OK)
+        self._has_editor = interactive and not self._display.is_dumb
         try:
-            with quiet_keys() if interactive else nullcontext():
+            with quiet_keys() if self._has_editor else nullcontext():
                 while (line := self._read(reader, interactive)) is not None:
                     try:
                         if not self.handle(line):
@@ -233,26 +219,39 @@ class Chat:
             typed = text if session.is_completing else ""
             self._speak(session.revise(text) if replaces_last else session.reply(text), typed)
         except BchatError as error:
-            if error.key == "prompt.too-long":  # for the person to shorten
-                self._prefill, self._replaces_last = text, replaces_last
+            if error.key == "prompt.too-long":
+                if self._display.has_room_for(text):  # for the person to shorten
+                    self._prefill, self._replaces_last = text, replaces_last
+                elif self._has_editor:  # which would push the reason off the screen
+                    raise BchatError("chat.too-long", status=error.status, reason=error) from error
             raise
 
     def _speak(self, events: Generator[Event, None, None], typed: str = "") -> None:
         """Show a reply as it comes. Ctrl-C stops it within a token; what was said is kept."""
-        if self.is_loading():
-            self._display.say(Phrase("chat.waiting"))
+        if is_waiting := self.is_loading():
+            self._display.doing(Phrase("chat.waiting"))
+            self._loader.tell = self._tell_loading
         self._display.begin_reply()
-        self._display.piece(typed)
         try:
             with interrupted_once(), closing(events):
                 for event in events:
+                    if is_waiting:
+                        self._display.doing(None)
+                        is_waiting = False
                     if isinstance(event, str):
-                        self._display.piece(event)
+                        self._display.piece(typed + event)
+                        typed = ""
                     else:
                         self._display.end_reply()
                         self._display.say(event)
         finally:
+            if is_waiting:
+                self._display.doing(None)
             self._display.end_reply()
+
+    def _tell_loading(self, percent: int) -> None:
+        if self._display.is_terminal:  # elsewhere it would be a hundred lines
+            self._display.doing(Phrase("chat.waiting-at", percent=percent))
 
     def load(self, entry: ModelEntry) -> Callable[[], Model]:
         """Begin to open another model; for `Desk.load`."""
@@ -274,27 +273,49 @@ class Chat:
         """What has happened meanwhile, beside the conversation."""
         pull.tell_news(self.desk)
 
-    def toolbar(self) -> str:
-        """Model, preset, what differs from it, context, speed: the bottom line of the terminal."""
+    def toolbar(self, width: int | None = None) -> str:
+        """Model, preset, what differs from it, context, speed: the bottom line of a terminal of `width` cells."""
         session = self.desk.session
-        text = self.desk.text
-        parts = [session.entry.name]
+        model = self._loader.model
+        differing = _differing(session.settings)
+        preset = session.settings.preset
+        parts = {
+            "model": session.entry.name,
+            "state": self._state_of_model(),
+            "settings": " ".join(filter(None, [preset, *differing])),
+            "context": f"{self._context_used(model)}/{model.context_length}" if model else "",
+            "speed": "",
+            "unsaved": "",
+            "pull": pull.progress_text(self.desk),
+        }
+        if model and model.precision in ("int8", "int4"):
+            parts["model"] += f" {model.precision}"
+        if session.last and session.last.tokens_per_second:
+            parts["speed"] = f"{session.last.tokens_per_second:.0f} tok/s"
+        if session.conversation.turns and not session.is_saved:
+            parts["unsaved"] = self.desk.text(Phrase("toolbar.unsaved"))
+        # What there is no room for, the least important first; context and warnings stay.
+        shorter = [
+            ("settings", " ".join(filter(None, [preset, f"+{len(differing)}" if differing else ""]))),
+            ("pull", pull.progress_text(self.desk, short=True)),
+            ("settings", ""),
+            ("model", ""),
+            ("speed", ""),
+            ("pull", ""),
+        ]
+        while True:
+            line = outward_line(" · ".join(part for part in parts.values() if part))
+            if width is None or not shorter or count_cells(line) <= width:
+                return line
+            name, instead = shorter.pop(0)
+            parts[name] = instead
+
+    def _state_of_model(self) -> str:
+        """What is to be said of it as long as it cannot answer."""
         if self.is_loading():
             percent = self._loader.percent
-            parts.append(text(Phrase("toolbar.loading")) + ("" if percent is None else f" {percent} %"))
-        elif (model := self._loader.model) is None:
-            parts.append(text(Phrase("toolbar.failed")))
-        elif model.precision in ("int8", "int4"):
-            parts[0] += f" {model.precision}"
-        parts.append(" ".join([session.settings.preset, *_differing(session.settings)]))
-        if model := self._loader.model:
-            parts.append(f"{self._context_used(model)}/{model.context_length}")
-        if session.last and session.last.tokens_per_second:
-            parts.append(f"{session.last.tokens_per_second:.0f} tok/s")
-        if session.conversation.turns and not session.is_saved:
-            parts.append(text(Phrase("toolbar.unsaved")))
-        parts.append(pull.progress_text(self.desk))
-        return outward_line(" · ".join(part for part in parts if part))
+            return self.desk.text(Phrase("toolbar.loading")) + ("" if percent is None else f" {percent} %")
+        return "" if self._loader.model else self.desk.text(Phrase("toolbar.failed"))
 
     def _context_used(self, model: Model) -> int:
         """Counted once for each state of the conversation: the toolbar is drawn at every key."""

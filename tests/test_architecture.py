@@ -23,7 +23,7 @@ ORDER = (
     ("what answers", "engines"),
     ("one turn", "transcript session explore"),
     ("what is measured", "bench"),
-    ("what a person meets", "display commands editor repl cli"),
+    ("what a person meets", "display commands reader editor repl cli"),
 )
 ROOMS = [room for _, rooms in ORDER for room in rooms.split()]
 # Beside the house: whole lists, since they run where the libraries are not there yet.

@@ -110,7 +110,7 @@ def test_what_typer_says_is_said_in_japanese_too(run: Run, arguments: str) -> No
         (["pull"], 2, "The argument name is missing. See: bchat pull --help"),
         (["ask"], 2, 'Say what to ask, as in: bchat ask "Hello" (or - for standard input).'),
         (["--lang", "de", "where"], 2, "bchat speaks en and ja, not 'de'."),
-        (["ask", "x", "--set", "temperature=99"], 2, "temperature must be between 0 and 10, not 99.0."),
+        (["ask", "x", "--set", "temperature=99"], 2, "temperature must be between 0 and 10, not 99."),
         (["ask", "x", "--set", "tempratur=1"], 2, "Did you mean temperature?"),
         (["ask", "x", "--seed", "x"], 2, "seed takes a whole number, not 'x'."),
         (["ask", "x", "--preset", "gredy"], 2, "Did you mean greedy?"),

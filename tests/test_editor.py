@@ -39,7 +39,9 @@ def keys() -> Iterator[PipeInput]:
 
 @pytest.fixture
 def editor(desk: Desk, keys: PipeInput, tmp_path: Path) -> Editor:
-    return Editor(desk, tmp_path / "state" / "history", lambda: "bar", lambda: False, keys=keys, screen=DummyOutput())
+    return Editor(
+        desk, tmp_path / "state" / "history", lambda width: "bar", lambda: False, keys=keys, screen=DummyOutput()
+    )
 
 
 def later(keys: PipeInput, *steps: tuple[Callable[[], Any], str]) -> None:
@@ -65,7 +67,7 @@ def later(keys: PipeInput, *steps: tuple[Callable[[], Any], str]) -> None:
         ("こんにちは　世界" + ENTER, "こんにちは　世界"),
         ("one" + ALT_ENTER + "two" + ENTER, "one\ntwo"),
         ("one" + CTRL_J + "two" + ENTER, "one\ntwo"),
-        ("\x1b[200~first\r\nsecond\rthird\n\x1b[201~" + ENTER, "first\nsecond\nthird\n"),
+        ("\x1b[200~first\r\nsecond\rthird\n\x1b[201~" + ENTER, "first\nsecond\nthird"),
         ("abc" + CTRL_C + "def" + ENTER, "def"),
         ("/help" + ENTER, "/help"),
         (ENTER, ""),
@@ -130,7 +132,7 @@ def test_a_signal_ends_the_line(editor: Editor, keys: PipeInput) -> None:
 
 def test_loading_begins_after_the_first_prompt_is_painted(desk: Desk, keys: PipeInput) -> None:
     started = threading.Event()
-    editor = Editor(desk, None, lambda: "", lambda: True, started.set, keys=keys, screen=DummyOutput())
+    editor = Editor(desk, None, lambda width: "", lambda: True, started.set, keys=keys, screen=DummyOutput())
     assert not started.is_set()
     later(keys, (started.is_set, "x" + ENTER))
     assert editor.read() == "x"
@@ -146,7 +148,7 @@ def test_earlier_lines_come_back(desk: Desk, keys: PipeInput, tmp_path: Path) ->
         history.store_string(line)
 
     def editor() -> Editor:
-        return Editor(desk, tmp_path / "history", lambda: "", lambda: False, keys=keys, screen=DummyOutput())
+        return Editor(desk, tmp_path / "history", lambda width: "", lambda: False, keys=keys, screen=DummyOutput())
 
     reading = editor()
     buffer = reading._session.default_buffer
@@ -243,6 +245,16 @@ def test_four_processes_share_a_history_without_a_damaged_entry(tmp_path: Path) 
         writer.communicate()
     read = sorted(SharedHistory(path).load_history_strings())
     assert read == sorted(f"{w}:{n}\nsecond {w}\n日本語 {'x' * w * 50}" for w in range(4) for n in range(100))
+
+
+def test_the_toolbar_is_told_how_wide_the_screen_is(desk: Desk, keys: PipeInput) -> None:
+    widths: list[int] = []
+    editor = Editor(
+        desk, None, lambda width: widths.append(width) or "", lambda: False, keys=keys, screen=DummyOutput()
+    )
+    keys.send_text("hello" + ENTER)
+    editor.read()
+    assert set(widths) == {DummyOutput().get_size().columns}
 
 
 # -- completion ---------------------------------------------------------------------------------------

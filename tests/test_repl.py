@@ -11,18 +11,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pyte
 import pytest
 
-from bilingual_chat import repl
+from bilingual_chat import reader, repl
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.commands import Desk
 from bilingual_chat.config import load_config
 from bilingual_chat.conversation import FinishReason
 from bilingual_chat.display import Display
 from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.repl import Chat, Loader, PlainReader, Terminated
+from bilingual_chat.linebreak import count_cells
+from bilingual_chat.reader import PlainReader
+from bilingual_chat.repl import Chat, Loader, Terminated
 from bilingual_chat.session import Model, Session
 from bilingual_chat.transcript.journal import read_journal
 from tests.scripted import ENTRY, Script, ScriptedEngine, settings, tokenizer
@@ -140,16 +144,16 @@ def test_a_double_slash_sends_a_slash(tmp_path: Path) -> None:
 
 
 def test_lines_of_a_pipe() -> None:
-    reader = PlainReader(io.StringIO("one\r\ntwo\n\n最後"))
-    assert [reader.read() for _ in range(4)] == ["one", "two", "", "最後"]
+    lines = PlainReader(io.StringIO("one\r\ntwo\n\n最後"))
+    assert [lines.read() for _ in range(4)] == ["one", "two", "", "最後"]
     with pytest.raises(EOFError):
-        reader.read()
+        lines.read()
 
 
 def test_a_line_without_end_is_one_message_not_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repl, "MAX_LINE", 10)
-    reader = PlainReader(io.StringIO("x" * 35 + "\nnext\n" + "y" * 10 + "\n"))
-    assert [reader.read(), reader.read(), reader.read()] == ["x" * 10, "next", "y" * 10]
+    monkeypatch.setattr(reader, "MAX_LINE", 10)
+    lines = PlainReader(io.StringIO("x" * 35 + "\nnext\n" + "y" * 10 + "\n"))
+    assert [lines.read(), lines.read(), lines.read()] == ["x" * 10, "next", "y" * 10]
 
 
 # -- Ctrl-C -------------------------------------------------------------------------------------------
@@ -238,6 +242,26 @@ def test_a_message_sent_early_waits_for_the_model(tmp_path: Path) -> None:
     assert "loading" not in talk.chat.toolbar()
 
 
+def test_on_a_screen_the_waiting_line_says_how_far_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    screen = type("Screen", (io.StringIO,), {"isatty": lambda self: True})()
+
+    def open_it(entry: ModelEntry) -> Model:
+        talk.chat._loader.percent = 40
+        until = time.monotonic() + 10
+        while "40 %" not in screen.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)
+        return Model(entry, tokenizer(), ScriptedEngine(["Here."]))
+
+    talk = make_talk(tmp_path, open_it=open_it)
+    talk.chat._display = Display(out=screen, err=screen)
+    talk.run("Hi")
+    assert "(the model is loading, 40 %; your message waits for it)" in screen.getvalue()
+    seen = pyte.Screen(80, 5)
+    pyte.Stream(seen).feed(screen.getvalue().replace("\n", "\r\n"))
+    assert [line.rstrip() for line in seen.display] == ["Here.", "", "", "", ""]
+
+
 def test_ctrl_c_while_waiting_for_the_model_leaves_with_130(tmp_path: Path) -> None:
     """The words are on disk all the same."""
     end = threading.Event()
@@ -318,6 +342,16 @@ def test_a_message_that_is_too_long_comes_back_to_be_shortened(tmp_path: Path) -
     assert talk.turns == [("short", "Fine.", "stop")]
 
 
+@pytest.mark.parametrize("text", ["word\n" * 3000, "word " * 3000, "語\n" * 20])
+def test_a_message_that_would_push_the_reason_off_the_screen_stays_in_the_history(tmp_path: Path, text: str) -> None:
+    talk = make_talk(tmp_path, "Fine.", context_length=32)
+    assert talk.run(text, "short") == ExitStatus.OK
+    assert talk.person.prefills == ["", "", ""]
+    assert "The message is too long" in talk.said[0]
+    assert "Up brings it back" in talk.said[0]
+    assert make_talk(tmp_path, context_length=32).run(text, interactive=False) == ExitStatus.USAGE
+
+
 # -- /edit --------------------------------------------------------------------------------------------
 
 
@@ -364,6 +398,27 @@ def test_the_toolbar_shows_model_preset_what_differs_context_and_speed(tmp_path:
     assert parts[1].split() == ["temperature=0.5", "seed=7"]
     assert parts[2] == f"{model.count(talk.session.conversation.utterances())}/2048"
     assert parts[3].endswith(" tok/s")
+
+
+@pytest.mark.parametrize("width", [80, 60, 40, 30, 22])
+def test_a_narrow_toolbar_shortens_settings_and_keeps_context_and_warnings(
+    tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In cells: a download whose model has a Japanese name takes twice its characters."""
+    talk = make_talk(tmp_path, "one two three four five six", on_step=lambda: time.sleep(0.001))
+    talk.run("Hi", "/set min_new_tokens 900 max_new_tokens 900 temperature 1.4 seed 3")
+    monkeypatch.setattr(Session, "is_saved", False)
+    progress = SimpleNamespace(percent=12, rate=3.4e6, time_left="5:00")
+    entry = SimpleNamespace(name="日本語の模型")
+    talk.chat.desk.pulls.delivery = SimpleNamespace(is_over=False, progress=progress, entry=entry)  # type: ignore[assignment]
+    line = talk.chat.toolbar(width)
+    assert count_cells(line) <= width
+    assert "/2048" in line
+    assert "NOT SAVED" in line
+    assert ("12 %" in line) == (width >= 30)
+    assert (" tok/s" in line) == (width >= 40)
+    assert ("+4" in line) == (width >= 60)
+    assert "seed=3" in talk.chat.toolbar(200)
 
 
 def test_the_toolbar_cannot_act(tmp_path: Path) -> None:

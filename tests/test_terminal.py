@@ -242,12 +242,31 @@ def test_something_unforeseen_leaves_the_terminal_whole(home: Path, tmp_path: Pa
     assert [finish for _, _, finish in turns(home)] == ["failed"]
 
 
-def test_a_dumb_terminal_is_a_plain_reader() -> None:
-    terminal = Terminal(scripted(replies=["Hello."]), TERM="dumb")
-    terminal.type("Hi\n" + CTRL_D)
+def test_a_dumb_terminal_is_a_plain_reader(home: Path) -> None:
+    """Banner, prompt and Ctrl-C as on any other, and nothing that moves a cursor."""
+    terminal = Terminal(scripted(replies=["one two three four five " * 20, "Hello."], step_s=0.05), TERM="dumb")
+    terminal.wait_for(at_prompt)
+    assert "demonstration model" in terminal.text
+    terminal.type("Hi\n")
+    terminal.wait_for("one two")
+    terminal.type(CTRL_C)
+    terminal.wait_for("(stopped)\n>")
+    terminal.type("half a line")
+    terminal.wait_for("> half a line")
+    terminal.type(CTRL_C)
+    terminal.wait_for("> half a line^C\n>")
+    terminal.type(CTRL_C)
+    terminal.wait_for("\n> ^C\n>")
+    terminal.type("again\n")
+    terminal.wait_for("> again\nHello.\n>")
+    terminal.type("/edit\n")
+    terminal.wait_for("> /edit\nagain\n>")
+    terminal.type(CTRL_D)
     assert terminal.leave() == 0
-    assert "Hello." in terminal.lines
     assert b"\x1b" not in terminal.raw
+    ((_, part, finish), second) = turns(home)
+    assert (part[:7], finish) == ("one two", "interrupted")
+    assert second == ("again", "Hello.", "stop")
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from bilingual_chat.commands.pull import offer_phrase
 from bilingual_chat.display import Display, sentence
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
+from bilingual_chat.reader import DumbReader, PlainReader
 from bilingual_chat.session import Completion, Session, open_model
 from bilingual_chat.transcript import document
 
@@ -52,13 +53,15 @@ def chat(options: Options, display: Display) -> int:
         if edit := tell_going_on(desk):
             talk.begin_line(edit)
     try:
-        if desk.has_line:
+        if desk.has_line or (display.is_dumb and sys.stdin.isatty()):
             if not beginning.is_chosen and options.load is None:
                 desk.pulls.offer = find_offer(beginning.config.catalogue)
+            if display.is_dumb:
+                return _on_a_dumb_terminal(beginning, desk, talk, loader, display)
             return _on_a_terminal(beginning, desk, talk, loader, display)
         loader.start()
         with repl.signals_end_the_chat(None):
-            return talk.run(repl.PlainReader(_standard_input()), interactive=False)
+            return talk.run(PlainReader(_standard_input()), interactive=False)
     except repl.Terminated as ended:
         return ended.status
 
@@ -78,6 +81,18 @@ def _on_a_terminal(beginning: Beginning, desk: Desk, talk: repl.Chat, loader: re
     with repl.signals_end_the_chat(editor):
         _banner(beginning, display, desk.pulls.offer)
         return talk.run(editor, interactive=True)
+
+
+def _on_a_dumb_terminal(
+    beginning: Beginning, desk: Desk, talk: repl.Chat, loader: repl.Loader, display: Display
+) -> int:
+    """Without a bottom line: a download is waited for, as on a pipe."""
+    reader = DumbReader(_standard_input(), display)
+    desk.ask = reader.ask
+    with repl.signals_end_the_chat(None):
+        _banner(beginning, display, desk.pulls.offer)
+        loader.start()
+        return talk.run(reader, interactive=True)
 
 
 def _banner(beginning: Beginning, display: Display, offer: Offer | None) -> None:

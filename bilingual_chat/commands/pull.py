@@ -87,12 +87,17 @@ def tell_news(desk: Desk) -> None:
     desk.say(delivery.error or Phrase("pull.done", name=delivery.entry.name))
 
 
-def progress_text(desk: Desk) -> str:
-    """For the toolbar: the model on its way, how far it is, how quick, how long still. "" if there is none."""
+def progress_text(desk: Desk, *, short: bool = False) -> str:
+    """For the toolbar: the model on its way, how far it is, how quick, how long still. "" if there is none.
+
+    `short`: how far it is, and no word more.
+    """
     delivery = desk.pulls.delivery
     if delivery is None or delivery.is_over:
         return ""
     now = delivery.progress
+    if short:
+        return f"↓ {_percent(delivery)} %"
     if now is None:
         return desk.text(Phrase("pull.beginning", name=delivery.entry.name))
     return desk.text(_with_rate(Phrase("pull.progress", name=delivery.entry.name, percent=now.percent), now))
