@@ -18,10 +18,10 @@ for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasatt
 
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """HOME and XDG_* in a temporary directory; BCHAT_* and hub settings gone."""
+    """HOME and XDG_* in a temporary directory; BCHAT_* and hub settings gone, and streams buffered as a user's are."""
     directory = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
-        if name.startswith(("BCHAT_", "XDG_", "HF_", "LC_", "NO_COLOR", "FORCE_COLOR")):
+        if name.startswith(("BCHAT_", "XDG_", "HF_", "LC_", "NO_COLOR", "FORCE_COLOR", "PYTHONUNBUFFERED")):
             monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(directory))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -54,11 +54,13 @@ def main() -> int:
         sys.stdout.flush()
     except OSError as error:
         status = _without_output(error, status)
+    try:
+        sys.stderr.flush()
+    except OSError:  # the terminal is gone: Python would find that out again, and end with 120
+        discard_output(sys.stderr)
     repl = sys.modules.get("bilingual_chat.repl")
     if repl is not None and repl.is_a_model_loading():
         # Python would end under a thread that is inside torch's libraries, and abort (seen: status 134).
-        with suppress(OSError):
-            sys.stderr.flush()
         os._exit(status)
     return status
 
@@ -67,8 +69,8 @@ def _without_output(error: OSError, status: int) -> int:
     """What typer or Python printed did not get out."""
     from bilingual_chat.display import Display
 
+    discard_output()  # first: what a Display does to the stream flushes it
     if isinstance(error, BrokenPipeError):
-        discard_output()
         return ExitStatus.CLOSED_PIPE
     tell_output_lost(error, Display(spoken(_lang_among(sys.argv[1:]))))
     return status or ExitStatus.FAILED
