@@ -51,6 +51,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "parallel, a quarter rotated": {"use_parallel_residual": True, "rotary_pct": 0.25},
     "no attention bias, tanh gelu": {"attention_bias": False, "hidden_act": "gelu_new"},
     "tied head, relu": {"tie_word_embeddings": True, "hidden_act": "relu"},
+    "heads as large as the family's": {"hidden_size": 256, "num_attention_heads": 2},
+    "heads larger than what is mixed at a time": {"hidden_size": 320, "num_attention_heads": 2},
 }
 CPU = torch.device("cpu")
 PRECISIONS = ("float32", "bfloat16", "int8", "int4")
@@ -153,9 +155,12 @@ def test_logits_are_those_of_torch_with_the_same_weights(
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_row_does_not_depend_on_its_neighbours_to_the_last_bit(library: ctypes.CDLL, precision: str) -> None:
+@pytest.mark.parametrize("options", [{}, {"hidden_size": 320, "num_attention_heads": 2}], ids=["small heads", "large"])
+def test_a_row_does_not_depend_on_its_neighbours_to_the_last_bit(
+    library: ctypes.CDLL, precision: str, options: dict[str, Any]
+) -> None:
     """However a text is cut into passes. This is what lookahead, side-by-side replies and /retry stand on."""
-    config, weights = network(precision)
+    config, weights = network(precision, **options)
     model, ids = NativeNeox(config, weights, library), some_ids(90)
     whole = model.logits(model.run(ids, 0, cache_for(model)))
     for cuts in ((1,) * 90, (2,) * 45, (3, 4, 5, 6, 7, 8, 9, 48), (89, 1)):
