@@ -40,9 +40,11 @@ class RecordedNeox(GptNeox):
         is_prompt = ids.shape[0] > 1
         if is_prompt and self._can_record:
             cache.reserve(self.config.context_length)
-        if is_prompt or _places(cache) != self._recorded_for:
+        if is_prompt or not self._can_record or _places(cache) != self._recorded_for:
             hidden = super().run(ids, start, cache)
-            if is_prompt and end < self.config.context_length:
+            if is_prompt and self._can_record and end < self.config.context_length:
+                if (places := _places(cache)) != self._recorded_for:
+                    self._steps, self._recorded_for = {}, places
                 self._step(end, cache)
             return hidden
         step = self._step(start, cache)
@@ -54,10 +56,6 @@ class RecordedNeox(GptNeox):
 
     def _step(self, position: int, cache: KVCache) -> Step | None:
         """The step for this position, recorded if need be; None where that is not possible."""
-        if not self._can_record:
-            return None
-        if (places := _places(cache)) != self._recorded_for:
-            self._steps, self._recorded_for = {}, places
         seen = min(self.config.context_length, (position // LOOK + 1) * LOOK)
         if seen not in self._steps:
             self._position.fill_(position)
