@@ -21,6 +21,7 @@ from bilingual_chat.engines.quantized import Quantized
 from bilingual_chat.errors import BchatError, ExitStatus
 
 CACHE_BLOCK = 256  # positions the KV cache grows by
+CACHE_STEP = 16  # positions that belong together: its capacity is a multiple of it
 HEAD = "embed_out.weight"  # transformers 5 calls it lm_head in memory and embed_out in files
 
 # What a file may say without being a joke: bounds only, so that no loop or table depends on trust.
@@ -133,16 +134,17 @@ def parse_config(raw: Mapping[str, Any]) -> NeoxConfig:
 class KVCache:
     """Keys and values of every layer, (heads, capacity, head size), written in place.
 
-    It does not know how many positions hold something: whoever passes `start` to `GptNeox.run` does.
+    It does not know how many positions hold something: whoever passes `start` to `GptNeox.run` does. Nor
+    in what order the numbers of CACHE_STEP positions of a head lie: that is the model's own.
     """
 
     def __init__(self, config: NeoxConfig, dtype: torch.dtype, device: torch.device) -> None:
-        self._limit = config.context_length
+        self._limit = _whole_steps(config.context_length)
         empty = torch.empty((config.heads, 0, config.head_size), dtype=dtype, device=device)
         self.layers = [(empty, empty) for _ in range(config.layers)]
 
     def reserve(self, positions: int) -> None:
-        """Make room for `positions`, in blocks, never more than the context; what is there is kept."""
+        """Make room for `positions`, in blocks, hardly more than the context; what is there is kept."""
         capacity = min(self._limit, -(-positions // CACHE_BLOCK) * CACHE_BLOCK)
         for index, (keys, values) in enumerate(self.layers):
             if keys.shape[1] < positions:
@@ -154,9 +156,10 @@ class KVCache:
         copied._limit = self._limit
         copied.layers = [(keys[:, :0], values[:, :0]) for keys, values in self.layers]
         copied.reserve(positions + 1)
+        held = _whole_steps(positions)
         for (keys, values), (theirs, their_values) in zip(copied.layers, self.layers, strict=True):
-            keys[:, :positions] = theirs[:, :positions]
-            values[:, :positions] = their_values[:, :positions]
+            keys[:, :held] = theirs[:, :held]
+            values[:, :held] = their_values[:, :held]
         return copied
 
 
@@ -299,6 +302,10 @@ def _linear(weights: dict[str, Any], name: str, x: Tensor) -> Tensor:
 
 def _widened(weight: Tensor | Quantized, dtype: torch.dtype) -> Tensor:
     return weight.dequantized(dtype) if isinstance(weight, Quantized) else weight
+
+
+def _whole_steps(positions: int) -> int:
+    return -(-positions // CACHE_STEP) * CACHE_STEP
 
 
 def _grown(tensor: Tensor, capacity: int) -> Tensor:

@@ -31,6 +31,7 @@ class Lookahead:
         self._indexed = GRAM
         self._pause = self._waiting = 0
         self._is_lost = True  # whether nothing of what was tried last came true (yet)
+        self._is_first = True
 
     def logits_after(self, ids: list[int], room: int) -> Tensor:
         """float32 logits (vocabulary,) for what follows `ids`, which may have grown by one since the last call.
@@ -46,7 +47,9 @@ class Lookahead:
             # Each try that gained nothing makes the next wait longer.
             self._pause = min(2 * self._pause + 1, LONGEST_PAUSE) if self._is_lost else 0
             self._waiting = self._pause
-        tried = self._guess(ids)[: room - 1] if room > 1 else []
+        # With a prompt nothing is tried: over its many rows each further one costs its full time, before the first token.
+        tried = [] if self._is_first else self._guess(ids)[: room - 1]
+        self._is_first = False
         found = self._run(ids, tried)
         self._tried = list(zip(tried, found[1:], strict=True))
         self._is_lost = True

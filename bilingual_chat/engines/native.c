@@ -32,6 +32,7 @@
 #define SOON 32 /* positions */
 #define MOST_PARTS 4 /* times 32 numbers of a value at a time */
 #define TOGETHER 8 /* rows of a sequence that look at its keys and values at a time */
+#define COMPARED 8 /* of these, rows that are compared with a key at a time */
 #define INLINE static inline __attribute__((always_inline))
 
 enum kind { FLOAT32, BFLOAT16, INT8, INT4 };
@@ -71,7 +72,9 @@ struct shape {
     const float *cos, *sin; /* (positions, rotary_dims / 2) */
 };
 
-/* Where each row stands, and the keys and values of its sequence in this layer: (heads, capacity, head size). */
+/* Where each row stands, and the keys and values of its sequence in this layer, (heads, capacity, head size); the
+   capacity is a multiple of 16. The keys of 16 positions lie so that one vector has the same two numbers of each of
+   them (of float32 the same one), and 16 products with a query are had without adding up across a vector. */
 struct places {
     int32_t rows;
     const int32_t *position;
@@ -594,85 +597,17 @@ static void place(const struct pass *pass, int row, int head) {
     rotate(shape, query, position);
     rotate(shape, query + size, position);
     const int64_t at = (head * places->capacity[row] + position) * size;
-    put_narrow(shape->narrow_cache, places->keys[row], at, query + size, size);
     put_narrow(shape->narrow_cache, places->values[row], at, query + 2 * size, size);
-}
-
-/* The sums of 16 vectors, each added up in the same way. */
-INLINE vec sums(const vec x[LANES]) {
-#if PAIRS
-    __m512 twos[8], fours[4], eights[2];
-    for (int i = 0; i < 8; i++) {
-        __m512 a = (__m512)x[2 * i], b = (__m512)x[2 * i + 1];
-        twos[i] = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    const int64_t block = at - position % LANES * size;
+    for (int i = 0; i < size; i++) {
+        if (shape->narrow_cache)
+            ((bf16 *)places->keys[row])[block + i / 2 * GROUP + position % LANES * 2 + i % 2] = round_one(query[size + i]);
+        else ((float *)places->keys[row])[block + i * LANES + position % LANES] = query[size + i];
     }
-    for (int i = 0; i < 4; i++) {
-        __m512d a = (__m512d)twos[2 * i], b = (__m512d)twos[2 * i + 1];
-        fours[i] = _mm512_add_ps((__m512)_mm512_unpacklo_pd(a, b), (__m512)_mm512_unpackhi_pd(a, b));
-    }
-    for (int i = 0; i < 2; i++) {
-        __m512 a = fours[2 * i], b = fours[2 * i + 1];
-        eights[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-    }
-    return (vec)_mm512_add_ps(_mm512_shuffle_f32x4(eights[0], eights[1], 0x88),
-                              _mm512_shuffle_f32x4(eights[0], eights[1], 0xdd));
-#else
-    vec found;
-    for (int i = 0; i < LANES; i++) found[i] = sum(x[i]);
-    return found;
-#endif
 }
 
-/* 16 numbers of a key. */
-INLINE vec remembered(int narrow, const char *numbers, int64_t at) {
-    return narrow ? widen((const bf16 *)numbers + at) : load((const float *)numbers + at);
-}
-
-/* The products of a query with `count` (at most 16) keys; 0 for the rest. */
-INLINE vec compare(int narrow, const void *query, const char *keys, int size, int count) {
-    vec total[LANES];
-    const int64_t bytes = size * (narrow ? sizeof(bf16) : sizeof(float));
-    for (int i = 0; i < LANES; i++) total[i] = all(0.0f);
-#if PAIRS
-    if (narrow) {
-        for (int at = 0; at < size; at += GROUP) {
-            const pairs part = pairs_at((const bf16 *)query + at);
-            _Pragma("GCC unroll 16")
-            for (int i = 0; i < count; i++)
-                total[i] = (vec)_mm512_dpbf16_ps((__m512)total[i], part, pairs_at((const bf16 *)(keys + i * bytes) + at));
-        }
-        return sums(total);
-    }
-#endif
-    for (int at = 0; at < size; at += LANES) {
-        const vec part = load((const float *)query + at);
-        _Pragma("GCC unroll 16")
-        for (int i = 0; i < count; i++) total[i] += part * remembered(narrow, keys + i * bytes, at);
-    }
-    return sums(total);
-}
-
-/* Keys or values, of `bytes` each, that come soon after those from position `at` on. */
-INLINE void fetch(const char *from, int at, int longest, int64_t bytes) {
-    const int next = at + SOON, end = next + LANES < longest ? next + LANES : longest;
-    for (int64_t i = next * bytes; i < end * bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
-}
-
-/* Softmax of `count` scores, in place, up to the factor that is returned; 0 from there to `length`. */
-static float soften(float *scores, int count, int64_t length, float factor) {
-    const int padded = (count + LANES - 1) / LANES * LANES;
-    for (int i = count; i < padded; i++) scores[i] = -INFINITY;
-    vec most = all(-INFINITY), total = all(0.0f);
-    for (int i = 0; i < padded; i += LANES) most = larger(most, load(scores + i));
-    float highest = -INFINITY;
-    for (int i = 0; i < LANES; i++) highest = most[i] > highest ? most[i] : highest;
-    for (int i = 0; i < padded; i += LANES) store(scores + i, exponential((load(scores + i) - highest) * factor));
-    for (int i = count; i < length; i++) scores[i] = 0;
-    for (int i = 0; i < padded; i += LANES) total += load(scores + i);
-    return 1.0f / sum(total);
-}
-
-/* 32 numbers of a value, in the order in which they are quickest to have: of bfloat16 first every other one. */
+/* 32 numbers of a value, in the order in which they are quickest to have: of bfloat16 first every other one. Or two
+   of 16 keys, one of each after the other. */
 INLINE void value_at(int narrow, const char *numbers, int64_t at, vec part[2]) {
     if (narrow) {
         ivec both;
@@ -685,6 +620,58 @@ INLINE void value_at(int narrow, const char *numbers, int64_t at, vec part[2]) {
     }
 }
 
+/* The products of some queries with 16 keys. `rows` is a constant wherever this is inlined. */
+INLINE void compare(int narrow, int rows, const float *queries, const char *keys, int size, float *scores) {
+    vec total[COMPARED][2];
+    for (int r = 0; r < rows; r++) total[r][0] = total[r][1] = all(0.0f);
+    for (int at = 0; at < size; at += 4)
+        _Pragma("GCC unroll 2")
+        for (int i = 0; i < 2; i++) {
+            const char *these = keys + (at + 2 * i) * LANES * (narrow ? sizeof(bf16) : sizeof(float));
+#if PAIRS
+            if (narrow) {
+                const pairs key = pairs_at((const bf16 *)these);
+                _Pragma("GCC unroll 8")
+                for (int r = 0; r < rows; r++) {
+                    int32_t two;
+                    memcpy(&two, (const bf16 *)(queries + r * size) + at + 2 * i, sizeof two);
+                    total[r][i] = (vec)_mm512_dpbf16_ps((__m512)total[r][i], key, (pairs)_mm512_set1_epi32(two));
+                }
+                continue;
+            }
+#endif
+            vec key[2];
+            value_at(narrow, these, 0, key);
+            for (int r = 0; r < rows; r++)
+                total[r][i] += queries[r * size + at + 2 * i] * key[0] + queries[r * size + at + 2 * i + 1] * key[1];
+        }
+    for (int r = 0; r < rows; r++) store(scores + r * LANES, total[r][0] + total[r][1]);
+}
+
+/* Keys or values, of `bytes` each, that come soon after those from position `at` on. */
+INLINE void fetch(const char *from, int at, int longest, int64_t bytes) {
+    const int next = at + SOON, end = next + LANES < longest ? next + LANES : longest;
+    for (int64_t i = next * bytes; i < end * bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+}
+
+/* Softmax of `count` scores, in place, up to the factor that is returned; 0 from there to `length`. Of 16 positions the
+   scores lie together, and those of the next 16 `stride` behind them. */
+static float soften(float *scores, int64_t stride, int count, int64_t length, float factor) {
+    const int blocks = (count + LANES - 1) / LANES;
+    for (int i = count; i < blocks * LANES; i++) scores[i / LANES * stride + i % LANES] = -INFINITY;
+    vec most = all(-INFINITY), total = all(0.0f);
+    for (int i = 0; i < blocks; i++) most = larger(most, load(scores + i * stride));
+    float highest = -INFINITY;
+    for (int i = 0; i < LANES; i++) highest = most[i] > highest ? most[i] : highest;
+    for (int i = 0; i < blocks; i++) {
+        const vec share = exponential((load(scores + i * stride) - highest) * factor);
+        store(scores + i * stride, share);
+        total += share;
+    }
+    for (int i = count; i < length; i++) scores[i / LANES * stride + i % LANES] = 0;
+    return 1.0f / sum(total);
+}
+
 /* Such numbers in their own order, times `share`. */
 INLINE void in_order(int narrow, const vec part[2], float share, float *to) {
     for (int i = 0; i < LANES; i++) {
@@ -695,20 +682,21 @@ INLINE void in_order(int narrow, const vec part[2], float share, float *to) {
 
 /* The values up to `longest`, weighted by each row's scores: `parts` times 32 numbers from `at` on of each row. */
 INLINE void mix(int narrow, int rows, int parts, const char *values, int size, int at, int longest,
-                const float *scores, int64_t length, const float *share, float *mixed) {
+                const float *scores, const float *share, float *mixed) {
     vec total[TOGETHER][MOST_PARTS][2];
     const int64_t bytes = size * (narrow ? sizeof(bf16) : sizeof(float));
     for (int r = 0; r < rows; r++)
         for (int p = 0; p < parts; p++) total[r][p][0] = total[r][p][1] = all(0.0f);
     for (int first = 0; first < longest; first += LANES) {
         if (at == 0) fetch(values, first, longest, bytes);
-        const int end = first + LANES < longest ? first + LANES : longest;
-        for (int i = first; i < end; i++)
+        const int count = longest - first < LANES ? longest - first : LANES;
+        const float *these = scores + first * rows;
+        for (int i = 0; i < count; i++)
             for (int p = 0; p < parts; p++) {
                 vec value[2];
-                value_at(narrow, values + i * bytes, at + p * GROUP, value);
+                value_at(narrow, values + (first + i) * bytes, at + p * GROUP, value);
                 for (int r = 0; r < rows; r++)
-                    for (int half = 0; half < 2; half++) total[r][p][half] += scores[r * length + i] * value[half];
+                    for (int half = 0; half < 2; half++) total[r][p][half] += these[r * LANES + i] * value[half];
             }
     }
     for (int r = 0; r < rows; r++)
@@ -729,21 +717,20 @@ INLINE void attend(int narrow, int rows, const struct pass *pass, int first, int
     for (int r = 0; r < rows; r++)
         put_narrow(narrow && PAIRS, queries + r * size, 0,
                    pass->qkv + ((int64_t)(first + r) * shape->heads + head) * 3 * size, size);
+    const int some = rows < COMPARED ? rows : COMPARED;
     for (int at = 0; at < longest; at += LANES) {
         fetch(keys, at, longest, bytes);
-        for (int r = 0; r < rows; r++) {
-            const float *query = queries + r * size;
-            if (longest - at >= LANES) store(scores + r * length + at, compare(narrow, query, keys + at * bytes, size, LANES));
-            else store(scores + r * length + at, compare(narrow, query, keys + at * bytes, size, longest - at));
-        }
+        for (int r = 0; r < rows; r += some)
+            compare(narrow, some, queries + r * size, keys + at * bytes, size, scores + at * rows + r * LANES);
     }
     for (int r = 0; r < rows; r++)
-        share[r] = soften(scores + r * length, places->position[first + r] + 1, length, 1.0f / sqrtf((float)size));
+        share[r] = soften(scores + r * LANES, rows * LANES, places->position[first + r] + 1, length,
+                          1.0f / sqrtf((float)size));
     const int parts = rows == 1 ? MOST_PARTS : rows <= 4 ? MOST_PARTS / 2 : 1; /* as many sums as there are registers for */
     int at = 0;
     for (; parts > 1 && at + parts * GROUP <= size; at += parts * GROUP)
-        mix(narrow, rows, parts, values, size, at, longest, scores, length, share, mixed);
-    for (; at < size; at += GROUP) mix(narrow, rows, 1, values, size, at, longest, scores, length, share, mixed);
+        mix(narrow, rows, parts, values, size, at, longest, scores, share, mixed);
+    for (; at < size; at += GROUP) mix(narrow, rows, 1, values, size, at, longest, scores, share, mixed);
     for (int r = 0; r < rows; r++)
         put_narrow(shape->narrow, pass->mixed, (int64_t)(first + r) * shape->hidden + head * size, mixed + r * size, size);
 }
