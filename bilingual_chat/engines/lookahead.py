@@ -47,7 +47,7 @@ class Lookahead:
             # Each try that gained nothing makes the next wait longer.
             self._pause = min(2 * self._pause + 1, LONGEST_PAUSE) if self._is_lost else 0
             self._waiting = self._pause
-        # With a prompt nothing is tried: over its many rows each further one costs its full time, before the first token.
+        # Nothing is tried with a prompt: beside many rows each further one costs its full time, before the first token.
         tried = [] if self._is_first else self._guess(ids)[: room - 1]
         self._is_first = False
         found = self._run(ids, tried)
