@@ -38,10 +38,11 @@ from bilingual_chat.engines.weights import read_tensors
 from bilingual_chat.tokenizer import Tokenizer
 
 SHORT, LONG, PROMPT = 128, 1500, 512  # positions, positions, tokens
-# Three programs in 16 bits, then two in 8, then two in 4: a group fits into 20 GB.
+# Three programs in 16 bits, then two in 8, twice, then two in 4: a group fits into 20 GB.
 GROUPS = {
     "bf16": (("bchat", "none"), ("transformers", "bfloat16"), ("llama", "BF16")),
     "int8": (("bchat", "int8"), ("llama", "Q8_0")),
+    "w8a8": (("bchat", "w8a8"), ("llama", "Q8_0")),
     "int4": (("bchat", "int4"), ("llama", "Q4_0")),
 }
 CHECKED = 48  # positions

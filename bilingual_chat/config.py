@@ -252,7 +252,7 @@ _TOP_LEVEL: dict[str, tables.Read] = {
     "preset": tables.name,
     "lang": tables.choice(*LANGUAGES),
     "persona": tables.name,
-    "quantize": tables.choice("auto", "none", "int8", "int4"),
+    "quantize": tables.choice("auto", "none", "int8", "w8a8", "int4"),
 }
 
 

@@ -288,7 +288,7 @@ class Chat:
             "unsaved": "",
             "pull": pull.progress_text(self.desk),
         }
-        if model and model.precision in ("int8", "int4"):
+        if model and model.precision in ("int8", "w8a8", "int4"):
             parts["model"] += f" {model.precision}"
         if session.last and session.last.tokens_per_second:
             parts["speed"] = f"{session.last.tokens_per_second:.0f} tok/s"

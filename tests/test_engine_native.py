@@ -31,7 +31,7 @@ from bilingual_chat.engines.lookahead import Lookahead
 from bilingual_chat.engines.native import NativeNeox
 from bilingual_chat.engines.precisions import PRECISIONS as PRECISION_TABLE
 from bilingual_chat.engines.precisions import Precision, memory_in
-from bilingual_chat.engines.quantized import Quantized, level_values, quantize
+from bilingual_chat.engines.quantized import Quantized, level_values, quantize, turned
 from bilingual_chat.errors import BchatError
 from tests.test_engine_local import EOS, generate, make_model
 
@@ -55,7 +55,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "heads larger than what is mixed at a time": {"hidden_size": 320, "num_attention_heads": 2},
 }
 CPU = torch.device("cpu")
-PRECISIONS = ("float32", "bfloat16", "int8", "int4")
+LIBRARIES = {"this processor": "compiled", "AVX2": "older", "any processor": "portable"}
+PRECISIONS = ("float32", "bfloat16", "int8", "w8a8", "int4")
+QUANTIZED = ("int8", "w8a8", "int4")
 GREEDY = DecodingParameters(temperature=0.0, max_new_tokens=40)
 
 pytestmark = pytest.mark.slow  # something is compiled
@@ -80,19 +82,30 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def portable(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """native.c without what only some processors have."""
+    return build(tmp_path_factory, ["-march=x86-64-v2"] if platform.machine() == "x86_64" else [])
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """native.c with AVX2 and no more."""
+    if "avx2" not in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""):
+        pytest.skip("no AVX2 here")
+    return build(tmp_path_factory, ["-mavx2", "-mfma"])
+
+
+def build(folders: pytest.TempPathFactory, tuning: list[str]) -> ctypes.CDLL:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("no C compiler here")
-    path = tmp_path_factory.mktemp("portable") / "native.so"
-    plain = ["-march=x86-64-v2"] if platform.machine() == "x86_64" else []
-    command = [compiler, "-std=gnu11", "-O1", *plain, "-fPIC", "-shared", "-pthread", "-o", str(path)]
+    path = folders.mktemp("native") / "native.so"
+    command = [compiler, "-std=gnu11", "-O1", *tuning, "-fPIC", "-shared", "-pthread", "-o", str(path)]
     subprocess.run([*command, str(native.SOURCE), "-lm"], check=True)
     return native._declare(ctypes.CDLL(str(path)))
 
 
-@pytest.fixture(params=["this processor", "any processor"])
+@pytest.fixture(params=LIBRARIES)
 def library(request: pytest.FixtureRequest) -> ctypes.CDLL:
-    found: ctypes.CDLL = request.getfixturevalue("compiled" if request.param == "this processor" else "portable")
+    found: ctypes.CDLL = request.getfixturevalue(LIBRARIES[request.param])
     return found
 
 
@@ -106,11 +119,22 @@ def network(precision: str, seed: int = 0, **options: Any) -> tuple[NeoxConfig, 
         if called not in config.shapes():
             continue
         is_matrix = tensor.ndim == 2 and "embed_in" not in called
-        if precision in ("int8", "int4"):
+        if precision in QUANTIZED:
             weights[called] = quantize(tensor, precision) if is_matrix else tensor.bfloat16()  # type: ignore[arg-type]
         else:
             weights[called] = tensor.to(getattr(torch, precision))
     return config, weights
+
+
+def native_network(config: NeoxConfig, weights: Any, library: ctypes.CDLL, precision: str) -> NativeNeox:
+    return NativeNeox(config, weights, library, 1 if precision == "w8a8" else 2)
+
+
+def in_bytes(weight: Quantized, x: Tensor, bias: Tensor | None) -> Tensor:
+    """`Quantized.times` with activations rounded to 8 bits."""
+    x = turned(x.float())
+    unit = x.abs().amax(-1, keepdim=True) / 127
+    return torch.nn.functional.linear((x / unit).round() * unit, turned(weight.dequantized(torch.float32)), bias)
 
 
 def exactly(weights: dict[str, Tensor | Quantized]) -> dict[str, Tensor]:
@@ -135,23 +159,54 @@ def cache_for(model: GptNeox | NativeNeox) -> KVCache:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS.keys())
 def test_logits_are_those_of_torch_with_the_same_weights(
-    library: ctypes.CDLL, precision: str, options: dict[str, Any]
+    library: ctypes.CDLL, precision: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """torch computes in float32 what each weight stands for. Where activations are rounded to bfloat16, ours are
-    at least as near to that as torch's own bfloat16 is, with half as much to spare."""
+    at least as near to that as torch's own bfloat16 is, with half as much to spare; so are 8 bits, beside torch with
+    activations rounded to them."""
     config, weights = network(precision, **options)
     ids = some_ids(70)
     oracle = GptNeox(config, exactly(weights))
     expected = oracle.logits(oracle.run(ids, 0, cache_for(oracle)))
-    ours = NativeNeox(config, weights, library)
+    ours = native_network(config, weights, library, precision)
     found = ours.logits(ours.run(ids, 0, cache_for(ours)))
     error = (found - expected).square().mean().sqrt()
     if precision == "float32":
         assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
         return
-    rounded = GptNeox(config, {name: each.bfloat16() for name, each in exactly(weights).items()})
+    kept: dict[str, Tensor | Quantized] = {name: each.bfloat16() for name, each in exactly(weights).items()}
+    if precision == "w8a8":
+        monkeypatch.setattr(Quantized, "times", in_bytes)
+        layers = {name: each for name, each in weights.items() if isinstance(each, Quantized) and name != HEAD}
+        kept = {**exactly(weights), **layers}
+    rounded = GptNeox(config, kept)
     theirs = rounded.logits(rounded.run(ids, 0, cache_for(rounded)))
     assert error < 1.5 * (theirs - expected).square().mean().sqrt()
+
+
+def test_bytes_are_multiplied_with_activations_of_sixteen_bits(library: ctypes.CDLL) -> None:
+    """Rows whose numbers differ by much, zeros, and as many rows as take each way through the kernel."""
+    config, weights = network("int8", hidden_size=320, num_attention_heads=2)
+    model = native_network(config, weights, library, "int8")
+    hidden = torch.randn((9, 320), generator=torch.Generator().manual_seed(0))
+    hidden[1, 7], hidden[2], hidden[3] = 500, 0, hidden[3] * 1000
+    norm = [exactly(weights)[f"gpt_neox.final_layer_norm.{part}"] for part in ("weight", "bias")]
+    normed = torch.nn.functional.layer_norm(hidden, (320,), *norm, config.norm_epsilon)
+    expected = normed @ exactly(weights)[HEAD].T
+    for rows in (1, 2, 3, 9):
+        found = model.logits(hidden[:rows].clone())
+        assert (found - expected[:rows]).abs().amax() < 2e-4 * expected.abs().amax()
+
+
+def test_activations_that_are_no_numbers_stay_none_in_bytes(library: ctypes.CDLL) -> None:
+    """Rounded, they would be numbers like any others, and nobody would know."""
+    config, weights = network("int8")
+    model = native_network(config, weights, library, "int8")
+    hidden = torch.ones((2, 128))
+    hidden[0, 3] = math.nan
+    found = model.logits(hidden)
+    assert not found[0].isfinite().any()
+    assert found[1].isfinite().all()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -161,7 +216,7 @@ def test_a_row_does_not_depend_on_its_neighbours_to_the_last_bit(
 ) -> None:
     """However a text is cut into passes. This is what lookahead, side-by-side replies and /retry stand on."""
     config, weights = network(precision, **options)
-    model, ids = NativeNeox(config, weights, library), some_ids(90)
+    model, ids = native_network(config, weights, library, precision), some_ids(90)
     whole = model.logits(model.run(ids, 0, cache_for(model)))
     for cuts in ((1,) * 90, (2,) * 45, (3, 4, 5, 6, 7, 8, 9, 48), (89, 1)):
         cache, at, parts = cache_for(model), 0, []
@@ -237,7 +292,7 @@ def every_size_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convert, "MARGIN", 0)
 
 
-@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("precision", QUANTIZED)
 def test_quantized_weights_are_made_once_and_then_only_mapped(
     saved: Path, precision: Any, every_size_is_worth_it: None
 ) -> None:
@@ -357,8 +412,8 @@ def test_lookahead_that_never_succeeds_is_seldom_tried() -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("temperature", [0.0, 0.9])
-@pytest.mark.parametrize("precision", ["bfloat16", "int8", "int4"])
+@pytest.mark.parametrize("temperature", [0.0, 0.6])
+@pytest.mark.parametrize("precision", ["bfloat16", *QUANTIZED])
 def test_replies_with_lookahead_are_those_without(
     saved: Path, temperature: float, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,7 +437,7 @@ def test_replies_with_lookahead_are_those_without(
 
 def native_engine(directory: Path, precision: str) -> LocalEngine:
     """An engine with our kernels, which a model so small would not get."""
-    if precision in ("int8", "int4"):
+    if precision in QUANTIZED:
         return open_engine(directory, quantize=precision)
     engine = open_engine(directory, quantize="none", dtype=precision)
     library = native.load_library()

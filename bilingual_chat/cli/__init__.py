@@ -35,7 +35,7 @@ Load = Annotated[Path | None, typer.Option("--load", metavar="FILE", help="optio
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="option.config")]
 Lang = Annotated[str | None, typer.Option("--lang", metavar="en|ja", help="option.lang")]
 Device = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="option.device")]
-Quantize = Annotated[str | None, typer.Option("--quantize", metavar="auto|none|int8|int4", help="option.quantize")]
+Quantize = Annotated[str | None, typer.Option("--quantize", metavar="auto|none|int8|w8a8|int4", help="option.quantize")]
 AcceptWithdrawn = Annotated[bool, typer.Option("--accept-withdrawn", help="option.accept-withdrawn")]
 Like = Annotated[str | None, typer.Option("--like", metavar="NAME", help="option.like")]
 Debug = Annotated[bool, typer.Option("--debug", help="option.debug")]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-QuantizeName = Literal["auto", "none", "int8", "int4"]
+QuantizeName = Literal["auto", "none", "int8", "w8a8", "int4"]
 
 
 @dataclass(frozen=True)

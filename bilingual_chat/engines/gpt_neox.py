@@ -223,7 +223,7 @@ class GptNeox:
     def logits(self, hidden: Tensor) -> Tensor:
         """float32 logits on the CPU, (rows, vocabulary), of hidden states (rows, hidden)."""
         with _onednn(not self._is_narrow(hidden.shape[0])):
-            return F.linear(hidden, _widened(self.head, self.dtype)).to("cpu", torch.float32)
+            return _times(hidden, self.head, None).to("cpu", torch.float32)
 
     def read_per_token(self) -> tuple[Tensor, ...]:
         """The weights that a pass over one token reads: all but the embedding, unless it is the head too."""
@@ -297,11 +297,11 @@ def _layer(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _linear(weights: dict[str, Any], name: str, x: Tensor) -> Tensor:
-    return F.linear(x, _widened(weights[f"{name}.weight"], x.dtype), weights.get(f"{name}.bias"))
+    return _times(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
 
 
-def _widened(weight: Tensor | Quantized, dtype: torch.dtype) -> Tensor:
-    return weight.dequantized(dtype) if isinstance(weight, Quantized) else weight
+def _times(x: Tensor, weight: Tensor | Quantized, bias: Tensor | None) -> Tensor:
+    return weight.times(x, bias) if isinstance(weight, Quantized) else F.linear(x, weight, bias)
 
 
 def _whole_steps(positions: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import get_args
 
 import torch
 
@@ -140,7 +139,8 @@ def _smaller_choice(
     if main is not None and half <= main:
         return Phrase("engine.choose-cpu", needed=_tenths(half))
     if device.type == "cpu" and can_compute(config):
-        for narrow in get_args(QuantizedPrecision):
+        narrow: QuantizedPrecision
+        for narrow in ("int8", "int4"):
             if (size := _needed(config, dtype, narrow)) <= available:
                 return Phrase("engine.choose-quantize", precision=narrow, needed=_tenths(size))
     fitting = [

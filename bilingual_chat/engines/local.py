@@ -28,7 +28,7 @@ from bilingual_chat.engines.lookahead import Lookahead
 from bilingual_chat.engines.memory import SMALL
 from bilingual_chat.engines.narrowed import open_quantized
 from bilingual_chat.engines.native import NativeNeox, can_compute, load_library
-from bilingual_chat.engines.quantized import Quantized
+from bilingual_chat.engines.quantized import Quantized, QuantizedPrecision
 from bilingual_chat.engines.recorded import RecordedNeox
 from bilingual_chat.engines.reply import Reply, allocation_errors, threads
 from bilingual_chat.engines.withdrawn import check_withdrawn
@@ -83,7 +83,7 @@ class LocalEngine:
                 weights, problem = open_quantized(paths, config.shapes(), self._quantized, progress)
             else:
                 weights, problem = open_weights(paths, config.shapes(), kind, place, progress)
-            self._model = _network(config, weights, place, is_native=self._quantized is not None)
+            self._model = _network(config, weights, place, self._quantized)
         self._notices = (*filter(None, (problem,)), *self._remarks(quantize, config, kind, place))
         self._name, self._eos_id, self._vocab_size = name, eos_id, vocab_size
         is_small = config.parameter_count < SMALL and isinstance(self._model, GptNeox)
@@ -117,7 +117,7 @@ class LocalEngine:
 
     @property
     def precision(self) -> str:
-        """What its matrices are in: `dtype_name`, "int8" or "int4"."""
+        """What its matrices are in: `dtype_name`, "int8" or "int4"; or "w8a8", activations in 8 bits too."""
         return self._quantized or self.dtype_name
 
     @property
@@ -310,14 +310,17 @@ class LocalEngine:
 
 
 def _network(
-    config: NeoxConfig, weights: Mapping[str, Tensor | Quantized], place: torch.device, *, is_native: bool
+    config: NeoxConfig,
+    weights: Mapping[str, Tensor | Quantized],
+    place: torch.device,
+    precision: QuantizedPrecision | None,
 ) -> GptNeox | NativeNeox:
     """Our own kernels where it is worth compiling them, else torch's, on a GPU in recorded steps."""
-    if place.type == "cpu" and (is_native or config.parameter_count >= SMALL) and can_compute(config):
+    if place.type == "cpu" and (precision is not None or config.parameter_count >= SMALL) and can_compute(config):
         embedding = weights["gpt_neox.embed_in.weight"]
         library = load_library() if isinstance(embedding, Tensor) and embedding.dtype != torch.float16 else None
         if library is not None:
-            return NativeNeox(config, weights, library)
+            return NativeNeox(config, weights, library, 1 if precision == "w8a8" else 2)
     return RecordedNeox(config, weights) if place.type == "cuda" else GptNeox(config, weights)
 
 

@@ -24,7 +24,7 @@ from bilingual_chat.errors import BchatError
 from bilingual_chat.messages import Phrase
 
 OTHERS = torch.bfloat16  # embeddings, norms, biases
-FORMAT = 2  # of the numbers in a kept file: another one is another file
+FORMAT = 3  # of the numbers in a kept file: another one is another file
 _EMBEDDING = "gpt_neox.embed_in.weight"
 Weights = dict[str, Tensor | Quantized]
 
@@ -41,6 +41,7 @@ def open_quantized(
     """
     for path in paths:
         check_file(path)
+    precision = stored_as(precision)
     kept = converted.place(paths, f"{precision} {FORMAT}")
     if (weights := _load_kept(kept, shapes, precision)) is not None:
         return weights, None
@@ -60,11 +61,16 @@ def open_quantized(
     return (weights, None) if weights is not None else (_make(tensors, precision), problem)
 
 
+def stored_as(precision: QuantizedPrecision) -> QuantizedPrecision:
+    """Whose weights a precision computes with."""
+    return "int8" if precision == "w8a8" else precision
+
+
 def precision_of(name: str, shape: tuple[int, ...], precision: QuantizedPrecision) -> QuantizedPrecision | None:
     """What a tensor is kept in; None for what keeps its 16 bits."""
     if len(shape) != 2 or name == _EMBEDDING or shape[0] % SIDE_BY_SIDE or shape[1] % BLOCK:
         return None
-    return "int8" if name == HEAD else precision
+    return "int8" if name == HEAD else stored_as(precision)
 
 
 def quantized_bytes(name: str, shape: tuple[int, ...], precision: QuantizedPrecision) -> int:

@@ -1,12 +1,14 @@
 /* One layer of GPT-NeoX for a few rows on a CPU, and its output head: what engines/native compiles and calls.
 
    Single-token steps are limited by how fast weights come from memory, so everything else has to hide behind that:
-   a layer is one call, its matrices are read once for all rows, and 8- and 4-bit weights are widened in registers.
+   a layer is one call, its matrices are read once for all rows, 8-bit weights are multiplied as they are, and 4-bit
+   ones are widened in registers.
    Each row's numbers are added up in the same order however many rows there are: a row's result does not depend on
    its neighbours, bit for bit, which is what lets several tokens be tried in one pass without changing a reply.
 
    Activations are float32; where the processor multiplies bfloat16 (AVX512_BF16) they are rounded to that before each
-   matrix of a model in 16 bits or less, as the model's own arithmetic does, and added up in float32.
+   matrix in 16 or 4 bits, as the model's own arithmetic does, and added up in float32. Before a matrix in 8 bits they
+   are rounded to integers of 16 bits, or of 8 where that is asked for; those products are added up exactly.
    C11 with the vector extensions of GCC and Clang, and POSIX threads. */
 
 #include <math.h>
@@ -16,11 +18,18 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
+#if defined(__x86_64__)
 #include <immintrin.h>
+#endif
+#if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
 #define PAIRS 1 /* bfloat16 products in pairs */
 #else
 #define PAIRS 0
+#endif
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#define FOURS 1 /* products of bytes in fours */
+#else
+#define FOURS 0
 #endif
 
 #define LANES 16  /* numbers in a vector */
@@ -28,6 +37,7 @@
 #define GROUP 32  /* numbers in a vector of bfloat16; 4-bit weights that share a level */
 #define OUTPUTS 4 /* rows of a matrix at a time */
 #define ROWS 6    /* rows of activations at a time */
+#define TURNED 256 /* columns, at most, that are mixed with each other before 8 bits */
 #define CHUNK 32  /* rows of a matrix that a thread takes at a time */
 #define SOON 32 /* positions */
 #define MOST_PARTS 4 /* times 32 numbers of a value at a time */
@@ -46,10 +56,9 @@ typedef uint8_t ubytes __attribute__((vector_size(16)));
 typedef uint16_t bf16;
 
 /* A matrix (rows, columns). FLOAT32 and BFLOAT16 by rows. INT8 and INT4 in blocks of 64 columns, and of these the ones
-   of 4 rows side by side, so that memory is read in one go; within a block in the order in which a register wants it.
-   INT8: sign and 7 bits of size; byte 16 i + j is column 8 i + j, byte 16 i + 8 + j column 32 + 8 i + j. INT4: byte i
-   holds column i in its low half and column 32 + i in its high half, each plus 8; 32 columns share one of 256 levels,
-   two for each block. Both: times one float32 a row. */
+   of 4 rows side by side, so that memory is read in one go. INT8: each plus 128; of a matrix that was turned (see
+   `turn`). INT4: byte i holds column i in its low half and column 32 + i in its high half, each plus 8; 32 columns
+   share one of 256 levels, two for each block. Both: times one float32 a row. */
 struct matrix {
     const void *numbers;
     const uint8_t *levels;
@@ -57,6 +66,7 @@ struct matrix {
     const float *bias; /* or NULL */
     int64_t rows, columns;
     int32_t kind;
+    int32_t parts; /* INT8: bytes of an activation, 1 or 2 */
 };
 
 struct layer {
@@ -271,7 +281,6 @@ static void *room(void **block, size_t *size, size_t wanted) {
 static float level[256];
 #if PAIRS
 static bf16 values_of[256][32]; /* the 16 weights of each level, twice: the permutation looks at five bits */
-static uint8_t size_low[128], size_high[128]; /* of the bfloat16 of 0 … 127, the lower and the upper bytes */
 #endif
 
 static void fill_tables(void) {
@@ -279,7 +288,6 @@ static void fill_tables(void) {
         level[i] = exp2f(((i & 127) - 127) / 12.0f) * (i < 128 ? 1 : -1);
 #if PAIRS
         for (int j = 0; j < 32; j++) values_of[i][j] = round_one((j % 16 - 8) * level[i]);
-        if (i < 128) size_low[i] = round_one(i) & 255, size_high[i] = round_one(i) >> 8;
 #endif
     }
 }
@@ -288,31 +296,10 @@ static void fill_tables(void) {
 #if PAIRS
 typedef __m512bh pairs;
 
-struct sizes {
-    __m512i low[2], high[2];
-};
-
-INLINE struct sizes sizes(void) {
-    struct sizes found;
-    for (int i = 0; i < 2; i++) {
-        found.low[i] = _mm512_loadu_si512(size_low + 64 * i);
-        found.high[i] = _mm512_loadu_si512(size_high + 64 * i);
-    }
-    return found;
-}
-
-INLINE void codes(int kind, const struct sizes *sizes, const char *row, const uint8_t *levels, int64_t column,
-                  pairs w[2]) {
+INLINE void codes(int kind, const char *row, const uint8_t *levels, int64_t column, pairs w[2]) {
     if (kind == BFLOAT16) {
         w[0] = (pairs)_mm512_loadu_si512(row + 2 * column);
         w[1] = (pairs)_mm512_loadu_si512(row + 2 * column + 64);
-    } else if (kind == INT8) {
-        __m512i packed = _mm512_loadu_si512(row + OUTPUTS * column);
-        __m512i low = _mm512_permutex2var_epi8(sizes->low[0], packed, sizes->low[1]);
-        __m512i high = _mm512_permutex2var_epi8(sizes->high[0], packed, sizes->high[1]);
-        high = _mm512_ternarylogic_epi32(high, packed, _mm512_set1_epi8((char)0x80), 0xf8); /* high | packed & 0x80 */
-        w[0] = (pairs)_mm512_unpacklo_epi8(low, high);
-        w[1] = (pairs)_mm512_unpackhi_epi8(low, high);
     } else {
         __m512i packed = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)(row + OUTPUTS * column / 2)));
         levels += OUTPUTS * column / GROUP;
@@ -332,14 +319,6 @@ INLINE vec code(int kind, const char *row, const uint8_t *levels, int64_t column
     const int64_t block = column / STEP * STEP;
     const int within = column % STEP, is_second = within / GROUP;
     ubytes packed;
-    if (kind == INT8) {
-        const char *from = row + OUTPUTS * block + within % GROUP * 2 + 8 * is_second;
-        memcpy(&packed, from, 8);
-        memcpy((char *)&packed + 8, from + 16, 8);
-        ivec wide = __builtin_convertvector(packed, ivec);
-        ivec minus = -(wide >> 7);
-        return __builtin_convertvector(((wide & 127) ^ minus) - minus, vec);
-    }
     memcpy(&packed, row + OUTPUTS * block / 2 + within % GROUP, sizeof packed);
     ivec wide = __builtin_convertvector(packed, ivec);
     wide = (is_second ? wide >> 4 : wide & 15) - 8;
@@ -389,11 +368,10 @@ INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part 
     }
 #if PAIRS
     if (narrow) {
-        const struct sizes table = kind == INT8 ? sizes() : (struct sizes){0};
         for (int64_t column = 0; column < columns; column += STEP) {
             pairs w[OUTPUTS][2];
             for (int n = 0; n < outputs; n++) {
-                codes(kind, &table, row[n], levels[n], column, w[n]);
+                codes(kind, row[n], levels[n], column, w[n]);
                 fetch_next(kind, next, column, n);
             }
             _Pragma("GCC unroll 2")
@@ -436,39 +414,36 @@ INLINE void some_rows(int kind, int outputs, int narrow, const struct part *part
     }
 }
 
-/* Some rows of 8- or 4-bit numbers as bfloat16 or float32, while those at `next` are fetched. */
-INLINE void widen_rows(int kind, int narrow, const struct part *part, int first, int count, const char *next, char *to) {
+/* Some rows of 4-bit numbers as bfloat16 or float32, while those at `next` are fetched. */
+INLINE void widen_rows(int narrow, const struct part *part, int first, int count, const char *next, char *to) {
     for (int n = 0; n < count; n++) {
-        const char *row = start_of(kind, part, first + n);
-        const uint8_t *levels = levels_of(kind, part, first + n);
+        const char *row = start_of(INT4, part, first + n);
+        const uint8_t *levels = levels_of(INT4, part, first + n);
 #if PAIRS
         if (narrow) {
-            const struct sizes table = kind == INT8 ? sizes() : (struct sizes){0};
             for (int64_t column = 0; column < part->columns; column += STEP, to += 2 * STEP) {
                 pairs w[2];
-                __builtin_prefetch(next + (n * part->columns + column) / (kind == INT8 ? 1 : 2), 0, 2);
-                codes(kind, &table, row, levels, column, w);
+                __builtin_prefetch(next + (n * part->columns + column) / 2, 0, 2);
+                codes(INT4, row, levels, column, w);
                 memcpy(to, w, sizeof w);
             }
             continue;
         }
 #endif
         for (int64_t column = 0; column < part->columns; column += LANES, to += sizeof(vec))
-            store((float *)to, code(kind, row, levels, column));
+            store((float *)to, code(INT4, row, levels, column));
     }
 }
 
 /* Rows first … first + count of the matrix (count at most CHUNK) times all rows of activations; those from `next` on
-   come after them. With many rows, 8- and 4-bit numbers are widened once, into `scratch`: the same numbers in the same
-   order, so the same sums. */
+   come after them. With many rows, 4-bit numbers are widened once, into `scratch`: the same numbers in the same order, so
+   the same sums. */
 INLINE void chunk(int kind, int narrow, const struct matrix *matrix, int64_t first, int count, int64_t next,
                   const char *x, int rows, float *out, char *scratch) {
     const int64_t columns = matrix->columns;
-    const int is_wide = kind == FLOAT32 || kind == BFLOAT16;
+    const int is_wide = kind != INT4;
     const int widened = narrow ? BFLOAT16 : FLOAT32;
-    const int64_t stride = kind == FLOAT32 ? 4 * columns : kind == BFLOAT16 ? 2 * columns
-                         : kind == INT8    ? columns
-                                           : columns / 2;
+    const int64_t stride = kind == FLOAT32 ? 4 * columns : kind == BFLOAT16 ? 2 * columns : columns / 2;
     const struct part part = {(const char *)matrix->numbers + first * stride,
                               kind == INT4 ? matrix->levels + first * (columns / GROUP) : NULL, stride, columns};
     const struct part wide = {scratch, NULL, columns * (narrow ? 2 : 4), columns};
@@ -477,7 +452,7 @@ INLINE void chunk(int kind, int narrow, const struct matrix *matrix, int64_t fir
         const int is_whole = outputs == OUTPUTS;
         const char *after = (const char *)matrix->numbers + (n + OUTPUTS < count ? first + n + OUTPUTS : next) * stride;
         if (rows > ROWS && !is_wide) {
-            widen_rows(kind, narrow, &part, n, outputs, after, scratch);
+            widen_rows(narrow, &part, n, outputs, after, scratch);
             if (is_whole) some_rows(widened, OUTPUTS, narrow, &wide, 0, scratch, x, rows, out + n);
             for (int i = 0; i < outputs && !is_whole; i++)
                 some_rows(widened, 1, narrow, &wide, i, scratch, x, rows, out + n + i);
@@ -492,6 +467,212 @@ INLINE void chunk(int kind, int narrow, const struct matrix *matrix, int64_t fir
             for (int n = 0; n < count; n++) out[r * CHUNK + n] *= matrix->scales[first + n];
 }
 
+/* ---- 8 bits ---------------------------------------------------------------------------------------------------- */
+
+/* What a matrix in 8 bits is multiplied with: rows of `parts` times `columns` bytes; of two parts the first counts 256
+   times. Behind all of them a factor for each row, and the sum of each row and part. */
+INLINE float *factors_of(const void *x, int rows, const struct matrix *matrix) {
+    return (float *)((char *)x + (int64_t)rows * matrix->parts * matrix->columns);
+}
+
+/* Each `size` columns times a Hadamard matrix, in place: a number larger than the others becomes as many smaller ones,
+   and so does not take their digits from them. The rows of the matrix were turned likewise, so the products stay the
+   same. Quantising such rows: QuaRot, Ashkboos et al. 2024. Returns how much longer the numbers are now. */
+static float turn(float *x, int64_t columns) {
+    const int64_t most = columns & -columns, size = most < TURNED ? most : TURNED;
+    for (int64_t at = 0; at < columns; at += size) {
+        float *block = x + at;
+        for (int half = LANES; half < size; half *= 2)
+            for (int first = 0; first < size; first += 2 * half)
+                for (int i = first; i < first + half; i += LANES) {
+                    const vec a = load(block + i), b = load(block + i + half);
+                    store(block + i, a + b);
+                    store(block + i + half, a - b);
+                }
+#if FOURS
+        for (int i = 0; i < size; i += LANES) {
+            __m512 y = (__m512)load(block + i);
+            y = _mm512_mask_sub_ps(_mm512_add_ps(y, _mm512_permute_ps(y, 0xb1)), 0xaaaa, _mm512_permute_ps(y, 0xb1), y);
+            y = _mm512_mask_sub_ps(_mm512_add_ps(y, _mm512_permute_ps(y, 0x4e)), 0xcccc, _mm512_permute_ps(y, 0x4e), y);
+            __m512 other = _mm512_shuffle_f32x4(y, y, 0xb1);
+            y = _mm512_mask_sub_ps(_mm512_add_ps(y, other), 0xf0f0, other, y);
+            other = _mm512_shuffle_f32x4(y, y, 0x4e);
+            y = _mm512_mask_sub_ps(_mm512_add_ps(y, other), 0xff00, other, y);
+            store(block + i, (vec)y);
+        }
+#else
+        for (int half = 1; half < LANES; half *= 2)
+            for (int first = 0; first < size; first += 2 * half)
+                for (int i = first; i < first + half; i++) {
+                    const float a = block[i], b = block[i + half];
+                    block[i] = a + b;
+                    block[i + half] = a - b;
+                }
+#endif
+    }
+    return sqrtf((float)size);
+}
+
+/* Row r of what `matrix` is multiplied with, from its numbers, which are lost. What is no number is none afterwards. */
+static void put_bytes(const struct matrix *matrix, void *x, int rows, int r, float *row) {
+    const int64_t columns = matrix->columns;
+    const int parts = matrix->parts;
+    const float longer = turn(row, columns);
+    vec most = all(0.0f), total = all(0.0f);
+    for (int64_t i = 0; i < columns; i += LANES) {
+        const vec size = larger(load(row + i), -load(row + i));
+        most = larger(most, size);
+        total += size;
+    }
+    float highest = 0;
+    for (int i = 0; i < LANES; i++) highest = most[i] > highest ? most[i] : highest;
+    const float largest = parts == 2 ? 127 * 256 : 127, unit = highest / largest;
+    const vec per_unit = all(highest > 0 ? largest / highest : 0);
+    int8_t *to = (int8_t *)x + (int64_t)r * parts * columns;
+    ivec sums[2] = {{0}, {0}};
+    for (int64_t i = 0; i < columns; i += LANES) {
+        const ivec number = (ivec)(load(row + i) * per_unit + 12582912.0f) - (ivec)all(12582912.0f);
+        const ivec high = parts == 2 ? (number + 128) >> 8 : number;
+        const bytes some = __builtin_convertvector(high, bytes);
+        memcpy(to + i, &some, sizeof some);
+        sums[0] += high;
+        if (parts == 2) {
+            const ivec low = number - (high << 8);
+            const bytes others = __builtin_convertvector(low, bytes);
+            memcpy(to + columns + i, &others, sizeof others);
+            sums[1] += low;
+        }
+    }
+    float *factors = factors_of(x, rows, matrix);
+    factors[r] = unit / longer + 0.0f * sum(total);
+    for (int p = 0; p < parts; p++) {
+        int32_t all_of_it = 0;
+        for (int i = 0; i < LANES; i++) all_of_it += sums[p][i];
+        ((int32_t *)(factors + rows))[r * parts + p] = all_of_it;
+    }
+}
+
+#if FOURS
+typedef __m512i integers;
+#elif defined(__AVX2__)
+typedef struct {
+    __m256i half[2];
+} integers;
+#else
+typedef ivec integers;
+#endif
+
+/* 64 weights times as many activations, onto 16 sums. */
+INLINE void add_products(integers *sums, const uint8_t *weights, const int8_t *x) {
+#if FOURS
+    *sums = _mm512_dpbusd_epi32(*sums, _mm512_loadu_si512(weights), _mm512_loadu_si512(x));
+#elif defined(__AVX2__)
+    for (int i = 0; i < 4; i++) {
+        const __m256i some = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)weights + i));
+        const __m256i others = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)x + i));
+        sums->half[i % 2] = _mm256_add_epi32(sums->half[i % 2], _mm256_madd_epi16(some, others));
+    }
+#else
+    for (int i = 0; i < 4; i++) {
+        ubytes some;
+        bytes others;
+        memcpy(&some, weights + 16 * i, sizeof some);
+        memcpy(&others, x + 16 * i, sizeof others);
+        *sums += __builtin_convertvector(some, ivec) * __builtin_convertvector(others, ivec);
+    }
+#endif
+}
+
+INLINE int32_t all_of(integers sums) {
+#if FOURS
+    return _mm512_reduce_add_epi32(sums);
+#else
+    int32_t each[LANES], total = 0;
+    memcpy(each, &sums, sizeof each);
+    for (int i = 0; i < LANES; i++) total += each[i];
+    return total;
+#endif
+}
+
+/* `outputs` rows of the matrix times `rows` rows of bytes. */
+INLINE void tile_bytes(int outputs, int rows, const struct part *part, int first, const char *next, const int8_t *x,
+                       int32_t *out) {
+    integers total[OUTPUTS][ROWS];
+    const int64_t columns = part->columns;
+    const uint8_t *row[OUTPUTS];
+    for (int n = 0; n < outputs; n++) {
+        row[n] = (const uint8_t *)start_of(INT8, part, first + n);
+        for (int r = 0; r < rows; r++) memset(&total[n][r], 0, sizeof total[n][r]);
+    }
+    for (int64_t column = 0; column < columns; column += STEP)
+        for (int n = 0; n < outputs; n++) {
+            fetch_next(INT8, next, column, n);
+            _Pragma("GCC unroll 8")
+            for (int r = 0; r < rows; r++) add_products(&total[n][r], row[n] + OUTPUTS * column, x + r * columns + column);
+        }
+#if FOURS
+    if (outputs == OUTPUTS) { /* the four sums of a row are added up together */
+        for (int r = 0; r < rows; r++) {
+            __m512i two[2];
+            for (int i = 0; i < 2; i++)
+                two[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(total[2 * i][r], total[2 * i + 1][r]),
+                                          _mm512_unpackhi_epi32(total[2 * i][r], total[2 * i + 1][r]));
+            const __m512i four = _mm512_add_epi32(_mm512_unpacklo_epi64(two[0], two[1]), _mm512_unpackhi_epi64(two[0], two[1]));
+            const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(four), _mm512_extracti64x4_epi64(four, 1));
+            const __m128i quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+            memcpy(out + r * CHUNK, &quarter, sizeof quarter);
+        }
+        return;
+    }
+#endif
+    for (int n = 0; n < outputs; n++)
+        for (int r = 0; r < rows; r++) out[r * CHUNK + n] = all_of(total[n][r]);
+}
+
+INLINE void some_rows_of_bytes(int outputs, const struct part *part, int first, const char *next, const int8_t *x,
+                               int rows, int32_t *out) {
+    for (int r = 0; r < rows; r += ROWS) {
+        const int8_t *these = x + r * part->columns;
+        int32_t *to = out + r * CHUNK;
+        switch (rows - r) {
+        case 1: tile_bytes(outputs, 1, part, first, next, these, to); break;
+        case 2: tile_bytes(outputs, 2, part, first, next, these, to); break;
+        case 3: tile_bytes(outputs, 3, part, first, next, these, to); break;
+        case 4: tile_bytes(outputs, 4, part, first, next, these, to); break;
+        case 5: tile_bytes(outputs, 5, part, first, next, these, to); break;
+        default: tile_bytes(outputs, 6, part, first, next, these, to);
+        }
+        next = start_of(INT8, part, first);
+    }
+}
+
+/* `chunk` for a matrix in 8 bits. */
+static void chunk_of_bytes(const struct matrix *matrix, int64_t first, int count, int64_t next, const void *x, int rows,
+                           float *out, int32_t *scratch) {
+    const int64_t columns = matrix->columns;
+    const int parts = matrix->parts;
+    const struct part part = {(const char *)matrix->numbers + first * columns, NULL, columns, columns};
+    for (int n = 0; n < count; n += OUTPUTS) {
+        const char *after = (const char *)matrix->numbers + (n + OUTPUTS < count ? first + n + OUTPUTS : next) * columns;
+        const int outputs = count - n < OUTPUTS ? count - n : OUTPUTS;
+        if (outputs == OUTPUTS) some_rows_of_bytes(OUTPUTS, &part, n, after, x, rows * parts, scratch + n);
+        for (int i = 0; i < outputs && outputs < OUTPUTS; i++)
+            some_rows_of_bytes(1, &part, n + i, after, x, rows * parts, scratch + n + i);
+    }
+    const float *factors = factors_of(x, rows, matrix);
+    const int32_t *sums = (const int32_t *)(factors + rows);
+    for (int r = 0; r < rows; r++) {
+        const int32_t *made = scratch + r * parts * CHUNK, *off = sums + r * parts; /* each weight is 128 too large */
+        for (int n = 0; n < count; n++) {
+            float number = (float)(made[n] - 128 * off[0]);
+            if (parts == 2) number = number * 256 + (float)(made[CHUNK + n] - 128 * off[1]);
+            out[r * CHUNK + n] = number * (factors[r] * matrix->scales[first + n]);
+        }
+    }
+}
+
+/* ---- a matrix of any kind -------------------------------------------------------------------------------------- */
+
 enum result { PLAIN, ADDED, ACTIVATED };
 
 static void put_narrow(int narrow, void *to, int64_t at, const float *from, int64_t count) {
@@ -502,14 +683,20 @@ static void put_narrow(int narrow, void *to, int64_t at, const float *from, int6
     for (int64_t i = 0; i < count; i++) ((bf16 *)to + at)[i] = round_one(from[i]);
 }
 
+/* Row r of what `matrix` is multiplied with, from its numbers, which are lost. */
+static void put(const struct shape *shape, const struct matrix *matrix, void *x, int rows, int r, float *row) {
+    if (matrix->kind == INT8) put_bytes(matrix, x, rows, r, row);
+    else put_narrow(shape->narrow, x, r * matrix->columns, row, matrix->columns);
+}
+
 static int64_t take(struct pool *pool, int phase) {
     return (int64_t)atomic_fetch_add_explicit(&pool->next[phase], 1, memory_order_relaxed) * CHUNK;
 }
 
-/* x (rows, columns) times the transposed matrix, plus its bias: into out (float32, PLAIN), onto out (ADDED), or through
-   the activation into out as activations (ACTIVATED). Threads take the next CHUNK in turn. */
+/* x (rows, columns), as `put` left it, times the transposed matrix, plus its bias: into out (PLAIN), onto out (ADDED), or
+   through the activation into out (ACTIVATED). Threads take the next CHUNK in turn. */
 static void multiply(struct pool *pool, int thread, int phase, const struct shape *shape, const struct matrix *matrix,
-                     const void *x, int rows, enum result result, void *out) {
+                     const void *x, int rows, enum result result, float *out) {
     const int narrow = shape->narrow;
     const size_t tile_size = (size_t)rows * CHUNK * sizeof(float);
     char *own = pool->own[thread];
@@ -525,8 +712,8 @@ static void multiply(struct pool *pool, int thread, int phase, const struct shap
         case FLOAT32 * 2: chunk(FLOAT32, 0, matrix, first, count, then, x, rows, values, scratch); break;
         case BFLOAT16 * 2: chunk(BFLOAT16, 0, matrix, first, count, then, x, rows, values, scratch); break;
         case BFLOAT16 * 2 + 1: chunk(BFLOAT16, 1, matrix, first, count, then, x, rows, values, scratch); break;
-        case INT8 * 2: chunk(INT8, 0, matrix, first, count, then, x, rows, values, scratch); break;
-        case INT8 * 2 + 1: chunk(INT8, 1, matrix, first, count, then, x, rows, values, scratch); break;
+        case INT8 * 2:
+        case INT8 * 2 + 1: chunk_of_bytes(matrix, first, count, then, x, rows, values, (int32_t *)scratch); break;
         case INT4 * 2: chunk(INT4, 0, matrix, first, count, then, x, rows, values, scratch); break;
         case INT4 * 2 + 1: chunk(INT4, 1, matrix, first, count, then, x, rows, values, scratch); break;
         default: return;
@@ -536,12 +723,12 @@ static void multiply(struct pool *pool, int thread, int phase, const struct shap
             if (matrix->bias)
                 for (int n = 0; n < count; n++) row[n] += matrix->bias[first + n];
             int64_t at = r * matrix->rows + first;
-            if (result == PLAIN) memcpy((float *)out + at, row, count * sizeof(float));
+            if (result == PLAIN) memcpy(out + at, row, count * sizeof(float));
             else if (result == ADDED)
-                for (int n = 0; n < count; n++) ((float *)out)[at + n] += row[n];
+                for (int n = 0; n < count; n++) out[at + n] += row[n];
             else {
                 for (int n = 0; n < CHUNK; n += LANES) store(row + n, activate(shape->activation, load(row + n)));
-                put_narrow(narrow, out, at, row, count);
+                memcpy(out + at, row, count * sizeof(float));
             }
         }
     }
@@ -549,8 +736,7 @@ static void multiply(struct pool *pool, int thread, int phase, const struct shap
 
 /* ---- a layer --------------------------------------------------------------------------------------------------- */
 
-static void normalise(const struct shape *shape, const float *x, const float *weight, const float *bias, float *row,
-                      void *to, int64_t at, int narrow) {
+static void normalise(const struct shape *shape, const float *x, const float *weight, const float *bias, float *row) {
     const int size = shape->hidden;
     vec total = all(0.0f), squares = all(0.0f);
     for (int i = 0; i < size; i += LANES) total += load(x + i);
@@ -562,7 +748,6 @@ static void normalise(const struct shape *shape, const float *x, const float *we
     float factor = 1.0f / sqrtf(sum(squares) / size + shape->epsilon);
     for (int i = 0; i < size; i += LANES)
         store(row + i, (load(x + i) - mean) * factor * load(weight + i) + load(bias + i));
-    put_narrow(narrow, to, at, row, size);
 }
 
 struct pass {
@@ -570,8 +755,9 @@ struct pass {
     const struct layer *layer;
     const struct places *places;
     float *hidden; /* (rows, hidden) */
-    void *normed, *normed_too, *mixed, *wide;
+    void *normed, *normed_too, *mixed, *wide; /* what matrices are multiplied with */
     float *qkv;
+    float *raw; /* before it becomes `mixed`, and then `wide` */
     /* the head alone */
     const struct matrix *head;
     const float *const *norm;
@@ -732,7 +918,7 @@ INLINE void attend(int narrow, int rows, const struct pass *pass, int first, int
         mix(narrow, rows, parts, values, size, at, longest, scores, share, mixed);
     for (; at < size; at += GROUP) mix(narrow, rows, 1, values, size, at, longest, scores, share, mixed);
     for (int r = 0; r < rows; r++)
-        put_narrow(shape->narrow, pass->mixed, (int64_t)(first + r) * shape->hidden + head * size, mixed + r * size, size);
+        memcpy(pass->raw + (int64_t)(first + r) * shape->hidden + head * size, mixed + r * size, size * sizeof(float));
 }
 
 INLINE void attend_some(int narrow, int rows, const struct pass *pass, int first, int head, float *own) {
@@ -774,10 +960,11 @@ static void work_on_layer(struct pool *pool, int thread) {
     float *own = pool->own[thread];
     for (int r = thread; r < rows; r += pool->threads) {
         const float *row = pass->hidden + (int64_t)r * shape->hidden;
-        normalise(shape, row, layer->norm[0], layer->norm[1], own, pass->normed, (int64_t)r * shape->hidden, shape->narrow);
-        if (shape->parallel)
-            normalise(shape, row, layer->norm[2], layer->norm[3], own, pass->normed_too, (int64_t)r * shape->hidden,
-                      shape->narrow);
+        normalise(shape, row, layer->norm[0], layer->norm[1], own);
+        put(shape, &layer->qkv, pass->normed, rows, r, own);
+        if (!shape->parallel) continue;
+        normalise(shape, row, layer->norm[2], layer->norm[3], own);
+        put(shape, &layer->up, pass->normed_too, rows, r, own);
     }
     meet(pool);
     multiply(pool, thread, 0, shape, &layer->qkv, pass->normed, rows, PLAIN, pass->qkv);
@@ -786,15 +973,22 @@ static void work_on_layer(struct pool *pool, int thread) {
     meet(pool);
     attend_all(pool, pass, own);
     meet(pool);
+    for (int r = thread; r < rows; r += pool->threads)
+        put(shape, &layer->dense, pass->mixed, rows, r, pass->raw + (int64_t)r * shape->hidden);
+    meet(pool);
     multiply(pool, thread, 2, shape, &layer->dense, pass->mixed, rows, ADDED, pass->hidden);
     meet(pool);
     if (!shape->parallel) {
-        for (int r = thread; r < rows; r += pool->threads)
-            normalise(shape, pass->hidden + (int64_t)r * shape->hidden, layer->norm[2], layer->norm[3], own,
-                      pass->normed_too, (int64_t)r * shape->hidden, shape->narrow);
+        for (int r = thread; r < rows; r += pool->threads) {
+            normalise(shape, pass->hidden + (int64_t)r * shape->hidden, layer->norm[2], layer->norm[3], own);
+            put(shape, &layer->up, pass->normed_too, rows, r, own);
+        }
         meet(pool);
     }
-    multiply(pool, thread, 3, shape, &layer->up, pass->normed_too, rows, ACTIVATED, pass->wide);
+    multiply(pool, thread, 3, shape, &layer->up, pass->normed_too, rows, ACTIVATED, pass->raw);
+    meet(pool);
+    for (int r = thread; r < rows; r += pool->threads)
+        put(shape, &layer->down, pass->wide, rows, r, pass->raw + (int64_t)r * shape->wide);
     meet(pool);
     multiply(pool, thread, 4, shape, &layer->down, pass->wide, rows, ADDED, pass->hidden);
 }
@@ -802,11 +996,13 @@ static void work_on_layer(struct pool *pool, int thread) {
 static void work_on_head(struct pool *pool, int thread) {
     const struct pass *pass = pool->argument;
     const struct shape *shape = pass->shape;
-    for (int r = thread; r < pass->places->rows; r += pool->threads)
-        normalise(shape, pass->hidden + (int64_t)r * shape->hidden, pass->norm[0], pass->norm[1], pool->own[thread],
-                  pass->normed, (int64_t)r * shape->hidden, shape->narrow);
+    const int rows = pass->places->rows;
+    for (int r = thread; r < rows; r += pool->threads) {
+        normalise(shape, pass->hidden + (int64_t)r * shape->hidden, pass->norm[0], pass->norm[1], pool->own[thread]);
+        put(shape, pass->head, pass->normed, rows, r, pool->own[thread]);
+    }
     meet(pool);
-    multiply(pool, thread, 0, shape, pass->head, pass->normed, pass->places->rows, PLAIN, pass->logits);
+    multiply(pool, thread, 0, shape, pass->head, pass->normed, rows, PLAIN, pass->logits);
 }
 
 /* ---- what engines/native calls --------------------------------------------------------------------------------- */
@@ -846,12 +1042,13 @@ static int prepare(struct pool *pool, struct pass *pass, int longest) {
     const size_t rows = pass->places->rows, hidden = shape->hidden, wide = shape->wide;
     const size_t most = hidden > wide ? hidden : wide;
     size_t scores = TOGETHER * ((size_t)longest + LANES + 2 * shape->head_size) * sizeof(float);
-    size_t own = rows * CHUNK * sizeof(float) + OUTPUTS * most * sizeof(float) + 256;
+    const size_t scratch = OUTPUTS * most > 2 * rows * CHUNK ? OUTPUTS * most : 2 * rows * CHUNK;
+    size_t own = (rows * CHUNK + scratch) * sizeof(float) + 256;
     own = own > scores ? own : scores;
     own = own > hidden * sizeof(float) ? own : hidden * sizeof(float);
     for (int i = 0; i < pool->threads; i++)
         if (!room(&pool->own[i], &pool->own_size[i], own)) return 0;
-    char *at = room(&pool->shared, &pool->shared_size, rows * (6 * hidden + wide) * sizeof(float) + 4096);
+    char *at = room(&pool->shared, &pool->shared_size, rows * (6 * hidden + wide + most) * sizeof(float) + 4096);
     if (!at) return 0;
     const size_t row = rows * hidden * sizeof(float);
     pass->normed = at;
@@ -859,6 +1056,7 @@ static int prepare(struct pool *pool, struct pass *pass, int longest) {
     pass->mixed = at + 2 * row;
     pass->qkv = (float *)(at + 3 * row);
     pass->wide = at + 6 * row;
+    pass->raw = (float *)(at + 6 * row + rows * wide * sizeof(float));
     return 1;
 }
 

@@ -35,6 +35,7 @@ _ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_fast": 1, "gelu_pytorch_tanh": 1
 _HEAD_STEP = 32
 _MOST_HEAD = 1024  # the numbers of one head that native.c has room for
 _COLUMNS = 64  # of a matrix, at a time
+_MOST_COLUMNS = 1 << 16  # whose products of bytes add up within 32 bits
 
 
 class _Matrix(Structure):
@@ -46,6 +47,7 @@ class _Matrix(Structure):
         ("rows", c_int64),
         ("columns", c_int64),
         ("kind", c_int32),
+        ("parts", c_int32),
     )
 
 
@@ -73,7 +75,7 @@ def can_compute(config: NeoxConfig) -> bool:
     """Whether native.c has code for these sizes."""
     sizes = (config.hidden_size, config.intermediate_size)
     return (
-        all(size % _COLUMNS == 0 for size in sizes)
+        all(size % _COLUMNS == 0 and size <= _MOST_COLUMNS for size in sizes)
         and config.head_size % _HEAD_STEP == 0
         and config.head_size <= _MOST_HEAD
     )
@@ -152,9 +154,19 @@ class NativeNeox:
     A row's numbers do not depend on the rows beside it, bit for bit.
     """
 
-    def __init__(self, config: NeoxConfig, weights: Mapping[str, Tensor | Quantized], library: ctypes.CDLL) -> None:
-        """weights: as `config.shapes` names them, on the CPU; matrices may be quantized, HEAD absent if tied."""
+    def __init__(
+        self,
+        config: NeoxConfig,
+        weights: Mapping[str, Tensor | Quantized],
+        library: ctypes.CDLL,
+        activation_bytes: int = 2,
+    ) -> None:
+        """weights: as `config.shapes` names them, on the CPU; matrices may be quantized, HEAD absent if tied.
+
+        activation_bytes: 1 or 2, of what a layer's matrices in int8 are multiplied with; the head takes 2.
+        """
         self.config = config
+        self._activation_bytes = activation_bytes
         self._library = library
         embedding = weights["gpt_neox.embed_in.weight"]
         assert isinstance(embedding, Tensor)
@@ -164,7 +176,7 @@ class NativeNeox:
         self._pool = _pool(library, torch.get_num_threads())
         self._shape = self._describe_shape()
         self._layers = [self._describe_layer(weights, f"gpt_neox.layers.{at}.") for at in range(config.layers)]
-        self._head = self._describe_matrix(weights.get(HEAD, self.embedding), None)
+        self._head = self._describe_matrix(weights.get(HEAD, self.embedding), None, parts=2)
         norm = [self._keep(weights[f"gpt_neox.final_layer_norm.{part}"], torch.float32) for part in ("weight", "bias")]
         self._norm = (c_void_p * 2)(*norm)
 
@@ -234,7 +246,7 @@ class NativeNeox:
     def _describe_layer(self, weights: Mapping[str, Any], prefix: str) -> _Layer:
         names = ("attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
         matrices = [
-            self._describe_matrix(weights[f"{at}.weight"], weights.get(f"{at}.bias"))
+            self._describe_matrix(weights[f"{at}.weight"], weights.get(f"{at}.bias"), self._activation_bytes)
             for at in (f"{prefix}{name}" for name in names)
         ]
         norm = [
@@ -244,20 +256,20 @@ class NativeNeox:
         ]
         return _Layer((_Matrix * 4)(*matrices), (c_void_p * 4)(*norm))
 
-    def _describe_matrix(self, weight: Tensor | Quantized, bias: Tensor | None) -> _Matrix:
+    def _describe_matrix(self, weight: Tensor | Quantized, bias: Tensor | None, parts: int) -> _Matrix:
         rows, columns = weight.shape
-        parts: dict[str, Any] = {"rows": rows, "columns": columns}
+        told: dict[str, Any] = {"rows": rows, "columns": columns, "parts": parts}
         if bias is not None:
-            parts["bias"] = self._keep(bias, torch.float32)
+            told["bias"] = self._keep(bias, torch.float32)
         if isinstance(weight, Tensor):
-            return _Matrix(numbers=self._keep(weight, weight.dtype), kind=_KINDS[weight.dtype], **parts)
+            return _Matrix(numbers=self._keep(weight, weight.dtype), kind=_KINDS[weight.dtype], **told)
         if weight.levels is not None:
-            parts["levels"] = self._keep(weight.levels, torch.uint8)
+            told["levels"] = self._keep(weight.levels, torch.uint8)
         return _Matrix(
             numbers=self._keep(weight.codes, torch.uint8),
             scales=self._keep(weight.scales, torch.float32),
             kind=_INT8 if weight.levels is None else _INT4,
-            **parts,
+            **told,
         )
 
     def _keep(self, tensor: Any, dtype: torch.dtype) -> int:

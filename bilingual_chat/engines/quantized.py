@@ -1,6 +1,8 @@
-"""Matrices in 8 and 4 bits: weights only, activations stay what they are. The formats are those of native.c.
+"""Matrices in 8 and 4 bits. The formats are those of native.c.
 
-int8: one scale a row. int4: 16 numbers for 32 weights at a time, times one of 256 levels, times one
+int8: one scale a row, after each 256 columns were turned by a Hadamard matrix, which makes outliers of
+a row as rare as those of normal numbers; what it is multiplied with is turned likewise (QuaRot,
+Ashkboos et al. 2024). int4: 16 numbers for 32 weights at a time, times one of 256 levels, times one
 scale a row; the level is the one with the least squared error. Of 4-bit formats it takes 4.25 bits a
 weight, and needs no arithmetic to be widened but a look into a table.
 """
@@ -8,14 +10,18 @@ weight, and needs no arithmetic to be widened but a look into a table.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-QuantizedPrecision = Literal["int8", "int4"]
+# w8a8 is int8 whose activations are rounded to 8 bits too, instead of 16: the same weights.
+QuantizedPrecision = Literal["int8", "w8a8", "int4"]
 GROUP = 32  # weights of a row that share a level
 BLOCK = 64  # columns that lie together: what a matrix must have a multiple of
+TURNED = 256  # columns, at most, that are turned together
 SIDE_BY_SIDE = 4  # rows whose blocks lie side by side: what it must have a multiple of, too
 _LEVELS = 128  # of each sign
 _LEVELS_AN_OCTAVE = 12
@@ -27,7 +33,7 @@ _TRIED = range(-6, 3)
 class Quantized:
     """A matrix (rows, columns): codes uint8, scales float32 (rows,), and for int4 levels uint8 (rows, columns / 32).
 
-    int8: codes (rows, columns), sign and 7 bits of size. int4: codes (rows, columns / 2), two numbers a
+    int8: codes (rows, columns), each number plus 128. int4: codes (rows, columns / 2), two numbers a
     byte, each plus 8. In what order is written at `struct matrix` in native.c.
     """
 
@@ -45,20 +51,30 @@ class Quantized:
         return (self.codes, self.scales, *(() if self.levels is None else (self.levels,)))
 
     def dequantized(self, dtype: torch.dtype) -> Tensor:
-        """The matrix in `dtype`; before it is rounded to that, just what native.c computes with."""
+        """The matrix in `dtype`, turned back."""
+        numbers = self._numbers()
+        return (numbers if self.levels is not None else turned(numbers)).to(dtype)
+
+    def times(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """x (…, columns) times the transposed matrix, in the dtype of x; activations are as exact as that."""
+        if self.levels is None:
+            x = turned(x.float()).to(x.dtype)
+        return F.linear(x, self._numbers().to(x.dtype), bias)
+
+    def _numbers(self) -> Tensor:
+        """float32 (rows, columns), as they were when they were rounded."""
         rows, columns = self.shape
         blocks = columns // BLOCK
         codes = _by_rows(self.codes, blocks)
         if self.levels is None:
-            sizes = (codes & 127).float()
-            ordered = torch.where(codes > 127, -sizes, sizes).view(rows, blocks, 4, 2, 8).transpose(2, 3)
+            ordered = codes.float() - 128
         else:
             packed = codes.view(rows, blocks, 1, GROUP)
             numbers = torch.cat((packed & 15, packed >> 4), 2).float() - 8
             levels = _by_rows(self.levels, blocks).long()
             values = level_values().to(numbers.device)[levels].view(rows, blocks, 2, 1)
             ordered = (numbers * values).bfloat16().float()
-        return (ordered.reshape(rows, columns) * self.scales[:, None]).to(dtype)
+        return ordered.reshape(rows, columns) * self.scales[:, None]
 
 
 def level_values() -> Tensor:
@@ -69,16 +85,32 @@ def level_values() -> Tensor:
 
 def quantize(matrix: Tensor, precision: QuantizedPrecision) -> Quantized:
     """`matrix` (rows, columns), finite numbers; rows a multiple of 4, columns of 64."""
-    return _to_int8(matrix.float()) if precision == "int8" else _to_int4(matrix.float())
+    return _to_int4(matrix.float()) if precision == "int4" else _to_int8(matrix.float())
+
+
+def turned(x: Tensor) -> Tensor:
+    """x (…, columns), each block of columns times an orthogonal Hadamard matrix; twice is x again."""
+    columns = x.shape[-1]
+    size = min(columns & -columns, TURNED)
+    return (x.reshape(-1, columns // size, size) @ _hadamard(size).to(x.device)).reshape(x.shape)
+
+
+@cache
+def _hadamard(size: int) -> Tensor:
+    """Sylvester's, over the root of its size: orthogonal and symmetric."""
+    two = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    made = torch.ones((1, 1))
+    while len(made) < size:
+        made = torch.kron(two, made)
+    return made / size**0.5
 
 
 def _to_int8(matrix: Tensor) -> Quantized:
-    rows, columns = matrix.shape
+    matrix = turned(matrix)
+    columns = matrix.shape[1]
     scales = matrix.abs().amax(1) / 127
-    numbers = (matrix / _divisor(scales)[:, None]).round_().clamp_(-127, 127).to(torch.int16)
-    codes = (numbers.abs() | torch.where(numbers < 0, 128, 0)).to(torch.uint8)
-    codes = codes.view(rows, -1, 2, 4, 8).transpose(2, 3).reshape(rows, columns)
-    return Quantized(_by_blocks(codes, columns // BLOCK), scales)
+    numbers = (matrix / _divisor(scales)[:, None]).round_().clamp_(-127, 127)
+    return Quantized(_by_blocks((numbers + 128).to(torch.uint8), columns // BLOCK), scales)
 
 
 def _to_int4(matrix: Tensor) -> Quantized:
