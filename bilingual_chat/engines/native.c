@@ -38,6 +38,8 @@
 #define OUTPUTS 4 /* rows of a matrix at a time */
 #define ROWS 6    /* rows of activations at a time */
 #define TURNED 256 /* columns, at most, that are mixed with each other before 8 bits */
+#define MOST_BYTES 8 /* rows of bytes at a time */
+#define NEAR 24576 /* bytes of activations, in the first cache beside weights on their way */
 #define CHUNK 32  /* rows of a matrix that a thread takes at a time */
 #define SOON 32 /* positions */
 #define MOST_PARTS 4 /* times 32 numbers of a value at a time */
@@ -555,109 +557,148 @@ static void put_bytes(const struct matrix *matrix, void *x, int rows, int r, flo
 #if FOURS
 typedef __m512i integers;
 #elif defined(__AVX2__)
-typedef struct {
-    __m256i half[2];
-} integers;
+typedef __m256i integers;
 #else
 typedef ivec integers;
 #endif
 
-/* 64 weights times as many activations, onto 16 sums. */
-INLINE void add_products(integers *sums, const uint8_t *weights, const int8_t *x) {
+/* 64 of what is multiplied. */
 #if FOURS
-    *sums = _mm512_dpbusd_epi32(*sums, _mm512_loadu_si512(weights), _mm512_loadu_si512(x));
+typedef __m512i several;
+#else
+typedef struct {
+    const void *at;
+} several;
+#endif
+
+INLINE several several_at(const void *from) {
+#if FOURS
+    return _mm512_loadu_si512(from);
+#else
+    return (several){from};
+#endif
+}
+
+/* Onto `sums`: weights times activations. */
+INLINE void add_products(integers *sums, several weights, several x) {
+#if FOURS
+    /* GCC 12 moves the sums around, and out of registers, where it is told by an intrinsic. */
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sums) : "v"(weights), "v"(x));
 #elif defined(__AVX2__)
     for (int i = 0; i < 4; i++) {
-        const __m256i some = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)weights + i));
-        const __m256i others = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)x + i));
-        sums->half[i % 2] = _mm256_add_epi32(sums->half[i % 2], _mm256_madd_epi16(some, others));
+        const __m256i some = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)weights.at + i));
+        const __m256i others = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)x.at + i));
+        *sums = _mm256_add_epi32(*sums, _mm256_madd_epi16(some, others));
     }
 #else
     for (int i = 0; i < 4; i++) {
         ubytes some;
         bytes others;
-        memcpy(&some, weights + 16 * i, sizeof some);
-        memcpy(&others, x + 16 * i, sizeof others);
+        memcpy(&some, (const char *)weights.at + 16 * i, sizeof some);
+        memcpy(&others, (const char *)x.at + 16 * i, sizeof others);
         *sums += __builtin_convertvector(some, ivec) * __builtin_convertvector(others, ivec);
     }
 #endif
 }
 
-INLINE int32_t all_of(integers sums) {
+/* The sums of the parts of four vectors. */
+INLINE void add_up(const integers sums[OUTPUTS], int32_t *out) {
 #if FOURS
-    return _mm512_reduce_add_epi32(sums);
+    __m512i two[2];
+    for (int i = 0; i < 2; i++)
+        two[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(sums[2 * i], sums[2 * i + 1]),
+                                  _mm512_unpackhi_epi32(sums[2 * i], sums[2 * i + 1]));
+    const __m512i four = _mm512_add_epi32(_mm512_unpacklo_epi64(two[0], two[1]), _mm512_unpackhi_epi64(two[0], two[1]));
+    const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(four), _mm512_extracti64x4_epi64(four, 1));
+    const __m128i quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    memcpy(out, &quarter, sizeof quarter);
 #else
-    int32_t each[LANES], total = 0;
-    memcpy(each, &sums, sizeof each);
-    for (int i = 0; i < LANES; i++) total += each[i];
-    return total;
+    for (int n = 0; n < OUTPUTS; n++) {
+        int32_t each[sizeof *sums / sizeof(int32_t)];
+        memcpy(each, sums + n, sizeof each);
+        out[n] = 0;
+        for (size_t i = 0; i < sizeof each / sizeof *each; i++) out[n] += each[i];
+    }
 #endif
 }
 
-/* `outputs` rows of the matrix times `rows` rows of bytes. */
-INLINE void tile_bytes(int outputs, int rows, const struct part *part, int first, const char *next, const int8_t *x,
-                       int32_t *out) {
-    integers total[OUTPUTS][ROWS];
-    const int64_t columns = part->columns;
-    const uint8_t *row[OUTPUTS];
-    for (int n = 0; n < outputs; n++) {
-        row[n] = (const uint8_t *)start_of(INT8, part, first + n);
-        for (int r = 0; r < rows; r++) memset(&total[n][r], 0, sizeof total[n][r]);
-    }
-    for (int64_t column = 0; column < columns; column += STEP)
+/* Columns of a matrix in 8 bits, and of what it is multiplied with. */
+struct piece {
+    int64_t width;
+    int64_t columns; /* of the whole */
+};
+
+/* `outputs` rows of a block of 4 rows, from `skipped` on, times `rows` rows of bytes, onto `out`; both are constants
+   wherever this is inlined. */
+INLINE void tile_bytes(int outputs, int rows, const struct piece *piece, const char *weights, int skipped,
+                       const char *next, const int8_t *x, int32_t *out) {
+    integers total[MOST_BYTES][OUTPUTS];
+    weights += skipped * STEP;
+    for (int r = 0; r < rows; r++)
+        for (int n = 0; n < OUTPUTS; n++) total[r][n] = (integers){0};
+    for (int64_t column = 0; column < piece->width; column += STEP, weights += OUTPUTS * STEP) {
+        several w[OUTPUTS];
         for (int n = 0; n < outputs; n++) {
-            fetch_next(INT8, next, column, n);
-            _Pragma("GCC unroll 8")
-            for (int r = 0; r < rows; r++) add_products(&total[n][r], row[n] + OUTPUTS * column, x + r * columns + column);
+            w[n] = several_at(weights + n * STEP);
+            fetch_next(INT8, next, column, skipped + n);
         }
-#if FOURS
-    if (outputs == OUTPUTS) { /* the four sums of a row are added up together */
+        _Pragma("GCC unroll 8")
         for (int r = 0; r < rows; r++) {
-            __m512i two[2];
-            for (int i = 0; i < 2; i++)
-                two[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(total[2 * i][r], total[2 * i + 1][r]),
-                                          _mm512_unpackhi_epi32(total[2 * i][r], total[2 * i + 1][r]));
-            const __m512i four = _mm512_add_epi32(_mm512_unpacklo_epi64(two[0], two[1]), _mm512_unpackhi_epi64(two[0], two[1]));
-            const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(four), _mm512_extracti64x4_epi64(four, 1));
-            const __m128i quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-            memcpy(out + r * CHUNK, &quarter, sizeof quarter);
+            const several these = several_at(x + r * piece->columns + column);
+            _Pragma("GCC unroll 4")
+            for (int n = 0; n < outputs; n++) add_products(&total[r][n], w[n], these);
         }
-        return;
     }
-#endif
-    for (int n = 0; n < outputs; n++)
-        for (int r = 0; r < rows; r++) out[r * CHUNK + n] = all_of(total[n][r]);
+    for (int r = 0; r < rows; r++) {
+        int32_t sums[OUTPUTS];
+        add_up(total[r], sums);
+        for (int n = 0; n < outputs; n++) out[r * CHUNK + skipped + n] += sums[n];
+    }
 }
 
-INLINE void some_rows_of_bytes(int outputs, const struct part *part, int first, const char *next, const int8_t *x,
-                               int rows, int32_t *out) {
+/* A few more rows than there are registers for: two outputs at a time, so that weights are read once all the same. */
+INLINE void two_by_two(int rows, const struct piece *piece, const char *weights, const char *next, const int8_t *x,
+                       int32_t *out) {
+    for (int n = 0; n < OUTPUTS; n += 2) tile_bytes(2, rows, piece, weights, n, next, x, out);
+}
+
+/* A block of 4 rows of the matrix times `rows` rows of bytes, onto `out`. */
+static void add_block(const struct piece *piece, const char *weights, const char *next, const int8_t *x, int rows,
+                      int32_t *out) {
+    if (rows == 7) two_by_two(7, piece, weights, next, x, out);
+    if (rows == 8) two_by_two(8, piece, weights, next, x, out);
+    if (rows == 7 || rows == 8) return;
     for (int r = 0; r < rows; r += ROWS) {
-        const int8_t *these = x + r * part->columns;
+        const int8_t *these = x + r * piece->columns;
         int32_t *to = out + r * CHUNK;
         switch (rows - r) {
-        case 1: tile_bytes(outputs, 1, part, first, next, these, to); break;
-        case 2: tile_bytes(outputs, 2, part, first, next, these, to); break;
-        case 3: tile_bytes(outputs, 3, part, first, next, these, to); break;
-        case 4: tile_bytes(outputs, 4, part, first, next, these, to); break;
-        case 5: tile_bytes(outputs, 5, part, first, next, these, to); break;
-        default: tile_bytes(outputs, 6, part, first, next, these, to);
+        case 1: tile_bytes(OUTPUTS, 1, piece, weights, 0, next, these, to); break;
+        case 2: tile_bytes(OUTPUTS, 2, piece, weights, 0, next, these, to); break;
+        case 3: tile_bytes(OUTPUTS, 3, piece, weights, 0, next, these, to); break;
+        case 4: tile_bytes(OUTPUTS, 4, piece, weights, 0, next, these, to); break;
+        case 5: tile_bytes(OUTPUTS, 5, piece, weights, 0, next, these, to); break;
+        default: tile_bytes(OUTPUTS, 6, piece, weights, 0, next, these, to);
         }
-        next = start_of(INT8, part, first);
+        next = weights; /* is there by now */
     }
 }
 
-/* `chunk` for a matrix in 8 bits. */
+/* `chunk` for a matrix in 8 bits; its rows are a multiple of four. Of a few rows of activations as many columns at a time
+   as stay in the first cache while all rows of the chunk are multiplied with them. */
 static void chunk_of_bytes(const struct matrix *matrix, int64_t first, int count, int64_t next, const void *x, int rows,
                            float *out, int32_t *scratch) {
     const int64_t columns = matrix->columns;
     const int parts = matrix->parts;
-    const struct part part = {(const char *)matrix->numbers + first * columns, NULL, columns, columns};
-    for (int n = 0; n < count; n += OUTPUTS) {
-        const char *after = (const char *)matrix->numbers + (n + OUTPUTS < count ? first + n + OUTPUTS : next) * columns;
-        const int outputs = count - n < OUTPUTS ? count - n : OUTPUTS;
-        if (outputs == OUTPUTS) some_rows_of_bytes(OUTPUTS, &part, n, after, x, rows * parts, scratch + n);
-        for (int i = 0; i < outputs && outputs < OUTPUTS; i++)
-            some_rows_of_bytes(1, &part, n + i, after, x, rows * parts, scratch + n + i);
+    const char *numbers = (const char *)matrix->numbers + first * columns;
+    const int64_t near = rows * parts <= MOST_BYTES ? NEAR / (rows * parts) / STEP * STEP : columns;
+    memset(scratch, 0, (size_t)rows * parts * CHUNK * sizeof *scratch);
+    for (int64_t at = 0; at < columns; at += near) {
+        const struct piece piece = {columns - at < near ? columns - at : near, columns};
+        const char *here = numbers + OUTPUTS * at;
+        const char *after = at + near < columns ? here + OUTPUTS * near : (const char *)matrix->numbers + next * columns;
+        for (int n = 0; n < count; n += OUTPUTS)
+            add_block(&piece, here + n * columns, n + OUTPUTS < count ? here + (n + OUTPUTS) * columns : after,
+                      (const int8_t *)x + at, rows * parts, scratch + n);
     }
     const float *factors = factors_of(x, rows, matrix);
     const int32_t *sums = (const int32_t *)(factors + rows);
