@@ -254,6 +254,13 @@ def test_the_text_that_ships_is_long_enough_in_both_languages() -> None:
     assert len(tokenizer().encode(said)) > quality.MOST_TOKENS
 
 
+def test_the_conversation_that_ships_is_the_kind_of_text_that_the_embedded_model_expects() -> None:
+    said = text.own_conversation()
+    assert 8 * quality.LEAST_TOKENS < len(tokenizer().encode(said)) < quality.WINDOW
+    speakers = [line.split(": ")[0] for line in said.splitlines()]
+    assert speakers == ["ユーザー", "システム"] * (len(speakers) // 2)
+
+
 # -- texts that cannot be judged ----------------------------------------------------------------------
 
 
@@ -520,7 +527,7 @@ def test_quality_is_a_table_that_says_what_was_judged(run: Run, lang: str, monke
     assert ran.status == 0
     assert heading[1] == messages.render("bench.heading.perplexity", lang)
     assert (row[0], row[2:]) == ("float32", ["–", "–", "–"])
-    assert messages.render("bench.own-sentences", lang) in ran.err
+    assert messages.render("bench.own-conversation", lang) in ran.err
 
 
 @pytest.mark.parametrize(

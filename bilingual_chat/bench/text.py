@@ -1,4 +1,4 @@
-"""What models are measured with: a text of the person's, or one that ships with bchat."""
+"""What models are measured with: a text of the person's, or what ships with bchat."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ MOST_BYTES = 64 << 20
 def own_sentences() -> str:
     """Everything bchat says, each sentence in English and then in Japanese: a text that is always there."""
     return "\n".join(f"{said.en}\n{said.ja}" for said in messages.TABLE.values() if said.en)
+
+
+def own_conversation() -> str:
+    """Questions and answers in both languages, in the form of a prompt: what a model that talks should expect."""
+    return Path(__file__).with_name("talk.txt").read_text(encoding="utf-8")
 
 
 def read(path: Path) -> str:

@@ -44,7 +44,7 @@ def speed(options: Options, display: Display, name: str | None, wanted: Sequence
 
 def quality(options: Options, display: Display, file: str | None, wanted: Sequence[str], as_json: bool) -> None:
     """What each precision does to a model's expectations of a text, held against the most exact one."""
-    said = text.own_sentences() if file is None else text.read(paths.expand(file))
+    said = text.own_conversation() if file is None else text.read(paths.expand(file))
     kinds = _kinds(["none", *(wanted or [ALL])])
     model, open_ = _opener(options, display)
     from bilingual_chat.engines.divergence import Reference  # and with it torch: what is wrong is said before that
@@ -210,7 +210,7 @@ def _quality_rows(found: Sequence[Quality], lang: str) -> list[Row]:
 
 
 def _read_text(file: str | None, first: Quality) -> Phrase:
-    source: object = Phrase("bench.own-sentences") if file is None else file
+    source: object = Phrase("bench.own-conversation") if file is None else file
     return Phrase(
         "bench.text-read",
         source=source,

@@ -20,7 +20,7 @@ from torch import Tensor
 from bilingual_chat.engines.quantized import Quantized
 from bilingual_chat.errors import BchatError, ExitStatus
 
-CACHE_BLOCK = 256  # positions the KV cache grows by
+CACHE_BLOCK = 256  # positions that the KV cache has room for at first; a power of two
 CACHE_STEP = 16  # positions that belong together: its capacity is a multiple of it
 HEAD = "embed_out.weight"  # transformers 5 calls it lm_head in memory and embed_out in files
 
@@ -144,8 +144,12 @@ class KVCache:
         self.layers = [(empty, empty) for _ in range(config.layers)]
 
     def reserve(self, positions: int) -> None:
-        """Make room for `positions`, in blocks, hardly more than the context; what is there is kept."""
-        capacity = min(self._limit, -(-positions // CACHE_BLOCK) * CACHE_BLOCK)
+        """Make room for `positions`, hardly more than the context; what is there is kept.
+
+        Each time for twice as many: a longer cache is a copy, which a person waits for. What is not written
+        takes no memory yet.
+        """
+        capacity = min(self._limit, CACHE_BLOCK << max(0, (positions - 1).bit_length() - CACHE_BLOCK.bit_length() + 1))
         for index, (keys, values) in enumerate(self.layers):
             if keys.shape[1] < positions:
                 self.layers[index] = (_grown(keys, capacity), _grown(values, capacity))
