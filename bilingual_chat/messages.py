@@ -1103,8 +1103,9 @@ TABLE: dict[str, Message] = {
     "option.lang": Message("Language of bchat's messages: en or ja.", "bchat のメッセージの言語（en または ja）。"),
     "option.device": Message("Where to compute.", "計算に使うデバイス。"),
     "option.quantize": Message(
-        "Weights in 8 or 4 bits: faster, less memory; auto where 16 do not fit. w8a8 reads prompts faster, less exactly.",
-        "重みを 8 または 4 ビットにする（速く、省メモリー）。auto は 16 ビットで収まらないとき。w8a8 はプロンプトが速く、精度は落ちる。",
+        "Weights in 8 or 4 bits: faster, less memory; auto where 16 do not fit. w8a8: prompts faster yet, less exact.",
+        "重みを 8 または 4 ビットにする（速く、省メモリー）。auto は 16 ビットで収まらないとき。"
+        "w8a8 はプロンプトがさらに速く、精度は少し落ちる。",
     ),
     "option.wrong-device": Message(
         "--device is one of {known}, not {name!r}.", "--device は {known} のどれかです（{name!r} は使えません）。"
@@ -1226,7 +1227,9 @@ TABLE: dict[str, Message] = {
     "bench.heading.kl": Message("KL, MEAN", "KL 平均"),
     "bench.heading.kl-p99": Message("KL, 99 %", "KL 99 %"),
     "bench.heading.agreement": Message("SAME LIKELIEST TOKEN", "最有力トークンの一致"),
-    "bench.own-conversation": Message("bchat's own conversation in both languages", "bchat 付属の会話文（日英）"),
+    "bench.own-conversation": Message(
+        "the replies in bchat's own conversation in both languages", "bchat 付属の会話（日英）の返答"
+    ),
     "bench.text-read": Message(
         "Judged: {tokens} of the {all} tokens of {source}, in windows of {window}; KL in nats from {precision}.",
         "評価の対象：{source}、{all} トークン中 {tokens} トークン（窓 {window}）。KL（nat）の基準は {precision} です。",

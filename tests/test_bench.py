@@ -141,7 +141,8 @@ def test_a_token_reads_every_weight_but_the_other_embeddings(options: dict[str, 
 
 
 def judged(directory: Path, windows: Sequence[Sequence[int]], reference: Reference) -> divergence.Judged:
-    return divergence.judge(open_local(directory), windows, reference, lambda done: None)
+    wanted = [divergence.Window(window) for window in windows]
+    return divergence.judge(open_local(directory), wanted, reference, lambda done: None)
 
 
 @pytest.fixture
@@ -254,11 +255,26 @@ def test_the_text_that_ships_is_long_enough_in_both_languages() -> None:
     assert len(tokenizer().encode(said)) > quality.MOST_TOKENS
 
 
-def test_the_conversation_that_ships_is_the_kind_of_text_that_the_embedded_model_expects() -> None:
+def test_of_a_conversation_the_replies_are_judged_after_what_asks_for_them(reference: Reference) -> None:
+    """The embedded model was taught to say just that kind of reply; its whole text, questions too, surprises it."""
     said = text.own_conversation()
-    assert 8 * quality.LEAST_TOKENS < len(tokenizer().encode(said)) < quality.WINDOW
-    speakers = [line.split(": ")[0] for line in said.splitlines()]
-    assert speakers == ["ユーザー", "システム"] * (len(speakers) // 2)
+    opened = partial(lambda quantize, progress: demo())
+    found = quality.judge("none", opened, said, reference, silent)
+    model = demo()
+    replies = [len(model.tokenizer.encode(each.text)) for each in said[1::2]]
+    assert found.tokens == found.tokens_in_all == sum(replies)
+    assert 1 < found.perplexity < 20
+    assert quality.judge("none", opened, said, reference, silent).kl_mean == 0
+
+
+def test_only_what_is_judged_counts(saved: Path, tmp_path: Path) -> None:
+    """From a later place on: the same values as of the whole window, without those before."""
+    ids = list(range(10, 60))
+    engine = open_local(saved)
+    with Reference(tmp_path) as whole, Reference(tmp_path) as later:
+        all_of_it = divergence.judge(engine, [divergence.Window(ids)], whole, lambda done: None)
+        end = divergence.judge(engine, [divergence.Window(ids, 37)], later, lambda done: None)
+    assert end.surprise.tolist() == all_of_it.surprise[36:].tolist()
 
 
 # -- texts that cannot be judged ----------------------------------------------------------------------
@@ -512,10 +528,11 @@ def test_eight_bits_change_little_and_four_bits_more(run: Run, tmp_path: Path) -
     """On the embedded model and its own kind of text: mean divergence from float32 in nats."""
     (tmp_path / "chat.txt").write_text(CHAT)
     ran = run("bench", "--quality", "chat.txt", "--json")
-    exact, eight, four = ran.json["precisions"]
-    assert [exact["precision"], eight["precision"], four["precision"]] == ["float32", "int8", "int4"]
-    assert 0 < eight["kl_mean"] < 0.01
-    assert eight["kl_mean"] < four["kl_mean"] < 0.5
+    exact, eight, both, four = ran.json["precisions"]
+    assert [each["precision"] for each in ran.json["precisions"]] == ["float32", "int8", "w8a8", "int4"]
+    assert exact["kl_mean"] == 0
+    assert 0 < eight["kl_mean"] < both["kl_mean"] < 0.01
+    assert both["kl_mean"] < four["kl_mean"] < 0.5
     assert eight["agreement"] > 0.95
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bilingual_chat.bench import Open, Steps, Tell, encode, local_engine
+from bilingual_chat.conversation import Utterance
 from bilingual_chat.engines import QuantizeName
 from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.session import Model
 
 if TYPE_CHECKING:
-    from bilingual_chat.engines.divergence import Reference
+    from bilingual_chat.engines.divergence import Reference, Window
 
 LEAST_TOKENS, MOST_TOKENS = 64, 4096
 WINDOW = 1024  # tokens that a model reads at once, at most; the first of them is not judged
+REMEMBERED = 4  # utterances of a conversation before a question, at most
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,10 @@ class Quality:
     agreement: float  # share of positions with the reference's likeliest token
 
 
-def judge(quantize: QuantizeName, open_: Open, text: str, reference: Reference, tell: Tell) -> Quality:
-    """How well this precision expects `text`; the first one that is judged becomes the reference.
+def judge(
+    quantize: QuantizeName, open_: Open, text: str | Sequence[Utterance], reference: Reference, tell: Tell
+) -> Quality:
+    """How well this precision expects `text`, of a conversation its replies; the first one becomes the reference.
 
     Raises BchatError: what opening does, a text that is too short (DATA), no room to keep the reference.
     """
@@ -45,9 +51,13 @@ def judge(quantize: QuantizeName, open_: Open, text: str, reference: Reference, 
     said.next("load")
     model = open_(quantize, said.preparing)
     engine = local_engine(model)
-    ids = encode(model, text)
-    windows = _windows(ids, min(WINDOW, engine.context_length))
-    all_ = sum(len(window) - 1 for window in windows)
+    length = min(WINDOW, engine.context_length)
+    if isinstance(text, str):
+        ids = encode(model, text)
+        windows = [divergence.Window(window) for window in _windows(ids, length)]
+    else:
+        windows = _replies(model, text, length)
+    all_ = sum(window.judged for window in windows)
     said.next("judge", tokens=all_)
     judged = divergence.judge(engine, windows, reference, lambda done: said.at(done, all_))
     quality = Quality(
@@ -55,8 +65,8 @@ def judge(quantize: QuantizeName, open_: Open, text: str, reference: Reference, 
         engine.precision,
         is_reference,
         tokens=all_,
-        tokens_in_all=len(ids),
-        window=len(windows[0]),
+        tokens_in_all=len(ids) if isinstance(text, str) else all_,
+        window=max(len(window.ids) for window in windows),
         perplexity=judged.perplexity,
         kl_mean=judged.kl_mean,
         kl_p99=judged.kl_p99,
@@ -65,6 +75,21 @@ def judge(quantize: QuantizeName, open_: Open, text: str, reference: Reference, 
     del model, engine
     gc.collect()  # so that two precisions are never in memory together
     return quality
+
+
+def _replies(model: Model, said: Sequence[Utterance], length: int) -> list[Window]:
+    """Each reply after the prompt that asks for it, as in a chat; one that does not fit is left out."""
+    from bilingual_chat.engines.divergence import Window
+
+    windows = []
+    for at in range(1, len(said), 2):
+        prompt = model.tell(said[max(0, at - 1 - REMEMBERED) : at])[1]
+        window = Window([*prompt, *encode(model, said[at].text)], len(prompt))
+        if window.judged and len(window.ids) <= length:
+            windows.append(window)
+    if sum(window.judged for window in windows) < LEAST_TOKENS:
+        raise BchatError("bench.text-short", status=ExitStatus.DATA, tokens=0, least=LEAST_TOKENS)
+    return windows
 
 
 def _windows(ids: list[int], length: int) -> list[list[int]]:

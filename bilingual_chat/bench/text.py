@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bilingual_chat import messages
+from bilingual_chat.conversation import Speaker, Utterance
 from bilingual_chat.errors import BchatError, ExitStatus
 
 MOST_BYTES = 64 << 20
@@ -15,9 +16,11 @@ def own_sentences() -> str:
     return "\n".join(f"{said.en}\n{said.ja}" for said in messages.TABLE.values() if said.en)
 
 
-def own_conversation() -> str:
-    """Questions and answers in both languages, in the form of a prompt: what a model that talks should expect."""
-    return Path(__file__).with_name("talk.txt").read_text(encoding="utf-8")
+def own_conversation() -> list[Utterance]:
+    """Questions and answers in both languages, in turn: what a model that talks should expect."""
+    lines = Path(__file__).with_name("talk.txt").read_text(encoding="utf-8").splitlines()
+    speakers = (Speaker.USER, Speaker.SYSTEM)
+    return [Utterance(speakers[at % 2], line) for at, line in enumerate(lines)]
 
 
 def read(path: Path) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,17 @@ from bilingual_chat.errors import BchatError
 
 ROWS = 32  # at once, in float64: 65,536 tokens a row
 MARGIN = 256 << 20  # bytes left free on the disk
+
+
+class Window(NamedTuple):
+    """Ids that a model reads at once, and the place of the first that is judged: 1 or later."""
+
+    ids: Sequence[int]
+    begin: int = 1
+
+    @property
+    def judged(self) -> int:
+        return len(self.ids) - self.begin
 
 
 @dataclass(frozen=True)
@@ -111,10 +122,8 @@ class Reference:
         return BchatError("bench.not-kept", directory=self._directory, reason=reason)
 
 
-def judge(
-    engine: LocalEngine, windows: Sequence[Sequence[int]], reference: Reference, told: Callable[[int], None]
-) -> Judged:
-    """Every token of each window but its first. The first model that is judged becomes the reference.
+def judge(engine: LocalEngine, windows: Sequence[Window], reference: Reference, told: Callable[[int], None]) -> Judged:
+    """The tokens of each window from its `begin` on. The first model that is judged becomes the reference.
 
     told: how many tokens are judged, now and then. Raises BchatError as `LocalEngine.score` does, and where
     the reference cannot be kept.
@@ -123,7 +132,7 @@ def judge(
     done = 0
     for logits, targets in _expected(engine, windows):
         if not found:
-            reference.begin(sum(len(window) - 1 for window in windows), logits.shape[-1])
+            reference.begin(sum(window.judged for window in windows), logits.shape[-1])
         logprobs = logits.log_softmax(-1)
         surprise = -logprobs.gather(-1, targets[:, None])[:, 0]
         found.append((surprise.double(), *reference.compare(logprobs)))
@@ -133,16 +142,17 @@ def judge(
     return Judged(*(torch.cat(part) for part in zip(*found, strict=True)))
 
 
-def _expected(engine: LocalEngine, windows: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+def _expected(engine: LocalEngine, windows: Sequence[Window]) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits (rows, vocabulary) and the ids that did follow (rows,), a few at a time."""
-    for window in windows:
-        at = 1
-        for block in engine.score(window):
+    for ids, begin in windows:
+        at = 1  # the place of what the next row expects
+        for block in engine.score(ids):
             for logits in torch.split(block, ROWS):
-                targets = torch.tensor(window[at : at + len(logits)], dtype=torch.int64)
+                skipped = max(0, begin - at)
+                targets = torch.tensor(ids[at + skipped : at + len(logits)], dtype=torch.int64)
                 at += len(logits)
                 if len(targets):
-                    yield logits[: len(targets)], targets
+                    yield logits[skipped : skipped + len(targets)], targets
 
 
 def _gigabytes(size: int) -> str:

@@ -92,7 +92,8 @@ def turned(x: Tensor) -> Tensor:
     """x (…, columns), each block of columns times an orthogonal Hadamard matrix; twice is x again."""
     columns = x.shape[-1]
     size = min(columns & -columns, TURNED)
-    return (x.reshape(-1, columns // size, size) @ _hadamard(size).to(x.device)).reshape(x.shape)
+    made: Tensor = (x.reshape(-1, columns // size, size) @ _hadamard(size).to(x.device)).reshape(x.shape)
+    return made
 
 
 @cache
