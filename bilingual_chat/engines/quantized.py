@@ -9,6 +9,7 @@ weight, and needs no arithmetic to be widened but a look into a table.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -92,8 +93,7 @@ def turned(x: Tensor) -> Tensor:
     """x (…, columns), each block of columns times an orthogonal Hadamard matrix; twice is x again."""
     columns = x.shape[-1]
     size = min(columns & -columns, TURNED)
-    made: Tensor = (x.reshape(-1, columns // size, size) @ _hadamard(size).to(x.device)).reshape(x.shape)
-    return made
+    return (x.reshape(-1, columns // size, size) @ _hadamard(size).to(x.device)).reshape(x.shape)
 
 
 @cache
@@ -103,7 +103,7 @@ def _hadamard(size: int) -> Tensor:
     made = torch.ones((1, 1))
     while len(made) < size:
         made = torch.kron(two, made)
-    return made / size**0.5
+    return made / math.sqrt(size)
 
 
 def _to_int8(matrix: Tensor) -> Quantized:
