@@ -81,13 +81,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def portable(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """native.c without what only some processors have."""
+    """The kernels without what only some processors have."""
     return build(tmp_path_factory, ["-march=x86-64-v2"] if platform.machine() == "x86_64" else [])
 
 
 @pytest.fixture(scope="module")
 def older(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """native.c with AVX2 and no more."""
+    """The kernels with AVX2 and no more."""
     if "avx2" not in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""):
         pytest.skip("no AVX2 here")
     return build(tmp_path_factory, ["-mavx2", "-mfma"])

@@ -22,6 +22,10 @@ ROOT = Path(__file__).parent.parent
 VERSION = bilingual_chat.__version__
 
 # By hand, so that a file that .gitignore or a misspelt path drops is missed.
+KERNELS = (
+    "layer.c",
+    *(f"{name}.h" for name in ("attention", "bytes", "matrix", "shapes", "threads", "vector", "widened")),
+)
 DATA = {
     "bilingual_chat/configs/models.toml",
     "bilingual_chat/configs/presets.toml",
@@ -31,7 +35,8 @@ DATA = {
     "bilingual_chat/demo/spiece.model",
     "bilingual_chat/demo/spiece.vocab",
     "bilingual_chat/demo/tokenizer_config.json",
-    "bilingual_chat/engines/native.c",
+    "bilingual_chat/bench/talk.txt",
+    *(f"bilingual_chat/engines/kernels/{name}" for name in KERNELS),
     "bilingual_chat/transcript-1.schema.json",
 }
 DIST_INFO = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}

@@ -1,4 +1,4 @@
-"""GPT-NeoX on a CPU at the speed of its memory: native.c, compiled once by the machine's own C compiler.
+"""GPT-NeoX on a CPU at the speed of its memory: kernels/, compiled once by the machine's own C compiler.
 
 `NativeNeox` does what `GptNeox` does. Where there is no compiler, or what it made does not agree
 with torch, `load_library` gives None and torch computes.
@@ -27,13 +27,13 @@ from bilingual_chat.engines.gpt_neox import HEAD, KVCache, NeoxConfig, rotary_an
 from bilingual_chat.engines.precisions import find_compiler
 from bilingual_chat.engines.quantized import Quantized
 
-SOURCE = Path(__file__).with_name("native.c")
+SOURCE = Path(__file__).with_name("kernels") / "layer.c"  # and what it includes, beside it
 _COMPILE_S = 120
 _KINDS = {torch.float32: 0, torch.bfloat16: 1}
 _INT8, _INT4 = 2, 3
 _ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_fast": 1, "gelu_pytorch_tanh": 1, "relu": 2}
 _HEAD_STEP = 32
-_MOST_HEAD = 1024  # the numbers of one head that native.c has room for
+_MOST_HEAD = 1024  # the numbers of one head that the kernels have room for
 _COLUMNS = 64  # of a matrix, at a time
 _MOST_COLUMNS = 1 << 16  # whose products of bytes add up within 32 bits
 
@@ -72,7 +72,7 @@ class _Places(Structure):
 
 
 def can_compute(config: NeoxConfig) -> bool:
-    """Whether native.c has code for these sizes."""
+    """Whether the kernels have code for these sizes."""
     sizes = (config.hidden_size, config.intermediate_size)
     return (
         all(size % _COLUMNS == 0 and size <= _MOST_COLUMNS for size in sizes)
@@ -83,7 +83,7 @@ def can_compute(config: NeoxConfig) -> bool:
 
 @cache
 def load_library() -> ctypes.CDLL | None:
-    """native.c as a library, compiled if need be (some seconds, once a machine); None where that is not possible."""
+    """The kernels as a library, compiled if need be (some seconds, once a machine); None where that is not possible."""
     try:
         return _declare(ctypes.CDLL(str(_compiled())))
     except (OSError, subprocess.SubprocessError, AttributeError):
@@ -96,7 +96,8 @@ def _compiled() -> Path:
     if compiler is None:
         raise FileNotFoundError("cc")
     options = ["-std=gnu11", "-O3", *_tuning(), "-fPIC", "-shared", "-pthread"]
-    identity = [SOURCE.read_bytes(), " ".join([compiler, *options]).encode(), _processor()]
+    sources = [path.read_bytes() for path in sorted(SOURCE.parent.glob("*.[ch]"))]
+    identity = [*sources, " ".join([compiler, *options]).encode(), _processor()]
     name = hashlib.sha256(b"\0".join(identity)).hexdigest()[:32]
     path = paths.cache_dir() / "native" / f"{name}.so"
     if not path.is_file():
@@ -172,7 +173,7 @@ class NativeNeox:
         assert isinstance(embedding, Tensor)
         self.embedding = embedding
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
-        self._kept: list[Tensor] = []  # what native.c points to
+        self._kept: list[Tensor] = []  # what the kernels point to
         self._pool = _pool(library, torch.get_num_threads())
         self._shape = self._describe_shape()
         self._layers = [self._describe_layer(weights, f"gpt_neox.layers.{at}.") for at in range(config.layers)]

@@ -43,7 +43,7 @@ def least_memory(entry: ModelEntry) -> int:
 
 
 def find_compiler() -> str | None:
-    """The C compiler for native.c, without which 8 and 4 bits are slow. None on Windows, where it has no threads."""
+    """The C compiler for our kernels, without which 8 and 4 bits are slow. None on Windows, where it has no threads."""
     if sys.platform == "win32":
         return None
     found = map(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang"))

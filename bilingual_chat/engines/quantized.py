@@ -1,4 +1,4 @@
-"""Matrices in 8 and 4 bits. The formats are those of native.c.
+"""Matrices in 8 and 4 bits. The formats are those of kernels/.
 
 int8: one scale a row, after each 256 columns were turned by a Hadamard matrix, which makes outliers of
 a row as rare as those of normal numbers; what it is multiplied with is turned likewise (QuaRot,
@@ -35,7 +35,7 @@ class Quantized:
     """A matrix (rows, columns): codes uint8, scales float32 (rows,), and for int4 levels uint8 (rows, columns / 32).
 
     int8: codes (rows, columns), each number plus 128. int4: codes (rows, columns / 2), two numbers a
-    byte, each plus 8. In what order is written at `struct matrix` in native.c.
+    byte, each plus 8. In what order is written at `struct matrix` in kernels/shapes.h.
     """
 
     codes: Tensor

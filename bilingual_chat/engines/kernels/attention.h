@@ -1,0 +1,207 @@
+/* Keys and values, and the rows that look at them. */
+
+#pragma once
+
+#include "matrix.h"
+
+struct pass {
+    const struct shape *shape;
+    const struct layer *layer;
+    const struct places *places;
+    float *hidden; /* (rows, hidden) */
+    void *normed, *normed_too, *mixed, *wide; /* what matrices are multiplied with */
+    float *qkv;
+    float *raw; /* before it becomes `mixed`, and then `wide` */
+    /* the head alone */
+    const struct matrix *head;
+    const float *const *norm;
+    float *logits;
+};
+
+static void rotate(const struct shape *shape, float *x, int position) {
+    const int half = shape->rotary_dims / 2;
+    const float *cos = shape->cos + (int64_t)position * half, *sin = shape->sin + (int64_t)position * half;
+    for (int i = 0; i < half; i++) {
+        float a = x[i], b = x[i + half];
+        x[i] = a * cos[i] - b * sin[i];
+        x[i + half] = b * cos[i] + a * sin[i];
+    }
+}
+
+/* Queries and keys of one row and head turned to its position; key and value into the cache. */
+static void place(const struct pass *pass, int row, int head) {
+    const struct shape *shape = pass->shape;
+    const struct places *places = pass->places;
+    const int size = shape->head_size, position = places->position[row];
+    float *query = pass->qkv + ((int64_t)row * shape->heads + head) * 3 * size;
+    rotate(shape, query, position);
+    rotate(shape, query + size, position);
+    const int64_t at = (head * places->capacity[row] + position) * size;
+    put_narrow(shape->narrow_cache, places->values[row], at, query + 2 * size, size);
+    const int64_t block = at - position % LANES * size;
+    for (int i = 0; i < size; i++) {
+        if (shape->narrow_cache)
+            ((bf16 *)places->keys[row])[block + i / 2 * GROUP + position % LANES * 2 + i % 2] = round_one(query[size + i]);
+        else ((float *)places->keys[row])[block + i * LANES + position % LANES] = query[size + i];
+    }
+}
+
+/* 32 numbers of a value, in the order in which they are quickest to have: of bfloat16 first every other one. Or two
+   of 16 keys, one of each after the other. */
+INLINE void value_at(int narrow, const char *numbers, int64_t at, vec part[2]) {
+    if (narrow) {
+        ivec both;
+        memcpy(&both, (const bf16 *)numbers + at, sizeof both);
+        part[0] = (vec)(both << 16);
+        part[1] = (vec)(both & (int32_t)0xffff0000);
+    } else {
+        part[0] = load((const float *)numbers + at);
+        part[1] = load((const float *)numbers + at + LANES);
+    }
+}
+
+/* The products of some queries with 16 keys. `rows` is a constant wherever this is inlined. */
+INLINE void compare(int narrow, int rows, const float *queries, const char *keys, int size, float *scores) {
+    vec total[COMPARED][2];
+    for (int r = 0; r < rows; r++) total[r][0] = total[r][1] = all(0.0f);
+    for (int at = 0; at < size; at += 4)
+        _Pragma("GCC unroll 2")
+        for (int i = 0; i < 2; i++) {
+            const char *these = keys + (at + 2 * i) * LANES * (narrow ? sizeof(bf16) : sizeof(float));
+#if PAIRS
+            if (narrow) {
+                const pairs key = pairs_at((const bf16 *)these);
+                _Pragma("GCC unroll 8")
+                for (int r = 0; r < rows; r++) {
+                    int32_t two;
+                    memcpy(&two, (const bf16 *)(queries + r * size) + at + 2 * i, sizeof two);
+                    total[r][i] = (vec)_mm512_dpbf16_ps((__m512)total[r][i], key, (pairs)_mm512_set1_epi32(two));
+                }
+                continue;
+            }
+#endif
+            vec key[2];
+            value_at(narrow, these, 0, key);
+            for (int r = 0; r < rows; r++)
+                total[r][i] += queries[r * size + at + 2 * i] * key[0] + queries[r * size + at + 2 * i + 1] * key[1];
+        }
+    for (int r = 0; r < rows; r++) store(scores + r * LANES, total[r][0] + total[r][1]);
+}
+
+/* Keys or values, of `bytes` each, that come soon after those from position `at` on. */
+INLINE void fetch(const char *from, int at, int longest, int64_t bytes) {
+    const int next = at + SOON, end = next + LANES < longest ? next + LANES : longest;
+    for (int64_t i = next * bytes; i < end * bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+}
+
+/* Softmax of `count` scores, in place, up to the factor that is returned; 0 from there to `length`. Of 16 positions the
+   scores lie together, and those of the next 16 `stride` behind them. */
+static float soften(float *scores, int64_t stride, int count, int64_t length, float factor) {
+    const int blocks = (count + LANES - 1) / LANES;
+    for (int i = count; i < blocks * LANES; i++) scores[i / LANES * stride + i % LANES] = -INFINITY;
+    vec most = all(-INFINITY), total = all(0.0f);
+    for (int i = 0; i < blocks; i++) most = larger(most, load(scores + i * stride));
+    float highest = -INFINITY;
+    for (int i = 0; i < LANES; i++) highest = most[i] > highest ? most[i] : highest;
+    for (int i = 0; i < blocks; i++) {
+        const vec share = exponential((load(scores + i * stride) - highest) * factor);
+        store(scores + i * stride, share);
+        total += share;
+    }
+    for (int i = count; i < length; i++) scores[i / LANES * stride + i % LANES] = 0;
+    return 1.0f / sum(total);
+}
+
+/* Such numbers in their own order, times `share`. */
+INLINE void in_order(int narrow, const vec part[2], float share, float *to) {
+    for (int i = 0; i < LANES; i++) {
+        to[narrow ? 2 * i : i] = part[0][i] * share;
+        to[narrow ? 2 * i + 1 : i + LANES] = part[1][i] * share;
+    }
+}
+
+/* The values up to `longest`, weighted by each row's scores: `parts` times 32 numbers from `at` on of each row. */
+INLINE void mix(int narrow, int rows, int parts, const char *values, int size, int at, int longest,
+                const float *scores, const float *share, float *mixed) {
+    vec total[TOGETHER][MOST_PARTS][2];
+    const int64_t bytes = size * (narrow ? sizeof(bf16) : sizeof(float));
+    for (int r = 0; r < rows; r++)
+        for (int p = 0; p < parts; p++) total[r][p][0] = total[r][p][1] = all(0.0f);
+    for (int first = 0; first < longest; first += LANES) {
+        if (at == 0) fetch(values, first, longest, bytes);
+        const int count = longest - first < LANES ? longest - first : LANES;
+        const float *these = scores + first * rows;
+        for (int i = 0; i < count; i++)
+            for (int p = 0; p < parts; p++) {
+                vec value[2];
+                value_at(narrow, values + (first + i) * bytes, at + p * GROUP, value);
+                for (int r = 0; r < rows; r++)
+                    for (int half = 0; half < 2; half++) total[r][p][half] += these[r * LANES + i] * value[half];
+            }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int p = 0; p < parts; p++) in_order(narrow, total[r][p], share[r], mixed + r * size + at + p * GROUP);
+}
+
+/* `rows` rows of one sequence, from `first` on: each looks at every position up to its own. The keys and values of 16
+   positions serve all rows while they are near. `rows` is a constant wherever this is inlined. */
+INLINE void attend(int narrow, int rows, const struct pass *pass, int first, int head, float *own) {
+    const struct shape *shape = pass->shape;
+    const struct places *places = pass->places;
+    const int size = shape->head_size, longest = places->position[first + rows - 1] + 1;
+    const int64_t bytes = size * (narrow ? sizeof(bf16) : sizeof(float));
+    const int64_t length = (longest + LANES - 1) / LANES * LANES;
+    const char *keys = (const char *)places->keys[first] + head * places->capacity[first] * bytes;
+    const char *values = (const char *)places->values[first] + head * places->capacity[first] * bytes;
+    float *mixed = own, *queries = own + rows * size, *scores = queries + rows * size, share[TOGETHER];
+    for (int r = 0; r < rows; r++)
+        put_narrow(narrow && PAIRS, queries + r * size, 0,
+                   pass->qkv + ((int64_t)(first + r) * shape->heads + head) * 3 * size, size);
+    const int some = rows < COMPARED ? rows : COMPARED;
+    for (int at = 0; at < longest; at += LANES) {
+        fetch(keys, at, longest, bytes);
+        for (int r = 0; r < rows; r += some)
+            compare(narrow, some, queries + r * size, keys + at * bytes, size, scores + at * rows + r * LANES);
+    }
+    for (int r = 0; r < rows; r++)
+        share[r] = soften(scores + r * LANES, rows * LANES, places->position[first + r] + 1, length,
+                          1.0f / sqrtf((float)size));
+    const int parts = rows == 1 ? MOST_PARTS : rows <= 4 ? MOST_PARTS / 2 : 1; /* as many sums as there are registers for */
+    int at = 0;
+    for (; parts > 1 && at + parts * GROUP <= size; at += parts * GROUP)
+        mix(narrow, rows, parts, values, size, at, longest, scores, share, mixed);
+    for (; at < size; at += GROUP) mix(narrow, rows, 1, values, size, at, longest, scores, share, mixed);
+    for (int r = 0; r < rows; r++)
+        memcpy(pass->raw + (int64_t)(first + r) * shape->hidden + head * size, mixed + r * size, size * sizeof(float));
+}
+
+INLINE void attend_some(int narrow, int rows, const struct pass *pass, int first, int head, float *own) {
+    while (rows) { /* each row's numbers are the same whichever others are looked at with it */
+        const int most = rows >= TOGETHER ? TOGETHER : rows >= 4 ? 4 : 1;
+        if (most == TOGETHER) attend(narrow, TOGETHER, pass, first, head, own);
+        else if (most == 4) attend(narrow, 4, pass, first, head, own);
+        else attend(narrow, 1, pass, first, head, own);
+        first += most;
+        rows -= most;
+    }
+}
+
+/* How many rows from `first` on belong to one sequence, TOGETHER at most. */
+static int rows_together(const struct places *places, int first) {
+    int count = 1;
+    while (count < TOGETHER && first + count < places->rows && places->keys[first + count] == places->keys[first]) count++;
+    return count;
+}
+
+static void attend_all(struct pool *pool, const struct pass *pass, float *own) {
+    const struct places *places = pass->places;
+    const int heads = pass->shape->heads;
+    int item = atomic_fetch_add_explicit(&pool->next[1], 1, memory_order_relaxed), at = 0;
+    for (int first = 0, count; first < places->rows; first += count, at += heads) {
+        count = rows_together(places, first);
+        for (; item < at + heads; item = atomic_fetch_add_explicit(&pool->next[1], 1, memory_order_relaxed)) {
+            if (pass->shape->narrow_cache) attend_some(1, count, pass, first, item - at, own);
+            else attend_some(0, count, pass, first, item - at, own);
+        }
+    }
+}

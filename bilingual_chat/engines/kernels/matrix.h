@@ -1,0 +1,68 @@
+/* A matrix of any kind. */
+
+#pragma once
+
+#include "bytes.h"
+#include "threads.h"
+#include "widened.h"
+
+enum result { PLAIN, ADDED, ACTIVATED };
+
+static void put_narrow(int narrow, void *to, int64_t at, const float *from, int64_t count) {
+    if (!narrow) {
+        memcpy((float *)to + at, from, count * sizeof(float));
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) ((bf16 *)to + at)[i] = round_one(from[i]);
+}
+
+/* Row r of what `matrix` is multiplied with, from its numbers, which are lost. */
+static void put(const struct shape *shape, const struct matrix *matrix, void *x, int rows, int r, float *row) {
+    if (matrix->kind == INT8) put_bytes(matrix, x, rows, r, row);
+    else put_narrow(shape->narrow, x, r * matrix->columns, row, matrix->columns);
+}
+
+static int64_t take(struct pool *pool, int phase) {
+    return (int64_t)atomic_fetch_add_explicit(&pool->next[phase], 1, memory_order_relaxed) * CHUNK;
+}
+
+/* x (rows, columns), as `put` left it, times the transposed matrix, plus its bias: into out (PLAIN), onto out (ADDED), or
+   through the activation into out (ACTIVATED). Threads take the next CHUNK in turn. */
+static void multiply(struct pool *pool, int thread, int phase, const struct shape *shape, const struct matrix *matrix,
+                     const void *x, int rows, enum result result, float *out) {
+    const int narrow = shape->narrow;
+    const size_t tile_size = (size_t)rows * CHUNK * sizeof(float);
+    char *own = pool->own[thread];
+    float *values = (float *)own;
+    char *scratch = own + tile_size;
+    int64_t next = take(pool, phase);
+    while (next < matrix->rows) {
+        const int64_t first = next;
+        next = take(pool, phase);
+        const int64_t then = next < matrix->rows ? next : first;
+        int count = matrix->rows - first < CHUNK ? (int)(matrix->rows - first) : CHUNK;
+        switch (matrix->kind * 2 + narrow) {
+        case FLOAT32 * 2: chunk(FLOAT32, 0, matrix, first, count, then, x, rows, values, scratch); break;
+        case BFLOAT16 * 2: chunk(BFLOAT16, 0, matrix, first, count, then, x, rows, values, scratch); break;
+        case BFLOAT16 * 2 + 1: chunk(BFLOAT16, 1, matrix, first, count, then, x, rows, values, scratch); break;
+        case INT8 * 2:
+        case INT8 * 2 + 1: chunk_of_bytes(matrix, first, count, then, x, rows, values, (int32_t *)scratch); break;
+        case INT4 * 2: chunk(INT4, 0, matrix, first, count, then, x, rows, values, scratch); break;
+        case INT4 * 2 + 1: chunk(INT4, 1, matrix, first, count, then, x, rows, values, scratch); break;
+        default: return;
+        }
+        for (int r = 0; r < rows; r++) {
+            float *row = values + r * CHUNK;
+            if (matrix->bias)
+                for (int n = 0; n < count; n++) row[n] += matrix->bias[first + n];
+            int64_t at = r * matrix->rows + first;
+            if (result == PLAIN) memcpy(out + at, row, count * sizeof(float));
+            else if (result == ADDED)
+                for (int n = 0; n < count; n++) out[at + n] += row[n];
+            else {
+                for (int n = 0; n < CHUNK; n += LANES) store(row + n, activate(shape->activation, load(row + n)));
+                memcpy(out + at, row, count * sizeof(float));
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+/* Sizes, numbers and what is passed around. */
+
+#pragma once
+
+#include <stdint.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+#if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
+#define PAIRS 1 /* bfloat16 products in pairs */
+#else
+#define PAIRS 0
+#endif
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#define FOURS 1 /* products of bytes in fours */
+#else
+#define FOURS 0
+#endif
+
+#define LANES 16  /* numbers in a vector */
+#define STEP 64   /* columns a step */
+#define GROUP 32  /* numbers in a vector of bfloat16; 4-bit weights that share a level */
+#define OUTPUTS 4 /* rows of a matrix at a time */
+#define ROWS 6    /* rows of activations at a time */
+#define TURNED 256 /* columns, at most, that are mixed with each other before 8 bits */
+#define MOST_BYTES 8 /* rows of bytes at a time */
+#define NEAR 24576 /* bytes of activations, in the first cache beside weights on their way */
+#define CHUNK 32  /* rows of a matrix that a thread takes at a time */
+#define SOON 32 /* positions */
+#define MOST_PARTS 4 /* times 32 numbers of a value at a time */
+#define TOGETHER 8 /* rows of a sequence that look at its keys and values at a time */
+#define COMPARED 8 /* of these, rows that are compared with a key at a time */
+#define INLINE static inline __attribute__((always_inline))
+
+enum kind { FLOAT32, BFLOAT16, INT8, INT4 };
+enum activation { GELU, GELU_TANH, RELU };
+
+typedef float vec __attribute__((vector_size(64)));
+typedef int32_t ivec __attribute__((vector_size(64)));
+typedef uint16_t halves __attribute__((vector_size(32)));
+typedef int8_t bytes __attribute__((vector_size(16)));
+typedef uint8_t ubytes __attribute__((vector_size(16)));
+typedef uint16_t bf16;
+
+/* A matrix (rows, columns). FLOAT32 and BFLOAT16 by rows. INT8 and INT4 in blocks of 64 columns, and of these the ones
+   of 4 rows side by side, so that memory is read in one go. INT8: each plus 128; of a matrix that was turned (see
+   `turn`). INT4: byte i holds column i in its low half and column 32 + i in its high half, each plus 8; 32 columns
+   share one of 256 levels, two for each block. Both: times one float32 a row. */
+struct matrix {
+    const void *numbers;
+    const uint8_t *levels;
+    const float *scales;
+    const float *bias; /* or NULL */
+    int64_t rows, columns;
+    int32_t kind;
+    int32_t parts; /* INT8: bytes of an activation, 1 or 2 */
+};
+
+struct layer {
+    struct matrix qkv, dense, up, down;
+    const float *norm[4]; /* weight and bias before attention, weight and bias before the MLP */
+};
+
+struct shape {
+    int32_t hidden, heads, head_size, wide, rotary_dims, parallel, activation;
+    int32_t narrow;        /* whether activations are rounded to bfloat16; only where it is multiplied */
+    int32_t narrow_cache;  /* whether the KV cache is in bfloat16 */
+    float epsilon;
+    const float *cos, *sin; /* (positions, rotary_dims / 2) */
+};
+
+/* Where each row stands, and the keys and values of its sequence in this layer, (heads, capacity, head size); the
+   capacity is a multiple of 16. The keys of 16 positions lie so that one vector has the same two numbers of each of
+   them (of float32 the same one), and 16 products with a query are had without adding up across a vector. */
+struct places {
+    int32_t rows;
+    const int32_t *position;
+    void *const *keys;
+    void *const *values;
+    const int64_t *capacity;
+};

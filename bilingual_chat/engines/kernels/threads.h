@@ -1,0 +1,97 @@
+/* The threads that compute, and their memory. */
+
+#pragma once
+
+#include "shapes.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+struct pool {
+    int threads;
+    atomic_int generation, arrived, sense, asleep, next[10];
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    void (*work)(struct pool *, int);
+    void *argument;
+    void *shared;
+    size_t shared_size;
+    void **own;
+    size_t *own_size;
+};
+
+INLINE void breathe(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* All threads meet. On a busy machine a spinning thread gives way to the one it waits for. */
+static void meet(struct pool *pool) {
+    int sense = atomic_load_explicit(&pool->sense, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel) == pool->threads - 1) {
+        atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&pool->sense, !sense, memory_order_release);
+        return;
+    }
+    for (int turn = 0; atomic_load_explicit(&pool->sense, memory_order_acquire) == sense; turn++) {
+        if (turn < 4000) breathe();
+        else sched_yield();
+    }
+}
+
+struct member {
+    struct pool *pool;
+    int index;
+};
+
+static void *serve(void *argument) {
+    struct member *self = argument;
+    struct pool *pool = self->pool;
+    for (int seen = 0;; seen++) {
+        int turn = 0;
+        while (atomic_load_explicit(&pool->generation, memory_order_acquire) == seen) {
+            if (turn++ < 20000) {
+                breathe();
+                continue;
+            }
+            pthread_mutex_lock(&pool->mutex);
+            atomic_fetch_add(&pool->asleep, 1);
+            while (atomic_load(&pool->generation) == seen) pthread_cond_wait(&pool->wake, &pool->mutex);
+            atomic_fetch_sub(&pool->asleep, 1);
+            pthread_mutex_unlock(&pool->mutex);
+        }
+        pool->work(pool, self->index);
+        meet(pool);
+    }
+    return NULL;
+}
+
+/* `work` in every thread; returns when all have done it. */
+static void together(struct pool *pool, void (*work)(struct pool *, int), void *argument) {
+    pool->work = work;
+    pool->argument = argument;
+    for (int i = 0; i < 10; i++) atomic_store_explicit(&pool->next[i], 0, memory_order_relaxed);
+    atomic_fetch_add(&pool->generation, 1);
+    if (atomic_load(&pool->asleep)) {
+        pthread_mutex_lock(&pool->mutex);
+        pthread_cond_broadcast(&pool->wake);
+        pthread_mutex_unlock(&pool->mutex);
+    }
+    work(pool, 0);
+    meet(pool);
+}
+
+static void *room(void **block, size_t *size, size_t wanted) {
+    if (*size < wanted) {
+        free(*block);
+        wanted = (wanted + wanted / 4 + 4095) / 4096 * 4096;
+        if (posix_memalign(block, 64, wanted)) *block = NULL;
+        *size = *block ? wanted : 0;
+    }
+    return *block;
+}

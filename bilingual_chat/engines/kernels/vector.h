@@ -1,0 +1,99 @@
+/* Arithmetic on sixteen numbers at a time. */
+
+#pragma once
+
+#include "shapes.h"
+
+#include <math.h>
+#include <string.h>
+
+INLINE vec all(float x) {
+    return (vec){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+}
+
+INLINE vec load(const float *from) {
+    vec x;
+    memcpy(&x, from, sizeof x);
+    return x;
+}
+
+INLINE void store(float *to, vec x) {
+    memcpy(to, &x, sizeof x);
+}
+
+INLINE vec widen(const bf16 *from) {
+    halves x;
+    memcpy(&x, from, sizeof x);
+    ivec wide = __builtin_convertvector(x, ivec) << 16;
+    return (vec)wide;
+}
+
+INLINE float widen_one(bf16 x) {
+    uint32_t bits = (uint32_t)x << 16;
+    float y;
+    memcpy(&y, &bits, sizeof y);
+    return y;
+}
+
+INLINE bf16 round_one(float x) { /* to nearest, ties to even; no model here makes NaN of a number */
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (bf16)((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
+}
+
+INLINE float sum(vec x) {
+#if PAIRS
+    return _mm512_reduce_add_ps((__m512)x);
+#endif
+    float part[LANES];
+    memcpy(part, &x, sizeof part);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) part[i] += part[i + half];
+    return part[0];
+}
+
+INLINE vec larger(vec a, vec b) {
+    ivec mask = a > b;
+    return (vec)(((ivec)a & mask) | ((ivec)b & ~mask));
+}
+
+INLINE vec smaller(vec a, vec b) {
+    return -larger(-a, -b);
+}
+
+/* e**x: 2**n times a polynomial of the rest; relative error about 1e-7. */
+INLINE vec exponential(vec x) {
+    x = smaller(larger(x, all(-87.0f)), all(88.0f));
+    vec shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2**23 rounds to an integer */
+    ivec n = (ivec)shifted - (ivec)all(12582912.0f);
+    vec whole = shifted - 12582912.0f;
+    vec rest = x - whole * 0.693145752f;
+    rest = rest - whole * 1.42860677e-6f;
+    vec y = all(1.0f / 720);
+    y = y * rest + 1.0f / 120;
+    y = y * rest + 1.0f / 24;
+    y = y * rest + 1.0f / 6;
+    y = y * rest + 0.5f;
+    y = y * rest + 1.0f;
+    y = y * rest + 1.0f;
+    return y * (vec)((n + 127) << 23);
+}
+
+/* Abramowitz and Stegun 7.1.26: absolute error 1.5e-7. */
+INLINE vec error_function(vec x) {
+    vec size = larger(x, -x);
+    vec t = 1.0f / (1.0f + 0.3275911f * size);
+    vec y = all(1.061405429f);
+    y = y * t - 1.453152027f;
+    y = y * t + 1.421413741f;
+    y = y * t - 0.284496736f;
+    y = y * t + 0.254829592f;
+    y = 1.0f - y * t * exponential(-size * size);
+    return (vec)((ivec)y | ((ivec)x & (int32_t)0x80000000));
+}
+
+INLINE vec activate(int how, vec x) {
+    if (how == GELU) return 0.5f * x * (1.0f + error_function(x * 0.70710678f));
+    if (how == GELU_TANH) return x / (1.0f + exponential(-1.59576912f * (x + 0.044715f * x * x * x)));
+    return larger(x, all(0.0f));
+}
