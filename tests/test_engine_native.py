@@ -210,7 +210,11 @@ def test_activations_that_are_no_numbers_stay_none_in_bytes(library: ctypes.CDLL
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("options", [{}, {"hidden_size": 320, "num_attention_heads": 2}], ids=["small heads", "large"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"hidden_size": 320, "num_attention_heads": 2}, {"intermediate_size": 6208}],
+    ids=["small heads", "large", "more columns than the first cache holds"],
+)
 def test_a_row_does_not_depend_on_its_neighbours_to_the_last_bit(
     library: ctypes.CDLL, precision: str, options: dict[str, Any]
 ) -> None:

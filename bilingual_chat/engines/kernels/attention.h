@@ -62,7 +62,7 @@ INLINE void value_at(int narrow, const char *numbers, int64_t at, vec part[2]) {
 
 /* The products of some queries with 16 keys. `rows` is a constant wherever this is inlined. */
 INLINE void compare(int narrow, int rows, const float *queries, const char *keys, int size, float *scores) {
-    vec total[COMPARED][2];
+    vec total[TOGETHER][2];
     for (int r = 0; r < rows; r++) total[r][0] = total[r][1] = all(0.0f);
     for (int at = 0; at < size; at += 4)
         _Pragma("GCC unroll 2")
@@ -157,11 +157,9 @@ INLINE void attend(int narrow, int rows, const struct pass *pass, int first, int
     for (int r = 0; r < rows; r++)
         put_narrow(narrow && PAIRS, queries + r * size, 0,
                    pass->qkv + ((int64_t)(first + r) * shape->heads + head) * 3 * size, size);
-    const int some = rows < COMPARED ? rows : COMPARED;
     for (int at = 0; at < longest; at += LANES) {
         fetch(keys, at, longest, bytes);
-        for (int r = 0; r < rows; r += some)
-            compare(narrow, some, queries + r * size, keys + at * bytes, size, scores + at * rows + r * LANES);
+        compare(narrow, rows, queries, keys + at * bytes, size, scores + at * rows);
     }
     for (int r = 0; r < rows; r++)
         share[r] = soften(scores + r * LANES, rows * LANES, places->position[first + r] + 1, length,

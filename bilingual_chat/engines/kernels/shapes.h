@@ -29,7 +29,6 @@
 #define SOON 32 /* positions */
 #define MOST_PARTS 4 /* times 32 numbers of a value at a time */
 #define TOGETHER 8 /* rows of a sequence that look at its keys and values at a time */
-#define COMPARED 8 /* of these, rows that are compared with a key at a time */
 #define INLINE static inline __attribute__((always_inline))
 
 enum kind { FLOAT32, BFLOAT16, INT8, INT4 };
