@@ -313,6 +313,27 @@ def test_quantized_weights_are_made_once_and_then_only_mapped(
     assert torch.equal(torch.cat(list(first.score(ids))), torch.cat(list(again.score(ids))))
 
 
+def test_both_kinds_of_eight_bits_are_one_file(saved: Path, every_size_is_worth_it: None) -> None:
+    from bilingual_chat import paths
+
+    ids = some_ids(20).tolist()
+    exact, rounded = (torch.cat(list(open_engine(saved, quantize=kind).score(ids))) for kind in ("int8", "w8a8"))
+    assert len(list(paths.cache_dir().joinpath("converted").rglob("model.safetensors"))) == 1
+    assert not torch.equal(exact, rounded)
+
+
+def test_a_growing_cache_is_seldom_copied() -> None:
+    """Whoever waits for a token waits for the copy."""
+    config, _ = network("bfloat16", max_position_embeddings=2048)
+    cache = KVCache(config, torch.bfloat16, CPU)
+    sizes = []
+    for positions in range(1, 2049):
+        cache.reserve(positions)
+        sizes.append(cache.layers[0][0].shape[1])
+    assert all(size >= positions for positions, size in enumerate(sizes, 1))
+    assert sorted(set(sizes)) == [256, 512, 1024, 2048]
+
+
 def test_a_damaged_quantized_file_is_made_again(saved: Path, every_size_is_worth_it: None) -> None:
     from bilingual_chat import paths
 

@@ -87,8 +87,8 @@ def _replies(model: Model, said: Sequence[Utterance], length: int) -> list[Windo
         window = Window([*prompt, *encode(model, said[at].text)], len(prompt))
         if window.judged and len(window.ids) <= length:
             windows.append(window)
-    if sum(window.judged for window in windows) < LEAST_TOKENS:
-        raise BchatError("bench.text-short", status=ExitStatus.DATA, tokens=0, least=LEAST_TOKENS)
+    if (judged := sum(window.judged for window in windows)) < LEAST_TOKENS:
+        raise BchatError("bench.text-short", status=ExitStatus.DATA, tokens=judged, least=LEAST_TOKENS)
     return windows
 
 

@@ -199,9 +199,11 @@ INLINE void two_by_two(int rows, const struct piece *piece, const char *weights,
 /* A block of 4 rows of the matrix times `rows` rows of bytes, onto `out`. */
 static void add_block(const struct piece *piece, const char *weights, const char *next, const int8_t *x, int rows,
                       int32_t *out) {
-    if (rows == 7) two_by_two(7, piece, weights, next, x, out);
-    if (rows == 8) two_by_two(8, piece, weights, next, x, out);
-    if (rows == 7 || rows == 8) return;
+    switch (rows) {
+    case 7: two_by_two(7, piece, weights, next, x, out); return;
+    case 8: two_by_two(8, piece, weights, next, x, out); return;
+    default: break;
+    }
     for (int r = 0; r < rows; r += ROWS) {
         const int8_t *these = x + r * piece->columns;
         int32_t *to = out + r * CHUNK;
