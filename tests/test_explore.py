@@ -207,3 +207,14 @@ def test_on_the_embedded_model_take_gives_the_very_reply_that_was_shown(tmp_path
         drain(session.retry(taken.changes))
         assert session.conversation.turns[-1].reply == text
         assert session.conversation.turns[-1].finish in (FinishReason.STOP, FinishReason.LENGTH)
+
+
+def test_on_the_embedded_model_side_by_side_has_the_probabilities_of_alone_to_the_last_bit() -> None:
+    """At a temperature at which thousands of tokens are near each other one bit chooses another now and then."""
+    engine = open_model(ModelEntry("demo", directory=str(paths.demo_model_dir()))).engine
+    wanted = [(DecodingParameters(temperature=1.5, top_k=0, top_p=1.0, max_new_tokens=24), seed) for seed in (1, 2)]
+    prompt = list(range(40, 100))
+    found: list[list[float]] = [[], []]
+    for at, chunk in engine.complete_many(prompt, wanted):
+        found[at].append(chunk.logprob)
+    assert found == [[chunk.logprob for chunk in engine.complete(prompt, *each)] for each in wanted]

@@ -258,8 +258,7 @@ class LocalEngine:
     def _run(self, ids: list[int]) -> Tensor:
         """One pass over `ids` after what is cached: hidden states (rows, hidden)."""
         try:
-            with allocation_errors(), threads(self._narrow_threads if len(ids) == 1 else None):
-                hidden = self._model.run(torch.tensor(ids, device=self._model.device), len(self._cached), self._cache)
+            hidden = self._pass(ids, len(self._cached), self._cache)
         except BaseException:
             # Half a pass is no cache; and after a failed allocation its memory is what is needed.
             self.forget()
@@ -282,16 +281,23 @@ class LocalEngine:
             raise BchatError("engine.not-numbers", status=ExitStatus.MODEL)
         return logits
 
+    def _pass(self, ids: list[int], start: int, cache: KVCache) -> Tensor:
+        """Hidden states (rows, hidden). One id takes the same threads wherever it is computed: torch's sums differ
+        with their number."""
+        with allocation_errors(), threads(self._narrow_threads if len(ids) == 1 else None):
+            return self._model.run(torch.tensor(ids, device=self._model.device), start, cache)
+
     def _side_by_side(self, prompts: Sequence[list[int]], caches: Sequence[KVCache]) -> list[Tensor]:
         """Logits after the last id of each prompt, whose cache holds the others."""
         places = [len(ids) - 1 for ids in prompts]
-        last = torch.tensor([ids[-1] for ids in prompts], device=self._model.device)
-        with allocation_errors():
-            if isinstance(self._model, NativeNeox):
+        if isinstance(self._model, NativeNeox):
+            with allocation_errors():
+                last = torch.tensor([ids[-1] for ids in prompts])
                 return list(self._logits(self._model.run_rows(last, places, caches)))
-            return [
-                self._logits(self._model.run(last[at : at + 1], places[at], caches[at]))[0] for at in range(len(caches))
-            ]
+        return [
+            self._logits(self._pass(ids[-1:], place, cache))[0]
+            for ids, place, cache in zip(prompts, places, caches, strict=True)
+        ]
 
     def _try_once(self) -> None:
         """Refuse weights that are not numbers. One pass meets every weight but the other embeddings."""
