@@ -208,6 +208,11 @@ class Display:
             self._err.write(sentence(said, self.lang) + "\n")
         self._err.flush()
 
+    def reading(self, done: int, size: int) -> None:
+        """How much of a long prompt the model has read, for whoever waits at a screen."""
+        if _is_screen(self._err):
+            self.doing(Phrase("chat.reading", percent=100 * done // size))
+
     def _rewrite_line(self, text: str, end: str) -> None:
         from rich.control import Control
         from rich.segment import ControlType

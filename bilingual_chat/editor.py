@@ -14,6 +14,7 @@ from pathlib import Path
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app, run_in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
@@ -48,7 +49,8 @@ Char.display_mappings.update(MARKS)
 
 class Editor:
     """Reads lines. `toolbar` gives the text of the bottom line, which has so many cells, `busy` whether it may
-    change by itself; `when_shown` is called once, when the first prompt is on the screen."""
+    change by itself; `when_shown` is called once, when the first prompt is on the screen, and `typed` whenever
+    the line changes, with None where it is a command."""
 
     def __init__(
         self,
@@ -57,12 +59,14 @@ class Editor:
         toolbar: Callable[[int], str],
         busy: Callable[[], bool],
         when_shown: Callable[[], None] = lambda: None,
+        typed: Callable[[str | None], None] = lambda text: None,
         *,
         keys: Input | None = None,
         screen: Output | None = None,
     ) -> None:
         self._desk = desk
         self._busy = busy
+        self._typed = typed
         self._when_shown: Callable[[], None] | None = when_shown
         self._keys, self._screen = keys, screen
         self._completer = CommandCompleter(desk)
@@ -83,6 +87,7 @@ class Editor:
             input=keys,
             output=screen,
         )
+        self._session.default_buffer.on_text_changed += self._tell_typed
         self._reading = self._session
 
     def read(self, prefill: str = "") -> str:
@@ -110,6 +115,10 @@ class Editor:
     def is_reading(self) -> bool:
         return self._reading.app.is_running
 
+    def refresh(self) -> None:
+        """Draw the bottom line anew; from any thread."""
+        self._session.app.invalidate()
+
     def put_aside(self, tell: Callable[[], None]) -> None:
         """Call `tell` with the line that is being typed put aside; from any thread.
 
@@ -132,6 +141,9 @@ class Editor:
 
         if app.loop is not None:
             app.loop.call_soon_threadsafe(end)
+
+    def _tell_typed(self, buffer: Buffer) -> None:
+        self._typed(None if commands.is_command(buffer.text) else buffer.text)
 
     def _after_first_paint(self) -> None:
         """What takes the processor for itself (importing torch) starts when the prompt is on the screen."""
@@ -160,6 +172,7 @@ class Editor:
         def _(event: KeyPressEvent) -> None:
             if event.current_buffer.text and not self._prefilled:
                 event.current_buffer.reset()
+                self._tell_typed(event.current_buffer)  # which `reset` does not
             else:
                 event.app.exit(exception=KeyboardInterrupt(), style="class:aborting")
 

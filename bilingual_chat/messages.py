@@ -918,6 +918,10 @@ TABLE: dict[str, Message] = {
         "The model {name} could not be loaded ({reason}); /model chooses another.",
         "モデル {name} を読み込めませんでした（{reason}）。/model で別のモデルを選べます。",
     ),
+    "chat.reading": Message(
+        "(the model reads the conversation, {percent} %)",
+        "（モデルが会話を読んでいます：{percent} %）",
+    ),
     "chat.waiting": Message(
         "(the model is loading; your message waits for it)",
         "（モデルを読み込み中です。読み込みが終わりしだい答えます）",
@@ -933,6 +937,7 @@ TABLE: dict[str, Message] = {
     "chat.stopped": Message("(stopped)", "（中止しました）"),
     "toolbar.loading": Message("loading …", "読み込み中 …"),
     "toolbar.failed": Message("not loaded", "読み込み失敗"),
+    "toolbar.ahead": Message("reading ahead {percent} %", "先読み {percent} %"),
     "toolbar.unsaved": Message("NOT SAVED", "未保存"),
     # -- cli
     "banner.demo": Message(

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from bilingual_chat import commands
+from bilingual_chat.ahead import Ahead
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.commands import Compare, Desk, Edit, Leave, Retry, Say, pull
 from bilingual_chat.config import DEFAULT, Settings
@@ -51,6 +52,7 @@ class Loader:
         self.opening = opening
         self.percent: int | None = None  # of the weights that are verified or converted, while that goes on
         self.tell: Callable[[int], None] = lambda percent: None  # called with `percent` while one waits
+        self.when_done: Callable[[], None] = lambda: None
         self._done = threading.Event()
         self._model: Model | None = None
         self._error: BchatError | None = None
@@ -82,6 +84,7 @@ class Loader:
             self._error.__cause__ = error
         finally:
             self._done.set()
+            self.when_done()
 
     @property
     def is_done(self) -> bool:
@@ -140,6 +143,8 @@ class Chat:
         self._prefill = ""
         self._replaces_last = False
         self._used: tuple[object, int] = (None, 0)
+        self.ahead = Ahead(desk.session, self.model_ready)
+        loader.when_done = self.ahead.look_again
 
     def run(self, reader: Reader, *, interactive: bool) -> int:
         """Until the person leaves; the exit status. Without a person, that of the first line that failed."""
@@ -171,7 +176,8 @@ class Chat:
             self.tell_news()
             prefill, self._prefill = self._prefill, ""
             try:
-                return reader.read(prefill)
+                with self.ahead.reading(prefill, replaces_last=self._replaces_last) if interactive else nullcontext():
+                    return reader.read(prefill)
             except EOFError:
                 return None
             except KeyboardInterrupt:
@@ -228,16 +234,15 @@ class Chat:
 
     def _speak(self, events: Generator[Event, None, None], typed: str = "") -> None:
         """Show a reply as it comes. Ctrl-C stops it within a token; what was said is kept."""
-        if is_waiting := self.is_loading():
+        if self.is_loading():
             self._display.doing(Phrase("chat.waiting"))
             self._loader.tell = self._tell_loading
+        self.desk.session.tell_reading = self._display.reading
         self._display.begin_reply()
         try:
             with interrupted_once(), closing(events):
                 for event in events:
-                    if is_waiting:
-                        self._display.doing(None)
-                        is_waiting = False
+                    self._display.doing(None)
                     if isinstance(event, str):
                         self._display.piece(typed + event)
                         typed = ""
@@ -245,8 +250,7 @@ class Chat:
                         self._display.end_reply()
                         self._display.say(event)
         finally:
-            if is_waiting:
-                self._display.doing(None)
+            self._display.doing(None)
             self._display.end_reply()
 
     def _tell_loading(self, percent: int) -> None:
@@ -256,8 +260,15 @@ class Chat:
     def load(self, entry: ModelEntry) -> Callable[[], Model]:
         """Begin to open another model; for `Desk.load`."""
         self._loader = Loader(entry, opening=self._loader.opening)
+        self._loader.when_done = self.ahead.look_again
         self._loader.start()
-        return self._loader.wait
+        return self.obtain_model
+
+    def obtain_model(self) -> Model:
+        """The model in force, free to answer; for `Session`. Waits for both; raises as `Loader.wait` does."""
+        model = self._loader.wait()
+        self.ahead.rest()
+        return model
 
     def model_ready(self) -> Model | None:
         return self._loader.model
@@ -292,10 +303,13 @@ class Chat:
             parts["model"] += f" {model.precision}"
         if session.last and session.last.tokens_per_second:
             parts["speed"] = f"{session.last.tokens_per_second:.0f} tok/s"
+        if self.ahead.percent is not None:
+            parts["ahead"] = self.desk.text(Phrase("toolbar.ahead", percent=self.ahead.percent))
         if session.conversation.turns and not session.is_saved:
             parts["unsaved"] = self.desk.text(Phrase("toolbar.unsaved"))
         # What there is no room for, the least important first; context and warnings stay.
         shorter = [
+            ("ahead", ""),
             ("settings", " ".join(filter(None, [preset, f"+{len(differing)}" if differing else ""]))),
             ("pull", pull.progress_text(self.desk, short=True)),
             ("settings", ""),

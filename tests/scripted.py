@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from bilingual_chat.commands import Desk
 from bilingual_chat.config import Settings, load_config, settings_for
 from bilingual_chat.conversation import FinishReason
 from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import Chunk, one_after_another
+from bilingual_chat.engines import Chunk, Progress, one_after_another
 from bilingual_chat.errors import BchatError
 from bilingual_chat.messages import Phrase
 from bilingual_chat.prompt import PromptFormat
@@ -57,27 +57,40 @@ class ScriptedEngine:
     parameters: list[DecodingParameters] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
     closed: int = 0
+    passes: int = 0  # over a prompt, before the last one
 
     def __post_init__(self) -> None:
         self._scripts = iter(self.scripts)
         self._cached: list[int] = []
 
     def complete(
-        self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int
+        self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int, progress: Progress | None = None
     ) -> Generator[Chunk, None, None]:
         assert prompt_ids, "a prompt is at least one id"
         self.prompts.append(tuple(prompt_ids))
         self.parameters.append(parameters)
         self.seeds.append(seed)
         try:
+            for done in range(1, self.passes + 1):
+                self.on_step()
+                if progress is not None:
+                    progress(done, self.passes + 1)
             yield from self._chunks(list(prompt_ids), parameters)
         finally:
             self.closed += 1
 
     def complete_many(
-        self, prompt_ids: Sequence[int], wanted: Sequence[tuple[DecodingParameters, int]]
+        self,
+        prompt_ids: Sequence[int],
+        wanted: Sequence[tuple[DecodingParameters, int]],
+        progress: Progress | None = None,
     ) -> Generator[tuple[int, Chunk], None, None]:
-        return one_after_another(self, prompt_ids, wanted)
+        return one_after_another(self, prompt_ids, wanted, progress)
+
+    can_prefill = False
+
+    def prefill(self, ids: Sequence[int]) -> Iterator[int]:
+        return iter(())
 
     def _chunks(self, ids: list[int], parameters: DecodingParameters) -> Generator[Chunk, None, None]:
         script = next(self._scripts, "はい。")

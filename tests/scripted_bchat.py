@@ -1,7 +1,7 @@
 """bchat as a program, over a scripted model: `python -m tests.scripted_bchat SCRIPT ARGUMENTS…`.
 
 SCRIPT is JSON: `replies`, one text after the other; `step_s`, seconds for each token; `load_s`, seconds
-for loading; `load_error`, what loading fails with.
+for loading; `load_error`, what loading fails with; `passes` over a prompt, a step each, before the reply.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(script: dict[str, Any], arguments: list[str]) -> int:
             raise BchatError("model.incomplete", status=ExitStatus.MODEL, path=script["load_error"], file="config.json")
         step_s = script.get("step_s", 0)
         replies = [Script("half", RuntimeError("boom")) if text is None else text for text in script.get("replies", ())]
-        engine = ScriptedEngine(replies, on_step=lambda: time.sleep(step_s))
+        engine = ScriptedEngine(replies, on_step=lambda: time.sleep(step_s), passes=script.get("passes", 0))
         return Model(entry, tokenizer(), engine)
 
     repl.Loader.__init__.__defaults__ = (open_model, None)

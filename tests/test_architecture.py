@@ -21,7 +21,7 @@ ORDER = (
     ("what is said", "conversation decoding prompt detokenizer untrusted linebreak"),
     ("where things are", "paths tables catalogue presets config hub tokenizer"),
     ("what answers", "engines"),
-    ("one turn", "transcript session explore"),
+    ("one turn", "transcript session ahead explore"),
     ("what is measured", "bench"),
     ("what a person meets", "display commands reader editor repl cli"),
 )

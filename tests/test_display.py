@@ -479,6 +479,17 @@ def test_what_is_being_done_is_a_line_each_on_a_pipe() -> None:
     assert (out.getvalue(), err.getvalue()) == ("", "one\ntwo\n")
 
 
+def test_how_far_a_prompt_is_read_is_nothing_for_a_pipe() -> None:
+    display, out, err = plain("ja")
+    display.reading(1, 2)
+    display.doing(None)
+    assert (out.getvalue(), err.getvalue()) == ("", "")
+    with pty(80) as terminal:
+        display = Display("ja", out=terminal.file, err=terminal.file)
+        display.reading(1, 3)
+        assert terminal.see() == "（モデルが会話を読んでいます：33 %）"
+
+
 def test_progress_is_not_painted_more_often_than_eyes_can_follow() -> None:
     with pty(80) as terminal:
         display = Display(out=terminal.file, err=terminal.file)

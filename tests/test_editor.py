@@ -79,6 +79,15 @@ def test_keys_make_a_message(editor: Editor, keys: PipeInput, typed: str, read: 
     assert editor.read() == read
 
 
+def test_whoever_wants_to_know_what_is_typed_learns_it_but_no_commands(desk: Desk, keys: PipeInput) -> None:
+    heard: list[str | None] = []
+    editor = Editor(desk, None, lambda width: "", lambda: False, typed=heard.append, keys=keys, screen=DummyOutput())
+    keys.send_text("猫？" + "\x7f" + CTRL_C + "／ｔ" + CTRL_C + "a" + ENTER)
+    assert editor.read() == "a"
+    changes = [text for at, text in enumerate(heard) if at == 0 or text != heard[at - 1]]
+    assert changes == ["猫", "猫？", "猫", "", None, "", "a"]
+
+
 def test_ctrl_c_on_an_empty_line_interrupts_and_ctrl_d_ends(editor: Editor, keys: PipeInput) -> None:
     keys.send_text(CTRL_C)
     with pytest.raises(KeyboardInterrupt):

@@ -24,6 +24,7 @@ from torch import Tensor
 from bilingual_chat.conversation import FinishReason
 from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.engines import Chunk, gpt_neox, hardware, local, open_engine
+from bilingual_chat.engines import reply as engine_reply
 from bilingual_chat.engines.gpt_neox import GptNeox, KVCache, parse_config
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.memory import available_memory
@@ -305,6 +306,7 @@ def test_a_retry_runs_exactly_one_token_before_the_first_chunk(saved: Path, rows
 def test_a_long_prompt_is_prefilled_in_chunks(saved: Path, rows: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """So that Ctrl-C acts between two of them; logits are computed for the last position only."""
     monkeypatch.setattr(local, "PREFILL_ROWS", 8)
+    monkeypatch.setattr(engine_reply, "NOTICED_S", 0.0)
     asked: list[int] = []
     logits = GptNeox.logits
 
@@ -316,9 +318,14 @@ def test_a_long_prompt_is_prefilled_in_chunks(saved: Path, rows: list[int], monk
     engine = open_local(saved)
     rows.clear()
     asked.clear()
-    reply(engine, prompt(20), replace(GREEDY, max_new_tokens=1))
+    told: list[tuple[int, int]] = []
+    once = replace(GREEDY, max_new_tokens=1)
+    list(engine.complete(prompt(20), once, 0, lambda done, size: told.append((done, size))))
     assert rows == [8, 8, 3, 1]
     assert asked == [1]
+    assert told == [(8, 20), (16, 20), (19, 20)]
+    list(engine.complete([*prompt(15), 3], once, 0, lambda done, size: told.append((done, size))))
+    assert told[3:] == []  # one pass; nobody waits between
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, norm: int, error: BaseException) -> None:
@@ -354,12 +361,13 @@ def test_cached_greedy_ids_are_those_of_a_cacheless_run(model: Any, saved: Path)
         part = [next(cancelled).token_id for _ in range(4)]
     three = two + part + prompt(3, 2)
     say(three, len(two) + 3)  # the last token of the cancelled reply was chosen, but never run
+    held = engine.cached_ids
     with pytest.MonkeyPatch.context() as patch:
-        interrupt_at(patch, 10, KeyboardInterrupt())
+        interrupt_at(patch, 4, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             reply(engine, three + prompt(9, 3))
-    assert engine.cached_ids == ()
-    after = say(three, 0)
+    assert engine.cached_ids == held[: len(three)]  # the positions of half a pass are written, and not counted
+    after = say(three, len(three) - 1)
     say(one + prompt(7, 4), len(one))  # undo, then something else
     say(one + prompt(7, 4), len(one) + 6)  # retry
     edited = [*one[:5], 90 if one[5] != 90 else 91, *one[6:]]

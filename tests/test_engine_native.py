@@ -7,14 +7,18 @@ person's machine compiles, and once more without its vector instructions of the 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import math
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +28,8 @@ from torch import Tensor
 from bilingual_chat.config import load_config
 from bilingual_chat.conversation import FinishReason
 from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import convert, hardware, local, native
+from bilingual_chat.engines import convert, gpt_neox, hardware, local, native
+from bilingual_chat.engines import reply as engine_reply
 from bilingual_chat.engines.gpt_neox import HEAD, GptNeox, KVCache, NeoxConfig, parse_config
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.lookahead import Lookahead
@@ -498,6 +503,111 @@ def test_several_replies_side_by_side_are_those_that_each_gets_alone(saved: Path
         found[at].append((chunk.token_id, chunk.finish))
     alone = [[(c.token_id, c.finish) for c in engine.complete(ids, *each)] for each in wanted]
     assert found == alone
+
+
+@needs_compiler
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_what_is_prefilled_ahead_changes_no_reply(saved: Path, precision: str) -> None:
+    """Neither what was right, nor what was wrong, nor what was left in the middle; to the last bit."""
+    engine = native_engine(saved, precision)
+    ids = some_ids(90).tolist()
+    sampled = DecodingParameters(temperature=1.5, top_k=0, top_p=1.0, max_new_tokens=12)
+    expected = [(chunk.token_id, chunk.logprob) for chunk in engine.complete(ids, sampled, 5)]
+    for ahead, steps in (
+        (ids[:70], 99),
+        (ids[:70], 2),
+        ([*ids[:40], *some_ids(30, seed=8).tolist()], 99),
+        (ids[:90], 99),
+    ):
+        engine.forget()
+        done = sum(1 for _ in islice(engine.prefill(ahead), steps))
+        assert done == min(steps, -(-len(ahead) // local.PREFILL_ROWS))
+        chunks = list(engine.complete(ids, sampled, 5))
+        assert [(chunk.token_id, chunk.logprob) for chunk in chunks] == expected
+        right = 40 if ahead[:70] != ids[: len(ahead)][:70] else len(ahead)
+        assert chunks[0].cached_tokens == min(right, steps * local.PREFILL_ROWS, len(ids) - 1)
+
+
+@needs_compiler
+def test_reading_ahead_leaves_a_cache_that_has_it_or_nearly(saved: Path) -> None:
+    """So that `/retry` after a reply finds its prompt, whatever stands in the line."""
+    engine = native_engine(saved, "int8")
+    ids = some_ids(60).tolist()
+    list(engine.complete(ids, replace(GREEDY, max_new_tokens=10), 0))
+    held = engine.cached_ids
+    other = (held[-1] + 1) % VOCAB
+    for ahead in (held, held[:20], [*held[:-3], *[other] * (local.AHEAD_LEAST + 2 - 10)], [*held, *[other] * 7], []):
+        assert list(engine.prefill(ahead)) == []
+        assert engine.cached_ids == held
+    assert len(list(engine.prefill([*held, *[other] * 8]))) == 1
+    with pytest.raises(ValueError, match="vocabulary"):
+        list(engine.prefill([VOCAB] * 20))
+
+
+@needs_compiler
+@pytest.mark.parametrize("step", range(5))
+def test_ctrl_c_within_a_pass_costs_that_pass_only(saved: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """While the cache grows, layer by layer, or between two layers that write into it."""
+    engine = native_engine(saved, "int8")
+    ids = some_ids(280).tolist()
+    sampled = DecodingParameters(temperature=1.5, top_k=0, top_p=1.0, max_new_tokens=9)
+    expected = [(chunk.token_id, chunk.logprob) for chunk in engine.complete(ids, sampled, 5)]
+    engine.forget()
+    list(engine.complete(ids[:230], replace(sampled, max_new_tokens=1), 5))
+    steps = itertools.count()
+
+    def interrupted(work: Callable[..., Any], *given: Any) -> Any:
+        if next(steps) == step:
+            raise KeyboardInterrupt
+        return work(*given)
+
+    model = engine._model
+    assert isinstance(model, NativeNeox)
+    library = SimpleNamespace(bchat_layer=partial(interrupted, model._library.bchat_layer))
+    with monkeypatch.context() as patch:
+        patch.setattr(gpt_neox, "_grown", partial(interrupted, gpt_neox._grown))
+        patch.setattr(model, "_library", library)
+        with pytest.raises(KeyboardInterrupt):
+            list(engine.complete([*ids[:230], *some_ids(50, seed=3).tolist()], sampled, 5))
+    assert engine.cached_ids == tuple(ids[:230])
+    chunks = list(engine.complete(ids, sampled, 5))
+    assert chunks[0].cached_tokens == 230
+    assert [(chunk.token_id, chunk.logprob) for chunk in chunks] == expected
+
+
+@needs_compiler
+@pytest.mark.parametrize("way", ["one reply", "several"])
+def test_how_far_a_prompt_is_computed_is_told_between_passes(
+    saved: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_reply, "NOTICED_S", 0.0)
+    engine = native_engine(saved, "int8")
+    ids = some_ids(200).tolist()
+    told: list[tuple[int, int]] = []
+    for _ in range(2):
+        once = replace(GREEDY, max_new_tokens=3)
+        if way == "several":
+            list(engine.complete_many(ids, [(once, 0), (once, 1)], lambda *told_now: told.append(told_now)))
+        else:
+            list(engine.complete(ids, once, 0, lambda *told_now: told.append(told_now)))
+    assert told == [(72, 200), (131, 200)]  # and not again for what is cached
+
+
+def test_what_is_computed_in_a_moment_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(engine_reply.time, "perf_counter", lambda: now[0])
+    told: list[int] = []
+    reading = engine_reply.Reading(lambda done, size: told.append(done), 100)
+    for now[0], done in ((10.0, 20), (10.1, 40), (11.0, 60), (11.5, 80), (11.6, 95)):
+        reading.at(done)
+    assert told == [60, 80]  # at 40 the rest takes 0.3 s, at 60 a second, at 80 half of one, at 95 nothing
+
+
+def test_torch_does_not_read_ahead(saved: Path) -> None:
+    engine = open_engine(saved, quantize="none")
+    assert not engine.can_prefill
+    assert list(engine.prefill(list(range(50)))) == []
+    assert engine.cached_ids == ()
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])

@@ -13,7 +13,7 @@ from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.commands import Compare, Desk, Retry, execute
 from bilingual_chat.conversation import FinishReason
 from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import Chunk
+from bilingual_chat.engines import Chunk, Progress
 from bilingual_chat.errors import BchatError
 from bilingual_chat.explore import compare
 from bilingual_chat.messages import Phrase
@@ -161,7 +161,10 @@ class Interleaved(ScriptedEngine):
     """All replies grow at once, as a real engine's do."""
 
     def complete_many(
-        self, prompt_ids: Sequence[int], wanted: Sequence[tuple[DecodingParameters, int]]
+        self,
+        prompt_ids: Sequence[int],
+        wanted: Sequence[tuple[DecodingParameters, int]],
+        progress: Progress | None = None,
     ) -> Generator[tuple[int, Chunk], None, None]:
         going = {at: self.complete(prompt_ids, *each) for at, each in enumerate(wanted)}
         while going:

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +23,7 @@ from bilingual_chat.commands import Desk
 from bilingual_chat.config import load_config
 from bilingual_chat.conversation import FinishReason
 from bilingual_chat.display import Display
+from bilingual_chat.engines import Chunk
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.linebreak import count_cells
 from bilingual_chat.reader import PlainReader
@@ -86,7 +87,7 @@ def make_talk(
 ) -> Talk:
     engine = ScriptedEngine(replies, on_step=on_step, context_length=context_length)
     loader = Loader(ENTRY, open_it or (lambda entry: Model(entry, tokenizer(), engine)))
-    session = Session(loader.wait, settings(), entry=ENTRY, directory=tmp_path / "data")
+    session = Session(lambda: chat.obtain_model(), settings(), entry=ENTRY, directory=tmp_path / "data")
     out, err = io.StringIO(), io.StringIO()
     display = Display(out=out, err=err)
     desk = Desk(
@@ -154,6 +155,61 @@ def test_a_line_without_end_is_one_message_not_many(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(reader, "MAX_LINE", 10)
     lines = PlainReader(io.StringIO("x" * 35 + "\nnext\n" + "y" * 10 + "\n"))
     assert [lines.read(), lines.read(), lines.read()] == ["x" * 10, "next", "y" * 10]
+
+
+# -- what is being typed ------------------------------------------------------------------------------
+
+
+class Ahead(ScriptedEngine):
+    """Prefills for as long as it is let, and notes when a reply came in between."""
+
+    can_prefill = True
+    is_prefilling = False
+    was_disturbed = False
+
+    def prefill(self, ids: Sequence[int]) -> Iterator[int]:
+        self.is_prefilling = True
+        try:
+            while True:
+                time.sleep(0.02)
+                yield 1
+        finally:
+            self.is_prefilling = False
+
+    def complete(self, *given: Any) -> Generator[Chunk, None, None]:
+        self.was_disturbed = self.was_disturbed or self.is_prefilling
+        yield from super().complete(*given)
+
+
+@pytest.mark.parametrize("command", ["", "/retry", "/compare calm creative"])
+def test_a_reply_waits_for_the_engine_that_reads_ahead(tmp_path: Path, command: str) -> None:
+    engine = Ahead()
+    talk = make_talk(tmp_path, open_it=lambda entry: Model(ENTRY, tokenizer(), engine))
+    talk.chat._loader.wait()
+
+    def typed(line: str) -> str:
+        talk.chat.ahead.typed("Tell me something about cats")
+        until = time.monotonic() + 5
+        while not engine.is_prefilling and time.monotonic() < until:
+            time.sleep(0.001)
+        assert engine.is_prefilling
+        return line
+
+    assert talk.run(lambda: typed("Tell me something about cats."), lambda: typed(command)) == ExitStatus.OK
+    assert engine.prompts
+    assert not engine.was_disturbed
+
+
+def test_ctrl_c_while_the_engine_gets_free_keeps_the_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = make_talk(tmp_path, "Yes.")
+
+    def interrupted() -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(talk.chat.ahead, "rest", interrupted)
+    talk.run("Hello?", "/retry")
+    assert talk.turns == [("Hello?", "Yes.", "stop")]
 
 
 # -- Ctrl-C -------------------------------------------------------------------------------------------
@@ -419,6 +475,15 @@ def test_a_narrow_toolbar_shortens_settings_and_keeps_context_and_warnings(
     assert (" tok/s" in line) == (width >= 40)
     assert ("+4" in line) == (width >= 60)
     assert "seed=3" in talk.chat.toolbar(200)
+
+
+def test_the_toolbar_says_that_it_reads_ahead(tmp_path: Path) -> None:
+    talk = make_talk(tmp_path)
+    talk.chat.ahead.percent = 35
+    assert talk.chat.toolbar().endswith("/2048 · reading ahead 35 %")
+    assert "reading" not in talk.chat.toolbar(30)
+    talk.chat.ahead.percent = None
+    assert "reading" not in talk.chat.toolbar()
 
 
 def test_the_toolbar_cannot_act(tmp_path: Path) -> None:

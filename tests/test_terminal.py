@@ -62,6 +62,31 @@ def test_a_chat_from_the_banner_to_the_end(home: Path, tmp_path: Path) -> None:
     assert turns(home) == [("Hi", "Hello. How are you today?", "stop")]
 
 
+@pytest.mark.parametrize("arguments", [(), ("ask", "Hello?")], ids=["chat", "ask"])
+def test_how_far_a_long_prompt_is_read_shows_until_the_reply_begins(home: Path, arguments: tuple[str, ...]) -> None:
+    script = {"replies": ["Yes.", "No."], "passes": 4, "step_s": 0.3}
+    terminal = Terminal(scripted(*arguments, **script)) if arguments else begin(**script)
+    if not arguments:
+        terminal.type("Hello?" + ENTER)
+    terminal.wait_for("(the model reads the conversation, 40 %)")
+    terminal.wait_for("(the model reads the conversation, 80 %)")
+    terminal.wait_for("Yes.")
+    assert "reads" not in terminal.text
+    if arguments:
+        assert terminal.leave() == 0
+        return
+    terminal.wait_for(at_prompt)
+    terminal.type("Again?" + ENTER)
+    terminal.wait_for("(the model reads the conversation, 20 %)")
+    terminal.type(CTRL_C)
+    terminal.wait_for("(stopped)")
+    terminal.wait_for(at_prompt)
+    assert "reads" not in terminal.text
+    terminal.type(CTRL_D)
+    assert terminal.leave() == 0
+    assert turns(home) == [("Hello?", "Yes.", "stop"), ("Again?", "", "interrupted")]
+
+
 def test_hostile_replies_do_not_act(home: Path) -> None:
     hostile = "\x1b]0;evil\x07\x1b[2Jabc\rxyz\u202e[red]\x9b31m"
     terminal = begin(replies=[hostile])

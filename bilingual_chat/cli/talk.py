@@ -29,7 +29,7 @@ def chat(options: Options, display: Display) -> int:
     beginning = begin(options, display)
     loader = repl.Loader(beginning.entry, opening=beginning.how)
     session = Session(
-        loader.wait,
+        lambda: talk.obtain_model(),
         beginning.settings,
         entry=beginning.entry,
         directory=paths.data_dir(),
@@ -74,8 +74,9 @@ def _on_a_terminal(beginning: Beginning, desk: Desk, talk: repl.Chat, loader: re
     from bilingual_chat.editor import Editor
 
     history = paths.state_dir() / "history"
-    editor = Editor(desk, history, talk.toolbar, talk.is_busy, when_shown=loader.start)
+    editor = Editor(desk, history, talk.toolbar, talk.is_busy, when_shown=loader.start, typed=talk.ahead.typed)
     desk.ask = editor.ask
+    talk.ahead.when_further = editor.refresh
     desk.pulls.foreground = None
     desk.pulls.when_over = lambda: editor.put_aside(talk.tell_news)
     with repl.signals_end_the_chat(editor):
@@ -147,15 +148,18 @@ def ask(options: Options, display: Display, words: list[str], as_json: bool) -> 
             question = session.pending
     if not question.strip():
         raise BchatError("cli.nothing-to-ask", status=ExitStatus.USAGE)
+    session.tell_reading = display.reading
     try:
         with closing(session.reply(question)) as events:
             for event in events:
+                display.doing(None)
                 if not isinstance(event, str):
                     display.end_reply()
                     display.say(event)
                 elif not as_json:
                     display.piece(event)
     finally:
+        display.doing(None)
         display.end_reply()
     if as_json and session.last is not None:
         display.put_json(_as_json(session.last, beginning.entry.name))

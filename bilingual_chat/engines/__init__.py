@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Progress = Callable[[int, int], None]  # with what is done, and all there is
 QuantizeName = Literal["auto", "none", "int8", "w8a8", "int4"]
 
 
@@ -47,24 +48,45 @@ class Engine(Protocol):
     def context_length(self) -> int:
         """Positions the model was trained for: prompt and reply together never exceed it."""
 
-    def complete(self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int) -> Iterator[Chunk]:
-        """Continue `prompt_ids` (at least one) by up to `parameters.max_new_tokens` tokens."""
+    def complete(
+        self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int, progress: Progress | None = None
+    ) -> Iterator[Chunk]:
+        """Continue `prompt_ids` (at least one) by up to `parameters.max_new_tokens` tokens.
+
+        progress: called while a prompt is computed that takes long, with the tokens done and those of the prompt.
+        """
 
     def complete_many(
-        self, prompt_ids: Sequence[int], wanted: Sequence[tuple[DecodingParameters, int]]
+        self,
+        prompt_ids: Sequence[int],
+        wanted: Sequence[tuple[DecodingParameters, int]],
+        progress: Progress | None = None,
     ) -> Generator[tuple[int, Chunk], None, None]:
         """Several continuations, one for each parameters and seed: (its number, its next chunk), in any order.
 
         Each is the one that `complete` gives.
         """
 
+    @property
+    def can_prefill(self) -> bool:
+        """Whether `prefill` does anything: only where it changes no reply, not even in the last bit."""
+
+    def prefill(self, ids: Sequence[int]) -> Iterator[int]:
+        """Compute `ids`, with which the next prompt probably begins, some a step, and say how many are done.
+
+        It may be left at any step.
+        """
+
 
 def one_after_another(
-    engine: Engine, prompt_ids: Sequence[int], wanted: Sequence[tuple[DecodingParameters, int]]
+    engine: Engine,
+    prompt_ids: Sequence[int],
+    wanted: Sequence[tuple[DecodingParameters, int]],
+    progress: Progress | None = None,
 ) -> Generator[tuple[int, Chunk], None, None]:
     """`Engine.complete_many` for an engine that computes one continuation at a time."""
     for at, (parameters, seed) in enumerate(wanted):
-        for chunk in engine.complete(prompt_ids, parameters, seed):
+        for chunk in engine.complete(prompt_ids, parameters, seed, progress):
             yield at, chunk
 
 
@@ -78,7 +100,7 @@ def open_engine(
     dtype: DtypeName = "auto",
     quantize: QuantizeName = "auto",
     accept_withdrawn: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     others: Iterable[ModelEntry] = (),
 ) -> LocalEngine:
     """The local engine over a model directory (config.json, weights). Raises BchatError (MODEL).

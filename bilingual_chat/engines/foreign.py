@@ -7,7 +7,7 @@ code, never a pickle, nothing from the network. The loop is that of `engines.loc
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from logging import ERROR
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import Chunk, DeviceName, DtypeName, one_after_another
+from bilingual_chat.engines import Chunk, DeviceName, DtypeName, Progress, one_after_another
 from bilingual_chat.engines.files import find_weights, read_json, refused
 from bilingual_chat.engines.memory import SMALL, available_memory, needed_memory
-from bilingual_chat.engines.reply import Reply, allocation_errors
+from bilingual_chat.engines.reply import Reading, Reply, allocation_errors
 from bilingual_chat.engines.templated import TemplateTokenizer
 from bilingual_chat.engines.weights import read_tensors
 from bilingual_chat.errors import BchatError, ExitStatus
@@ -114,7 +114,7 @@ class ForeignEngine:
         self._cache = DynamicCache()
 
     def complete(
-        self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int
+        self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int, progress: Progress | None = None
     ) -> Generator[Chunk, None, None]:
         """Continue `prompt_ids`; see `Engine.complete`. Raises as `LocalEngine.complete` does."""
         reply = Reply(
@@ -126,14 +126,27 @@ class ForeignEngine:
             context_length=self.context_length,
         )
         reply.cached_tokens = self._common_prefix(reply.ids)
+        self._prefill_all_but_last(reply.ids, progress)
         while not reply.is_done:
             yield reply.add(self._logits_after(reply.ids))
 
     def complete_many(
-        self, prompt_ids: Sequence[int], wanted: Sequence[tuple[DecodingParameters, int]]
+        self,
+        prompt_ids: Sequence[int],
+        wanted: Sequence[tuple[DecodingParameters, int]],
+        progress: Progress | None = None,
     ) -> Generator[tuple[int, Chunk], None, None]:
         """See `Engine.complete_many`; the prompt is read once, since its cache stays."""
-        return one_after_another(self, prompt_ids, wanted)
+        return one_after_another(self, prompt_ids, wanted, progress)
+
+    @property
+    def can_prefill(self) -> bool:
+        """Never: the sums of other families depend on how a prompt is cut."""
+        return False
+
+    def prefill(self, ids: Sequence[int]) -> Iterator[int]:
+        """Nothing; see `can_prefill`."""
+        return iter(())
 
     def _common_prefix(self, ids: list[int]) -> int:
         """How many leading ids the cache holds already; at most all but the last, which is always run."""
@@ -147,14 +160,20 @@ class ForeignEngine:
         The last id is a pass of its own even in a prompt: so a repeated prompt goes through the same
         kernels as the first time.
         """
-        self._crop_to(self._common_prefix(ids))
-        while (at := len(self._cached)) < len(ids) - 1:
-            self._run(ids[at : min(at + PREFILL_ROWS, len(ids) - 1)])
+        self._prefill_all_but_last(ids)
         logits = self._run(ids[-1:])
         if not bool(logits.isfinite().all()):
             self.forget()
             raise _refused("engine.not-numbers")
         return logits
+
+    def _prefill_all_but_last(self, ids: list[int], progress: Progress | None = None) -> None:
+        self._crop_to(self._common_prefix(ids))
+        reading = Reading(progress, len(ids))
+        reading.at(len(self._cached))
+        while (at := len(self._cached)) < len(ids) - 1:
+            self._run(ids[at : min(at + PREFILL_ROWS, len(ids) - 1)])
+            reading.at(len(self._cached))
 
     def _crop_to(self, length: int) -> None:
         surplus = len(self._cached) - length

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import Chunk, DeviceName, DtypeName, QuantizeName
+from bilingual_chat.engines import Chunk, DeviceName, DtypeName, Progress, QuantizeName
 from bilingual_chat.engines.convert import open_weights
 from bilingual_chat.engines.files import find_weights, read_json
 from bilingual_chat.engines.gpt_neox import GptNeox, KVCache, NeoxConfig, parse_config
@@ -30,12 +30,13 @@ from bilingual_chat.engines.narrowed import open_quantized
 from bilingual_chat.engines.native import NativeNeox, can_compute, load_library
 from bilingual_chat.engines.quantized import Quantized, QuantizedPrecision
 from bilingual_chat.engines.recorded import RecordedNeox
-from bilingual_chat.engines.reply import Reply, allocation_errors, threads
+from bilingual_chat.engines.reply import Reading, Reply, allocation_errors, threads
 from bilingual_chat.engines.withdrawn import check_withdrawn
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 
 PREFILL_ROWS = 72  # prompt tokens a pass: Ctrl-C acts between passes at the latest
+AHEAD_LEAST = 8  # tokens; fewer are not worth a pass of their own: it reads all weights
 TRIED = 3  # tokens that lookahead tries at a time: four rows cost little more than one
 
 
@@ -58,7 +59,7 @@ class LocalEngine:
         device: DeviceName = "auto",
         quantize: QuantizeName = "auto",
         accept_withdrawn: bool = False,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
         others: Iterable[ModelEntry] = (),
     ) -> None:
         """Load `directory` (config.json and weights) and try it once.
@@ -151,7 +152,7 @@ class LocalEngine:
         self._cache = KVCache(self._model.config, self._model.dtype, self._model.device)
 
     def complete(
-        self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int
+        self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int, progress: Progress | None = None
     ) -> Generator[Chunk, None, None]:
         """Continue `prompt_ids`; see `Engine.complete`. Nothing is computed before the first `next`.
 
@@ -160,6 +161,7 @@ class LocalEngine:
         """
         reply = self._reply(prompt_ids, parameters, seed)
         reply.cached_tokens = self._common_prefix(reply.ids)
+        self._prefill_all_but_last(reply.ids, progress)
         if not self._is_row_invariant:
             while not reply.is_done:
                 yield reply.add(self._logits_after(reply.ids)[0])
@@ -169,7 +171,10 @@ class LocalEngine:
             yield reply.add(ahead.logits_after(reply.ids, reply.room))
 
     def complete_many(
-        self, prompt_ids: Sequence[int], wanted: Sequence[tuple[DecodingParameters, int]]
+        self,
+        prompt_ids: Sequence[int],
+        wanted: Sequence[tuple[DecodingParameters, int]],
+        progress: Progress | None = None,
     ) -> Generator[tuple[int, Chunk], None, None]:
         """Several replies to one prompt, side by side: (number of the reply, its next chunk), in turn.
 
@@ -180,6 +185,7 @@ class LocalEngine:
         if not replies:
             return
         cached = self._common_prefix(replies[0].ids)
+        self._prefill_all_but_last(replies[0].ids, progress)
         first = self._logits_after(replies[0].ids)[0]
         caches = [self._cache.copy(len(self._cached)) for _ in replies]
         logits = [first.clone() for _ in replies]
@@ -191,6 +197,26 @@ class LocalEngine:
             going = [at for at in going if not replies[at].is_done]
             if going:
                 logits = self._side_by_side([replies[at].ids for at in going], [caches[at] for at in going])
+
+    @property
+    def can_prefill(self) -> bool:
+        """As `Engine.can_prefill`: torch's sums depend on how a prompt is cut."""
+        return self._is_row_invariant
+
+    def prefill(self, ids: Sequence[int]) -> Iterator[int]:
+        """Bring the cache to `ids`, as `Engine.prefill` says; left alone where a few are missing.
+
+        Raises BchatError as `complete` does; ValueError for ids outside the vocabulary.
+        """
+        given = list(ids)[: self.context_length]
+        if not self.can_prefill or not given or self._common_prefix([*given, -1]) > len(given) - AHEAD_LEAST:
+            return
+        if min(given) < 0 or max(given) >= self._vocab_size:
+            raise ValueError("ids are each within the tokenizer's vocabulary")
+        del self._cached[self._common_prefix(given) :]
+        while (at := len(self._cached)) < len(given):
+            self._run(given[at : at + PREFILL_ROWS])
+            yield len(self._cached)
 
     def score(self, ids: Sequence[int]) -> Iterator[Tensor]:
         """float32 logits (rows, tokenizer's vocabulary) for what follows each of `ids`, block by block.
@@ -248,21 +274,28 @@ class LocalEngine:
         is a pass of its own even in a prompt: so a repeated prompt goes through the same kernels as the
         first time, and in 16 bits too a seed gives the same reply again.
         """
-        del self._cached[self._common_prefix(ids) :]
-        last = max(len(ids) - PREFILL_ROWS + len(tried), len(self._cached)) if self._is_row_invariant else len(ids) - 1
-        while (at := len(self._cached)) < last:
-            self._run(ids[at : min(at + PREFILL_ROWS, last)])
+        self._prefill_all_but_last(ids)
         hidden = self._run([*ids[len(self._cached) :], *tried])
         return self._logits(hidden[-1 - len(tried) :])
+
+    def _prefill_all_but_last(self, ids: list[int], progress: Progress | None = None) -> None:
+        """Bring the cache to `ids` without those of the last pass."""
+        del self._cached[self._common_prefix(ids) :]
+        last = len(ids) - (PREFILL_ROWS - TRIED if self._is_row_invariant else 1)
+        reading = Reading(progress, len(ids))
+        reading.at(len(self._cached))
+        while (at := len(self._cached)) < last:
+            self._run(ids[at : min(at + PREFILL_ROWS, last)])
+            reading.at(len(self._cached))
 
     def _run(self, ids: list[int]) -> Tensor:
         """One pass over `ids` after what is cached: hidden states (rows, hidden)."""
         try:
             hidden = self._pass(ids, len(self._cached), self._cache)
-        except BaseException:
-            # Half a pass is no cache; and after a failed allocation its memory is what is needed.
-            self.forget()
+        except Exception:
+            self.forget()  # after a failed allocation its memory is what is needed
             raise
+        # Ctrl-C within leaves what was cached before: a pass writes its own positions only.
         self._cached += ids
         return hidden
 
@@ -271,7 +304,7 @@ class LocalEngine:
         try:
             with allocation_errors(), threads(self._narrow_threads if hidden.shape[0] == 1 else None):
                 logits = self._model.logits(hidden)[:, : self._vocab_size]
-        except BaseException:
+        except Exception:
             self.forget()
             raise
         with threads(1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,9 +11,11 @@ from torch import Tensor
 
 from bilingual_chat.conversation import FinishReason
 from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import Chunk
+from bilingual_chat.engines import Chunk, Progress
 from bilingual_chat.engines.sampling import choose
 from bilingual_chat.errors import BchatError
+
+NOTICED_S = 0.5
 
 
 class Reply:
@@ -68,6 +71,24 @@ class Reply:
             finish = FinishReason.LENGTH if self._new_tokens == self._room else None
         self.is_done = finish is not None
         return Chunk(token, logprob, self.cached_tokens, finish)
+
+
+class Reading:
+    """Tells how far a prompt is computed, where the rest takes so long that a person would notice."""
+
+    def __init__(self, progress: Progress | None, size: int) -> None:
+        self._progress, self._size = progress, size
+        self._began: float | None = None
+        self._first = 0
+
+    def at(self, done: int) -> None:
+        """So many ids are computed: before the first pass, and after each."""
+        if self._began is None:
+            self._began, self._first = time.perf_counter(), done
+        elif self._progress is not None:
+            rest_s = (time.perf_counter() - self._began) * (self._size - done) / (done - self._first)
+            if rest_s >= NOTICED_S:
+                self._progress(done, self._size)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from bilingual_chat.config import Settings
 from bilingual_chat.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
 from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.detokenizer import Detokenizer
-from bilingual_chat.engines import Chunk
+from bilingual_chat.engines import Chunk, Progress
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 from bilingual_chat.prompt import Prompt, PromptFormat
@@ -73,8 +73,8 @@ class Session:
         self.conversation = Conversation(opening)
         self.pending: str | None = None
         self.last: Completion | None = None
-        self._retries = 0
-        self._dropped = 0
+        self.tell_reading: Progress | None = None  # how far a long prompt is read
+        self._retries = self._dropped = 0
         self._warned_look_alike = False
         self._introduced: Model | None = None
         self._header = new_header(entry.name, versions())
@@ -141,7 +141,7 @@ class Session:
         try:
             yield from self._remarks_before(asked)
             began = time.perf_counter()
-            chunks = asked.model.engine.complete(asked.prompt.ids, asked.parameters, asked.seed)
+            chunks = asked.model.engine.complete(asked.prompt.ids, asked.parameters, asked.seed, self.tell_reading)
             with closing(chunks):  # type: ignore[type-var]
                 for chunk in chunks:
                     first = time.perf_counter() - began if first is None else first
@@ -328,9 +328,10 @@ class Session:
         """The model in force; waits for it. BchatError if it cannot be had."""
         return self._obtain_model()
 
-    def prompt_for(self, text: str) -> Prompt:
-        """What the model would be told if `text` were said now."""
-        return self._fit(self.model(), self.conversation, inward(text), self.settings.parameters)
+    def prompt_for(self, text: str, model: Model | None = None, *, replaces_last: bool = False) -> Prompt:
+        """What the model (`model` need not be waited for) would be told if `text` were said now."""
+        before = self.conversation.without_last_turn() if replaces_last else self.conversation
+        return self._fit(model or self.model(), before, inward(text), self.settings.parameters)
 
     def prompt_again(self) -> Prompt:
         """What the model was told to answer the last words with, or would be. BchatError when there are none."""

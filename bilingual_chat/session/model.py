@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,8 +25,6 @@ from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 from bilingual_chat.prompt import Prompt, PromptFormat
 from bilingual_chat.tokenizer import Tokenizer
-
-Progress = Callable[[int, int], None]
 
 
 class Words(Protocol):
@@ -84,7 +82,7 @@ class Opening:
     quantize: engines.QuantizeName = "auto"
 
 
-def open_model(entry: ModelEntry, opening: Opening | None = None, progress: Progress | None = None) -> Model:
+def open_model(entry: ModelEntry, opening: Opening | None = None, progress: engines.Progress | None = None) -> Model:
     """The model of `entry`, ready to answer. Raises BchatError (MODEL): not here, damaged, withdrawn, too large.
 
     `progress` is called with bytes done and in all while large weights are verified or converted for the first time.
@@ -117,7 +115,7 @@ def open_model(entry: ModelEntry, opening: Opening | None = None, progress: Prog
     return Model(entry, tokenizer, engine, engine.notices, engine.withdrawn, engine.precision)
 
 
-def _check_whole(entry: ModelEntry, directory: Path, progress: Progress | None) -> None:
+def _check_whole(entry: ModelEntry, directory: Path, progress: engines.Progress | None) -> None:
     """Refuse what was fetched from the hub and is not what it was. Reads only what changed since it was read last.
 
     Not a directory of the person's own: there, other weights are other work.
