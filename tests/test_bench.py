@@ -255,6 +255,7 @@ def test_the_text_that_ships_is_long_enough_in_both_languages() -> None:
     assert len(tokenizer().encode(said)) > quality.MOST_TOKENS
 
 
+@pytest.mark.slow
 def test_of_a_conversation_the_replies_are_judged_after_what_asks_for_them(reference: Reference) -> None:
     """The embedded model was taught to say just that kind of reply; its whole text, questions too, surprises it."""
     said = text.own_conversation()
@@ -588,6 +589,7 @@ def test_all_means_each_precision_and_the_most_exact_one_comes_first(two: Callab
     assert measure._kinds(["other", "auto", "none", "other"]) == ["none", "other", "auto"]
 
 
+@pytest.mark.slow  # two measurements for each kind
 @pytest.mark.parametrize("kind", [[], ["--quality"]], ids=["speed", "quality"])
 def test_ctrl_c_keeps_what_is_measured_so_far(
     run: Run, short: None, two: Callable[[str, BaseException], None], kind: list[str], monkeypatch: pytest.MonkeyPatch

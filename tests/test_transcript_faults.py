@@ -276,6 +276,7 @@ while True:
 """
 
 
+@pytest.mark.slow  # kills a process over and over
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a POSIX process")
 def test_a_kill_at_any_moment_loses_no_turn_that_was_shown_as_saved(tmp_path: Path) -> None:
     """Twenty kills, each of a chat that resumes where the last one was killed."""
