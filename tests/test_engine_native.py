@@ -25,10 +25,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from bilingual_chat import paths
 from bilingual_chat.config import load_config
 from bilingual_chat.conversation import FinishReason
 from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import convert, gpt_neox, hardware, local, native
+from bilingual_chat.engines import convert, gpt_neox, hardware, local, narrowed, native
 from bilingual_chat.engines import reply as engine_reply
 from bilingual_chat.engines.gpt_neox import HEAD, GptNeox, KVCache, NeoxConfig, parse_config
 from bilingual_chat.engines.local import LocalEngine
@@ -37,6 +38,7 @@ from bilingual_chat.engines.native import NativeNeox
 from bilingual_chat.engines.precisions import PRECISIONS as PRECISION_TABLE
 from bilingual_chat.engines.precisions import Precision, memory_in
 from bilingual_chat.engines.quantized import Quantized, level_values, quantize, turned
+from bilingual_chat.engines.reply import threads as reply_threads
 from bilingual_chat.errors import BchatError
 from tests.test_engine_local import EOS, generate, make_model
 
@@ -58,6 +60,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tied head, relu": {"tie_word_embeddings": True, "hidden_act": "relu"},
     "heads as large as the family's": {"hidden_size": 256, "num_attention_heads": 2},
     "heads larger than what is mixed at a time": {"hidden_size": 320, "num_attention_heads": 2},
+    "more columns than lie together": {"intermediate_size": 6208},
 }
 CPU = torch.device("cpu")
 LIBRARIES = {"this processor": "compiled", "AVX2": "older", "any processor": "portable"}
@@ -235,6 +238,23 @@ def test_a_row_does_not_depend_on_its_neighbours_to_the_last_bit(
         assert torch.equal(torch.cat(parts), whole), cuts
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_how_many_threads_compute_changes_no_bit(library: ctypes.CDLL, precision: str) -> None:
+    """Each has a share and then helps the others; more threads than there is work for, too."""
+    config, weights = network(precision)
+    ids = some_ids(40)
+    found = []
+    for threads in (1, 2, 7):
+        with reply_threads(threads):
+            model = native_network(config, weights, library, precision)
+        cache = cache_for(model)
+        found.append(
+            torch.cat([model.logits(model.run(ids[:39], 0, cache)), model.logits(model.run(ids[39:], 39, cache))])
+        )
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
 @needs_compiler
 def test_rows_of_several_sequences_are_computed_as_if_alone() -> None:
     config, weights = network("bfloat16")
@@ -266,6 +286,29 @@ def test_float32_weights_give_the_greedy_ids_of_transformers(saved: Path) -> Non
 
 
 # -- 8 and 4 bits
+
+
+def test_rows_that_lie_together_with_too_few_others_are_multiplied_too(library: ctypes.CDLL) -> None:
+    """A vocabulary that is no multiple of 32, in a model whose rows are longer than what lies together."""
+    model = native_network(network("int8")[0], network("int8")[1], library, "int8")
+    matrix = quantize(torch.randn((44, 3200), generator=torch.Generator().manual_seed(0)), "int8")
+    hidden = torch.randn((9, 3200), generator=torch.Generator().manual_seed(1))
+    shape = native._Shape.from_buffer_copy(model._shape)
+    shape.hidden = 3200
+    weight, bias = torch.ones(3200), torch.zeros(3200)
+    norm = (ctypes.c_void_p * 2)(weight.data_ptr(), bias.data_ptr())
+    expected = torch.nn.functional.layer_norm(hidden, (3200,)) @ matrix.dequantized(torch.float32).T
+    for rows in (1, 4, 9):
+        found = torch.empty((rows, 44))
+        described = model._describe_matrix(matrix, None, 2)
+        assert library.bchat_head(model._pool, shape, described, norm, rows, hidden.data_ptr(), found.data_ptr())
+        assert (found - expected[:rows]).abs().amax() < 2e-4 * expected.abs().amax()
+
+
+def test_columns_are_found_again_however_they_lie() -> None:
+    matrix = torch.zeros((44, 3200))
+    matrix[37, 3150] = matrix[0, 0] = matrix[5, 3071] = 1
+    assert torch.equal(quantize(matrix, "int8").dequantized(torch.float32).round(), matrix)
 
 
 @pytest.mark.parametrize(("precision", "most"), [("int8", 0.01), ("int4", 0.09)])
@@ -318,9 +361,22 @@ def test_quantized_weights_are_made_once_and_then_only_mapped(
     assert torch.equal(torch.cat(list(first.score(ids))), torch.cat(list(again.score(ids))))
 
 
-def test_both_kinds_of_eight_bits_are_one_file(saved: Path, every_size_is_worth_it: None) -> None:
-    from bilingual_chat import paths
+def test_files_of_an_older_format_go_when_the_new_one_is_made(
+    saved: Path, every_size_is_worth_it: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(narrowed, "FORMAT", narrowed.FORMAT - 1)
+        open_engine(saved, quantize="int8")
+        open_engine(saved, quantize="int4")
+    kept = set(paths.cache_dir().joinpath("converted").rglob("model.safetensors"))
+    assert len(kept) == 2
+    open_engine(saved, quantize="int8")
+    left = set(paths.cache_dir().joinpath("converted").rglob("model.safetensors"))
+    assert len(left) == 2
+    assert len(left & kept) == 1  # that of 4 bits, until they are asked for
 
+
+def test_both_kinds_of_eight_bits_are_one_file(saved: Path, every_size_is_worth_it: None) -> None:
     ids = some_ids(20).tolist()
     exact, rounded = (torch.cat(list(open_engine(saved, quantize=kind).score(ids))) for kind in ("int8", "w8a8"))
     assert len(list(paths.cache_dir().joinpath("converted").rglob("model.safetensors"))) == 1
@@ -340,8 +396,6 @@ def test_a_growing_cache_is_seldom_copied() -> None:
 
 
 def test_a_damaged_quantized_file_is_made_again(saved: Path, every_size_is_worth_it: None) -> None:
-    from bilingual_chat import paths
-
     whole = torch.cat(list(open_engine(saved, quantize="int8").score([5, 6, 7])))
     (kept,) = paths.cache_dir().joinpath("converted").rglob("model.safetensors")
     kept.write_bytes(kept.read_bytes()[:-1000])

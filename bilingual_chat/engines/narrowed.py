@@ -18,13 +18,21 @@ from bilingual_chat.engines import converted
 from bilingual_chat.engines.convert import PIECE, Part, Progress, write_head, write_kept, write_numbers
 from bilingual_chat.engines.files import check_file, refused
 from bilingual_chat.engines.gpt_neox import HEAD
-from bilingual_chat.engines.quantized import BLOCK, GROUP, SIDE_BY_SIDE, Quantized, QuantizedPrecision, quantize
+from bilingual_chat.engines.quantized import (
+    BLOCK,
+    GROUP,
+    SIDE_BY_SIDE,
+    TOGETHER,
+    Quantized,
+    QuantizedPrecision,
+    quantize,
+)
 from bilingual_chat.engines.weights import Stored, read_stored, read_tensors, survey
 from bilingual_chat.errors import BchatError
 from bilingual_chat.messages import Phrase
 
 OTHERS = torch.bfloat16  # embeddings, norms, biases
-FORMAT = 3  # of the numbers in a kept file: another one is another file
+FORMAT = 4  # of the numbers in a kept file: another one is another file
 _EMBEDDING = "gpt_neox.embed_in.weight"
 Weights = dict[str, Tensor | Quantized]
 
@@ -42,7 +50,7 @@ def open_quantized(
     for path in paths:
         check_file(path)
     precision = stored_as(precision)
-    kept = converted.place(paths, f"{precision} {FORMAT}")
+    kept, *outdated = (converted.place(paths, f"{precision} {number}") for number in range(FORMAT, 0, -1))
     if (weights := _load_kept(kept, shapes, precision)) is not None:
         return weights, None
     tensors = survey(paths, shapes)
@@ -56,6 +64,8 @@ def open_quantized(
             report(done)
 
     total = sum(part.size for each in tensors for part in _parts(each.name, each.shape, precision))
+    for each in outdated:  # of which the disk may be full
+        converted.discard(each)
     problem = write_kept(kept, paths, total, write, progress)
     weights = None if problem else _load_kept(kept, shapes, precision)
     return (weights, None) if weights is not None else (_make(tensors, precision), problem)
@@ -96,7 +106,7 @@ def _pieces(tensors: Sequence[Stored], precision: QuantizedPrecision) -> Iterato
     for stored, tensor in read_stored(tensors):
         kind = precision_of(stored.name, stored.shape, precision)
         rest: dict[str, list[Tensor]] = {"levels": [], "scales": []}
-        at_once = max(1, PIECE // stored.shape[-1] // SIDE_BY_SIDE) * SIDE_BY_SIDE
+        at_once = max(1, PIECE // stored.shape[-1] // TOGETHER) * TOGETHER
         for some in torch.split(tensor.detach(), at_once):
             if not bool(some.isfinite().all()):
                 raise refused("engine.weights-not-numbers", stored.path)

@@ -24,6 +24,7 @@ GROUP = 32  # weights of a row that share a level
 BLOCK = 64  # columns that lie together: what a matrix must have a multiple of
 TURNED = 256  # columns, at most, that are turned together
 SIDE_BY_SIDE = 4  # rows whose blocks lie side by side: what it must have a multiple of, too
+TOGETHER, PIECE = 32, 3072  # rows and columns of a matrix in 8 bits that lie together
 _LEVELS = 128  # of each sign
 _LEVELS_AN_OCTAVE = 12
 # Levels tried around the one that just holds the largest weight: letting it be cut is often better.
@@ -66,10 +67,10 @@ class Quantized:
         """float32 (rows, columns), as they were when they were rounded."""
         rows, columns = self.shape
         blocks = columns // BLOCK
-        codes = _by_rows(self.codes, blocks)
         if self.levels is None:
-            ordered = codes.float() - 128
+            ordered = _by_rows_from_pieces(self.codes).float() - 128
         else:
+            codes = _by_rows(self.codes, blocks)
             packed = codes.view(rows, blocks, 1, GROUP)
             numbers = torch.cat((packed & 15, packed >> 4), 2).float() - 8
             levels = _by_rows(self.levels, blocks).long()
@@ -108,10 +109,9 @@ def _hadamard(size: int) -> Tensor:
 
 def _to_int8(matrix: Tensor) -> Quantized:
     matrix = turned(matrix)
-    columns = matrix.shape[1]
     scales = matrix.abs().amax(1) / 127
     numbers = (matrix / _divisor(scales)[:, None]).round_().clamp_(-127, 127)
-    return Quantized(_by_blocks((numbers + 128).to(torch.uint8), columns // BLOCK), scales)
+    return Quantized(_by_pieces((numbers + 128).to(torch.uint8)), scales)
 
 
 def _to_int4(matrix: Tensor) -> Quantized:
@@ -137,6 +137,32 @@ def _to_int4(matrix: Tensor) -> Quantized:
     codes = (numbers[:, :, 0] | (numbers[:, :, 1] << 4)).reshape(rows, columns // 2)
     blocks = columns // BLOCK
     return Quantized(_by_blocks(codes, blocks), scales, _by_blocks(best.to(torch.uint8), blocks))
+
+
+def _by_pieces(codes: Tensor) -> Tensor:
+    """Codes (rows, columns) as `_by_blocks` orders them, TOGETHER rows and PIECE columns of them at a time."""
+    ordered = [
+        torch.cat(
+            [_by_blocks(piece.contiguous(), piece.shape[1] // BLOCK).flatten() for piece in torch.split(some, PIECE, 1)]
+        )
+        for some in torch.split(codes, TOGETHER)
+    ]
+    return torch.cat(ordered).view(codes.shape)
+
+
+def _by_rows_from_pieces(codes: Tensor) -> Tensor:
+    """The way back."""
+    columns = codes.shape[1]
+    ordered = []
+    for some in torch.split(codes, TOGETHER):
+        widths = [min(PIECE, columns - at) for at in range(0, columns, PIECE)]
+        pieces = torch.split(some.flatten(), [len(some) * width for width in widths])
+        ordered.append(
+            torch.cat(
+                [_by_rows(piece.view(len(some), -1), w // BLOCK) for piece, w in zip(pieces, widths, strict=True)], 1
+            )
+        )
+    return torch.cat(ordered)
 
 
 def _by_blocks(table: Tensor, blocks: int) -> Tensor:

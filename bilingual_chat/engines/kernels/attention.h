@@ -191,15 +191,19 @@ static int rows_together(const struct places *places, int first) {
     return count;
 }
 
-static void attend_all(struct pool *pool, const struct pass *pass, float *own) {
+/* The next heads of groups of rows: a thread's share lies together in memory. */
+static void attend_all(struct pool *pool, int thread, const struct pass *pass, float *own) {
     const struct places *places = pass->places;
     const int heads = pass->shape->heads;
-    int item = atomic_fetch_add_explicit(&pool->next[1], 1, memory_order_relaxed), at = 0;
-    for (int first = 0, count; first < places->rows; first += count, at += heads) {
-        count = rows_together(places, first);
-        for (; item < at + heads; item = atomic_fetch_add_explicit(&pool->next[1], 1, memory_order_relaxed)) {
-            if (pass->shape->narrow_cache) attend_some(1, count, pass, first, item - at, own);
-            else attend_some(0, count, pass, first, item - at, own);
-        }
+    int groups = 0, helped = 0;
+    for (int first = 0; first < places->rows; first += rows_together(places, first)) groups++;
+    const int64_t size = (int64_t)groups * heads;
+    for (int64_t item; (item = take(pool, thread, 1, size, &helped)) < size;) {
+        const int head = item % heads;
+        int first = 0;
+        for (int64_t before = item / heads; before; before--) first += rows_together(places, first);
+        const int count = rows_together(places, first);
+        if (pass->shape->narrow_cache) attend_some(1, count, pass, first, head, own);
+        else attend_some(0, count, pass, first, head, own);
     }
 }

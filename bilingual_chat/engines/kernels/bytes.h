@@ -5,10 +5,18 @@
 #include "vector.h"
 #include "widened.h"
 
-/* What a matrix in 8 bits is multiplied with: rows of `parts` times `columns` bytes; of two parts the first counts 256
-   times. Behind all of them a factor for each row, and the sum of each row and part. */
+/* What a matrix in 8 bits is multiplied with: rows of bytes, `parts` for each row of activations; of two parts the first
+   counts 256 times. Some rows of bytes lie together, of each 64 columns one after the other, since they are multiplied
+   together. Behind all of them a factor for each row, and the sum of each row and part. */
 INLINE float *factors_of(const void *x, int rows, const struct matrix *matrix) {
     return (float *)((char *)x + (int64_t)rows * matrix->parts * matrix->columns);
+}
+
+/* The rows of bytes, of `all`, that lie together with the one `at`: the first of them, and how many. */
+INLINE int group_of(int all, int at, int *size) {
+    const int first = all <= MOST_BYTES ? 0 : at / ROWS * ROWS;
+    *size = all <= MOST_BYTES ? all : all - first < ROWS ? all - first : ROWS;
+    return first;
 }
 
 /* Each `size` columns times a Hadamard matrix, in place: a number larger than the others becomes as many smaller ones,
@@ -64,18 +72,25 @@ static void put_bytes(const struct matrix *matrix, void *x, int rows, int r, flo
     for (int i = 0; i < LANES; i++) highest = most[i] > highest ? most[i] : highest;
     const float largest = parts == 2 ? 127 * 256 : 127, unit = highest / largest;
     const vec per_unit = all(highest > 0 ? largest / highest : 0);
-    int8_t *to = (int8_t *)x + (int64_t)r * parts * columns;
+    int8_t *to[2] = {NULL, NULL};
+    int64_t stride[2] = {0, 0}; /* from 64 columns to the next */
+    for (int p = 0; p < parts; p++) {
+        int size;
+        const int first = group_of(rows * parts, r * parts + p, &size);
+        to[p] = (int8_t *)x + first * columns + (r * parts + p - first) * STEP;
+        stride[p] = size * STEP;
+    }
     ivec sums[2] = {{0}, {0}};
     for (int64_t i = 0; i < columns; i += LANES) {
         const ivec number = (ivec)(load(row + i) * per_unit + 12582912.0f) - (ivec)all(12582912.0f);
         const ivec high = parts == 2 ? (number + 128) >> 8 : number;
         const bytes some = __builtin_convertvector(high, bytes);
-        memcpy(to + i, &some, sizeof some);
+        memcpy(to[0] + i / STEP * stride[0] + i % STEP, &some, sizeof some);
         sums[0] += high;
         if (parts == 2) {
             const ivec low = number - (high << 8);
             const bytes others = __builtin_convertvector(low, bytes);
-            memcpy(to + columns + i, &others, sizeof others);
+            memcpy(to[1] + i / STEP * stride[1] + i % STEP, &others, sizeof others);
             sums[1] += low;
         }
     }
@@ -135,114 +150,123 @@ INLINE void add_products(integers *sums, several weights, several x) {
 #endif
 }
 
+typedef int32_t four __attribute__((vector_size(16)));
+
 /* The sums of the parts of four vectors. */
-INLINE void add_up(const integers sums[OUTPUTS], int32_t *out) {
+INLINE four add_up(integers a, integers b, integers c, integers d) {
+    four sums;
 #if FOURS
-    __m512i two[2];
-    for (int i = 0; i < 2; i++)
-        two[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(sums[2 * i], sums[2 * i + 1]),
-                                  _mm512_unpackhi_epi32(sums[2 * i], sums[2 * i + 1]));
-    const __m512i four = _mm512_add_epi32(_mm512_unpacklo_epi64(two[0], two[1]), _mm512_unpackhi_epi64(two[0], two[1]));
-    const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(four), _mm512_extracti64x4_epi64(four, 1));
+    const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    const __m512i abcd = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(abcd), _mm512_extracti64x4_epi64(abcd, 1));
     const __m128i quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-    memcpy(out, &quarter, sizeof quarter);
+    memcpy(&sums, &quarter, sizeof sums);
 #else
+    const integers each[OUTPUTS] = {a, b, c, d};
     for (int n = 0; n < OUTPUTS; n++) {
-        int32_t each[sizeof *sums / sizeof(int32_t)];
-        memcpy(each, sums + n, sizeof each);
-        out[n] = 0;
-        for (size_t i = 0; i < sizeof each / sizeof *each; i++) out[n] += each[i];
+        int32_t parts[sizeof a / sizeof(int32_t)];
+        memcpy(parts, each + n, sizeof parts);
+        sums[n] = 0;
+        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) sums[n] += parts[i];
     }
 #endif
+    return sums;
 }
 
-/* Columns of a matrix in 8 bits, and of what it is multiplied with. */
-struct piece {
-    int64_t width;
-    int64_t columns; /* of the whole */
-};
-
-/* `outputs` rows of a block of 4 rows, from `skipped` on, times `rows` rows of bytes, onto `out`; both are constants
-   wherever this is inlined. */
-INLINE void tile_bytes(int outputs, int rows, const struct piece *piece, const char *weights, int skipped,
-                       const char *next, const int8_t *x, int32_t *out) {
+/* `outputs` rows of a block of 4 rows and `width` columns, from `skipped` on, times `rows` rows of bytes, onto `out` (rows, 4);
+   both are constants wherever this is inlined. Meanwhile what lies `ahead` bytes further on is fetched. */
+INLINE void tile_bytes(int outputs, int rows, const char *weights, int64_t width, int skipped, int64_t ahead,
+                       const int8_t *x, int32_t *out) {
     integers total[MOST_BYTES][OUTPUTS];
-    weights += skipped * STEP;
+    _Pragma("GCC unroll 8") /* or the sums are not kept in registers */
     for (int r = 0; r < rows; r++)
+        _Pragma("GCC unroll 4")
         for (int n = 0; n < OUTPUTS; n++) total[r][n] = (integers){0};
-    for (int64_t column = 0; column < piece->width; column += STEP, weights += OUTPUTS * STEP) {
+    weights += skipped * STEP;
+    for (int64_t column = 0; column < width; column += STEP, weights += OUTPUTS * STEP, x += rows * STEP) {
         several w[OUTPUTS];
+        _Pragma("GCC unroll 4")
         for (int n = 0; n < outputs; n++) {
             w[n] = several_at(weights + n * STEP);
-            fetch_next(INT8, next, column, skipped + n);
+            __builtin_prefetch(weights + ahead + n * STEP, 0, 2);
         }
         _Pragma("GCC unroll 8")
         for (int r = 0; r < rows; r++) {
-            const several these = several_at(x + r * piece->columns + column);
+            const several these = several_at(x + r * STEP);
             _Pragma("GCC unroll 4")
             for (int n = 0; n < outputs; n++) add_products(&total[r][n], w[n], these);
         }
     }
-    for (int r = 0; r < rows; r++) {
-        int32_t sums[OUTPUTS];
-        add_up(total[r], sums);
-        for (int n = 0; n < outputs; n++) out[r * CHUNK + skipped + n] += sums[n];
+    if (outputs == OUTPUTS) {
+        _Pragma("GCC unroll 8")
+        for (int r = 0; r < rows; r++) {
+            four sums;
+            memcpy(&sums, out + r * OUTPUTS, sizeof sums);
+            sums += add_up(total[r][0], total[r][1], total[r][2], total[r][3]);
+            memcpy(out + r * OUTPUTS, &sums, sizeof sums);
+        }
+    } else {
+        _Pragma("GCC unroll 4")
+        for (int r = 0; r < rows; r += 2) {
+            const int then = r + 1 < rows ? r + 1 : r;
+            const four sums = add_up(total[r][0], total[r][1], total[then][0], total[then][1]);
+            for (int n = 0; n < 2; n++) {
+                out[r * OUTPUTS + skipped + n] += sums[n];
+                if (then > r) out[then * OUTPUTS + skipped + n] += sums[2 + n];
+            }
+        }
     }
 }
 
 /* A few more rows than there are registers for: two outputs at a time, so that weights are read once all the same. */
-INLINE void two_by_two(int rows, const struct piece *piece, const char *weights, const char *next, const int8_t *x,
-                       int32_t *out) {
-    for (int n = 0; n < OUTPUTS; n += 2) tile_bytes(2, rows, piece, weights, n, next, x, out);
+INLINE void two_by_two(int rows, const char *weights, int64_t width, int64_t ahead, const int8_t *x, int32_t *out) {
+    for (int n = 0; n < OUTPUTS; n += 2) tile_bytes(2, rows, weights, width, n, ahead, x, out);
 }
 
-/* A block of 4 rows of the matrix times `rows` rows of bytes, onto `out`. */
-static void add_block(const struct piece *piece, const char *weights, const char *next, const int8_t *x, int rows,
-                      int32_t *out) {
+/* A block of 4 rows of the matrix times rows of bytes that lie together, onto `out`. */
+static void add_block(const char *weights, int64_t width, int64_t ahead, const int8_t *x, int rows, int32_t *out) {
     switch (rows) {
-    case 7: two_by_two(7, piece, weights, next, x, out); return;
-    case 8: two_by_two(8, piece, weights, next, x, out); return;
-    default: break;
-    }
-    for (int r = 0; r < rows; r += ROWS) {
-        const int8_t *these = x + r * piece->columns;
-        int32_t *to = out + r * CHUNK;
-        switch (rows - r) {
-        case 1: tile_bytes(OUTPUTS, 1, piece, weights, 0, next, these, to); break;
-        case 2: tile_bytes(OUTPUTS, 2, piece, weights, 0, next, these, to); break;
-        case 3: tile_bytes(OUTPUTS, 3, piece, weights, 0, next, these, to); break;
-        case 4: tile_bytes(OUTPUTS, 4, piece, weights, 0, next, these, to); break;
-        case 5: tile_bytes(OUTPUTS, 5, piece, weights, 0, next, these, to); break;
-        default: tile_bytes(OUTPUTS, 6, piece, weights, 0, next, these, to);
-        }
-        next = weights; /* is there by now */
+    case 1: tile_bytes(OUTPUTS, 1, weights, width, 0, ahead, x, out); break;
+    case 2: tile_bytes(OUTPUTS, 2, weights, width, 0, ahead, x, out); break;
+    case 3: tile_bytes(OUTPUTS, 3, weights, width, 0, ahead, x, out); break;
+    case 4: tile_bytes(OUTPUTS, 4, weights, width, 0, ahead, x, out); break;
+    case 5: tile_bytes(OUTPUTS, 5, weights, width, 0, ahead, x, out); break;
+    case 6: tile_bytes(OUTPUTS, 6, weights, width, 0, ahead, x, out); break;
+    case 7: two_by_two(7, weights, width, ahead, x, out); break;
+    default: two_by_two(8, weights, width, ahead, x, out);
     }
 }
 
-/* `chunk` for a matrix in 8 bits; its rows are a multiple of four. Of a few rows of activations as many columns at a time
-   as stay in the first cache while all rows of the chunk are multiplied with them. */
+/* `chunk` for a matrix in 8 bits; its rows are a multiple of four. A few rows of bytes stay in the first cache while all
+   rows of a piece are multiplied with them. Of one row of activations the weights are read in one go, and what is fetched
+   ahead by itself needs little help. */
 static void chunk_of_bytes(const struct matrix *matrix, int64_t first, int count, int64_t next, const void *x, int rows,
                            float *out, int32_t *scratch) {
     const int64_t columns = matrix->columns;
-    const int parts = matrix->parts;
-    const char *numbers = (const char *)matrix->numbers + first * columns;
-    const int64_t near = rows * parts <= MOST_BYTES ? NEAR / (rows * parts) / STEP * STEP : columns;
-    memset(scratch, 0, (size_t)rows * parts * CHUNK * sizeof *scratch);
-    for (int64_t at = 0; at < columns; at += near) {
-        const struct piece piece = {columns - at < near ? columns - at : near, columns};
-        const char *here = numbers + OUTPUTS * at;
-        const char *after = at + near < columns ? here + OUTPUTS * near : (const char *)matrix->numbers + next * columns;
-        for (int n = 0; n < count; n += OUTPUTS)
-            add_block(&piece, here + n * columns, n + OUTPUTS < count ? here + (n + OUTPUTS) * columns : after,
-                      (const int8_t *)x + at, rows * parts, scratch + n);
+    const int parts = matrix->parts, all = rows * parts;
+    const char *weights = (const char *)matrix->numbers + first * columns, *end = weights + count * columns;
+    const char *after = (const char *)matrix->numbers + next * columns;
+    memset(scratch, 0, (size_t)all * CHUNK * sizeof *scratch);
+    for (int64_t at = 0; at < columns; at += PIECE) {
+        const int64_t width = columns - at < PIECE ? columns - at : PIECE;
+        for (int n = 0; n < count; n += OUTPUTS, weights += OUTPUTS * width) {
+            int64_t ahead = weights + OUTPUTS * width < end ? OUTPUTS * width : after - weights;
+            ahead = rows == 1 ? AHEAD : ahead;
+            for (int r = 0, size; r < all; r += size, ahead = 0) { /* is there by now */
+                group_of(all, r, &size);
+                add_block(weights, width, ahead, (const int8_t *)x + r * columns + at * size, size, scratch + n * all + r * OUTPUTS);
+            }
+        }
     }
     const float *factors = factors_of(x, rows, matrix);
     const int32_t *sums = (const int32_t *)(factors + rows);
     for (int r = 0; r < rows; r++) {
-        const int32_t *made = scratch + r * parts * CHUNK, *off = sums + r * parts; /* each weight is 128 too large */
+        const int32_t *off = sums + r * parts; /* each weight is 128 too large */
         for (int n = 0; n < count; n++) {
-            float number = (float)(made[n] - 128 * off[0]);
-            if (parts == 2) number = number * 256 + (float)(made[CHUNK + n] - 128 * off[1]);
+            const int32_t *made = scratch + (n / OUTPUTS * all + r * parts) * OUTPUTS + n % OUTPUTS;
+            float number = (float)(made[0] - 128 * off[0]);
+            if (parts == 2) number = number * 256 + (float)(made[OUTPUTS] - 128 * off[1]);
             out[r * CHUNK + n] = number * (factors[r] * matrix->scales[first + n]);
         }
     }

@@ -46,7 +46,7 @@ static void work_on_layer(struct pool *pool, int thread) {
     meet(pool);
     for (int i = thread; i < rows * heads; i += pool->threads) place(pass, i / heads, i % heads);
     meet(pool);
-    attend_all(pool, pass, own);
+    attend_all(pool, thread, pass, own);
     meet(pool);
     for (int r = thread; r < rows; r += pool->threads)
         put(shape, &layer->dense, pass->mixed, rows, r, pass->raw + (int64_t)r * shape->hidden);
@@ -92,7 +92,8 @@ struct pool *bchat_pool(int threads) {
     fill_tables();
     pool->own = calloc(threads, sizeof *pool->own);
     pool->own_size = calloc(threads, sizeof *pool->own_size);
-    if (!pool->own || !pool->own_size || pthread_mutex_init(&pool->mutex, NULL) ||
+    pool->counts = aligned_alloc(sizeof *pool->counts, PHASES * threads * sizeof *pool->counts);
+    if (!pool->own || !pool->own_size || !pool->counts || pthread_mutex_init(&pool->mutex, NULL) ||
         pthread_cond_init(&pool->wake, NULL))
         return NULL;
     pool->threads = 1;

@@ -22,10 +22,6 @@ static void put(const struct shape *shape, const struct matrix *matrix, void *x,
     else put_narrow(shape->narrow, x, r * matrix->columns, row, matrix->columns);
 }
 
-static int64_t take(struct pool *pool, int phase) {
-    return (int64_t)atomic_fetch_add_explicit(&pool->next[phase], 1, memory_order_relaxed) * CHUNK;
-}
-
 /* x (rows, columns), as `put` left it, times the transposed matrix, plus its bias: into out (PLAIN), onto out (ADDED), or
    through the activation into out (ACTIVATED). Threads take the next CHUNK in turn. */
 static void multiply(struct pool *pool, int thread, int phase, const struct shape *shape, const struct matrix *matrix,
@@ -35,10 +31,12 @@ static void multiply(struct pool *pool, int thread, int phase, const struct shap
     char *own = pool->own[thread];
     float *values = (float *)own;
     char *scratch = own + tile_size;
-    int64_t next = take(pool, phase);
+    const int64_t chunks = (matrix->rows + CHUNK - 1) / CHUNK;
+    int helped = 0;
+    int64_t next = take(pool, thread, phase, chunks, &helped) * CHUNK;
     while (next < matrix->rows) {
         const int64_t first = next;
-        next = take(pool, phase);
+        next = take(pool, thread, phase, chunks, &helped) * CHUNK;
         const int64_t then = next < matrix->rows ? next : first;
         int count = matrix->rows - first < CHUNK ? (int)(matrix->rows - first) : CHUNK;
         switch (matrix->kind * 2 + narrow) {

@@ -24,9 +24,12 @@
 #define ROWS 6    /* rows of activations at a time */
 #define TURNED 256 /* columns, at most, that are mixed with each other before 8 bits */
 #define MOST_BYTES 8 /* rows of bytes at a time */
-#define NEAR 24576 /* bytes of activations, in the first cache beside weights on their way */
+#define PIECE 3072 /* columns of a matrix in 8 bits that lie together: MOST_BYTES rows of activations stay near */
+#define NEAR 12288 /* bytes of activations, in the first cache beside weights on their way */
+#define PHASES 5 /* of a pass, in which threads take what is next */
 #define CHUNK 32  /* rows of a matrix that a thread takes at a time */
 #define SOON 32 /* positions */
+#define AHEAD 2048 /* bytes */
 #define MOST_PARTS 4 /* times 32 numbers of a value at a time */
 #define TOGETHER 8 /* rows of a sequence that look at its keys and values at a time */
 #define INLINE static inline __attribute__((always_inline))
@@ -42,7 +45,7 @@ typedef uint8_t ubytes __attribute__((vector_size(16)));
 typedef uint16_t bf16;
 
 /* A matrix (rows, columns). FLOAT32 and BFLOAT16 by rows. INT8 and INT4 in blocks of 64 columns, and of these the ones
-   of 4 rows side by side, so that memory is read in one go. INT8: each plus 128; of a matrix that was turned (see
+   of 4 rows side by side, so that memory is read in one go. INT8: each CHUNK of rows PIECE by PIECE; each number plus 128; of a matrix that was turned (see
    `turn`). INT4: byte i holds column i in its low half and column 32 + i in its high half, each plus 8; 32 columns
    share one of 256 levels, two for each block. Both: times one float32 a row. */
 struct matrix {

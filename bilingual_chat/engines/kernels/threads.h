@@ -9,9 +9,15 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+/* What was taken of one thread's share; a line of the cache of its own. */
+struct count {
+    _Alignas(64) atomic_int taken;
+};
+
 struct pool {
     int threads;
-    atomic_int generation, arrived, sense, asleep, next[10];
+    atomic_int generation, arrived, sense, asleep;
+    struct count *counts; /* (PHASES, threads) */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     void (*work)(struct pool *, int);
@@ -75,7 +81,8 @@ static void *serve(void *argument) {
 static void together(struct pool *pool, void (*work)(struct pool *, int), void *argument) {
     pool->work = work;
     pool->argument = argument;
-    for (int i = 0; i < 10; i++) atomic_store_explicit(&pool->next[i], 0, memory_order_relaxed);
+    for (int i = 0; i < PHASES * pool->threads; i++)
+        atomic_store_explicit(&pool->counts[i].taken, 0, memory_order_relaxed);
     atomic_fetch_add(&pool->generation, 1);
     if (atomic_load(&pool->asleep)) {
         pthread_mutex_lock(&pool->mutex);
@@ -84,6 +91,20 @@ static void together(struct pool *pool, void (*work)(struct pool *, int), void *
     }
     work(pool, 0);
     meet(pool);
+}
+
+/* The next of `size` pieces of work in a phase, or `size`. Each thread takes its own share from the beginning on, since
+   memory is quickest where each thread reads on and on in one place, and then what others have not begun with. `helped`,
+   0 at first, is how many shares it has seen the end of. */
+INLINE int64_t take(struct pool *pool, int thread, int phase, int64_t size, int *helped) {
+    const int threads = pool->threads;
+    for (; *helped < threads; ++*helped) {
+        const int whose = (thread + *helped) % threads;
+        const int64_t at = size * whose / threads + atomic_fetch_add_explicit(&pool->counts[phase * threads + whose].taken,
+                                                                              1, memory_order_relaxed);
+        if (at < size * (whose + 1) / threads) return at;
+    }
+    return size;
 }
 
 static void *room(void **block, size_t *size, size_t wanted) {

@@ -71,13 +71,19 @@ INLINE const uint8_t *levels_of(int kind, const struct part *part, int row) {
     return part->levels + row / OUTPUTS * OUTPUTS * (part->columns / GROUP) + row % OUTPUTS * (STEP / GROUP);
 }
 
-/* While 4 rows are computed, the next 4 of this thread are fetched, in the order in which they lie in memory: what
-   fetches ahead by itself starts anew at each page and each row. Into the second cache only: the first has too few
-   places for what is on its way, and the arithmetic would wait for one. */
-INLINE void fetch_next(int kind, const char *next, int64_t column, int n) {
+/* While `together` rows are computed, as much is fetched from `next` on, in the order in which it lies in memory: the
+   next 4 rows of this thread, since what fetches ahead by itself starts anew at each row. Into the second cache only: the
+   first has too few places for what is on its way, and the arithmetic would wait for one. */
+INLINE void fetch_next(int kind, int together, const char *next, int64_t column, int n) {
     const int64_t bytes = STEP * (kind == FLOAT32 ? 32 : kind == BFLOAT16 ? 16 : kind == INT8 ? 8 : 4) / 8;
     for (int64_t i = n * bytes; i < (n + 1) * bytes; i += 64)
-        if (i % 64 == 0) __builtin_prefetch(next + OUTPUTS * column / STEP * bytes + i, 0, 2);
+        if (i % 64 == 0) __builtin_prefetch(next + together * column / STEP * bytes + i, 0, 2);
+}
+
+/* Whether a matrix by rows is quickest read row after row, in one go, instead of four at a time: of one row of activations
+   that stays in the first cache beside it. */
+INLINE int streams(int kind, int rows, int64_t bytes) {
+    return rows == 1 && bytes <= NEAR && (kind == FLOAT32 || kind == BFLOAT16);
 }
 
 /* `outputs` rows of the matrix, stored as `kind`, times `rows` rows of activations. All but `part`, `x` and `out` are
@@ -88,6 +94,7 @@ INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part 
     const int64_t columns = part->columns;
     const char *row[OUTPUTS];
     const uint8_t *levels[OUTPUTS];
+    const int together = kind == INT4 ? OUTPUTS : outputs;
     for (int n = 0; n < outputs; n++) {
         row[n] = start_of(kind, part, first + n);
         levels[n] = levels_of(kind, part, first + n);
@@ -99,7 +106,7 @@ INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part 
             pairs w[OUTPUTS][2];
             for (int n = 0; n < outputs; n++) {
                 codes(kind, row[n], levels[n], column, w[n]);
-                fetch_next(kind, next, column, n);
+                fetch_next(kind, together, next, column, n);
             }
             _Pragma("GCC unroll 2")
             for (int half = 0; half < 2; half++)
@@ -114,7 +121,7 @@ INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part 
 #endif
         for (int64_t column = 0; column < columns; column += LANES) {
             for (int n = 0; n < outputs; n++) {
-                if (column % STEP == 0) fetch_next(kind, next, column, n);
+                if (column % STEP == 0) fetch_next(kind, together, next, column, n);
                 vec w = code(kind, row[n], levels[n], column);
                 for (int r = 0; r < rows; r++) total[n][r] += w * load((const float *)x + r * columns + column);
             }
@@ -184,9 +191,10 @@ INLINE void chunk(int kind, int narrow, const struct matrix *matrix, int64_t fir
             for (int i = 0; i < outputs && !is_whole; i++)
                 some_rows(widened, 1, narrow, &wide, i, scratch, x, rows, out + n + i);
         } else {
-            if (is_whole) some_rows(kind, OUTPUTS, narrow, &part, n, after, x, rows, out + n);
-            for (int i = 0; i < outputs && !is_whole; i++)
-                some_rows(kind, 1, narrow, &part, n + i, after, x, rows, out + n + i);
+            const int many = is_whole && !streams(kind, rows, columns * (narrow ? 2 : 4));
+            if (many) some_rows(kind, OUTPUTS, narrow, &part, n, after, x, rows, out + n);
+            for (int i = 0; i < outputs && !many; i++)
+                some_rows(kind, 1, narrow, &part, n + i, start_of(kind, &part, n + i) + AHEAD, x, rows, out + n + i);
         }
     }
     if (!is_wide)
