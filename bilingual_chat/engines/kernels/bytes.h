@@ -248,14 +248,17 @@ static void chunk_of_bytes(const struct matrix *matrix, int64_t first, int count
     const char *weights = (const char *)matrix->numbers + first * columns, *end = weights + count * columns;
     const char *after = (const char *)matrix->numbers + next * columns;
     memset(scratch, 0, (size_t)all * CHUNK * sizeof *scratch);
-    for (int64_t at = 0; at < columns; at += PIECE) {
+    for (int64_t at = 0; at < columns; at += PIECE, weights += count * PIECE) {
         const int64_t width = columns - at < PIECE ? columns - at : PIECE;
-        for (int n = 0; n < count; n += OUTPUTS, weights += OUTPUTS * width) {
-            int64_t ahead = weights + OUTPUTS * width < end ? OUTPUTS * width : after - weights;
-            ahead = rows == 1 ? AHEAD : ahead;
-            for (int r = 0, size; r < all; r += size, ahead = 0) { /* is there by now */
-                group_of(all, r, &size);
-                add_block(weights, width, ahead, (const int8_t *)x + r * columns + at * size, size, scratch + n * all + r * OUTPUTS);
+        for (int r = 0, size; r < all; r += size) {
+            const int8_t *these = (const int8_t *)x + r * columns;
+            group_of(all, r, &size);
+            for (int n = 0; n < count; n += OUTPUTS) {
+                const char *block = weights + n * width;
+                int64_t ahead = block + OUTPUTS * width < end ? OUTPUTS * width : after - block;
+                if (rows == 1) ahead = AHEAD;
+                if (r > 0) ahead = 0; /* is near by now */
+                add_block(block, width, ahead, these + at * size, size, scratch + n * all + r * OUTPUTS);
             }
         }
     }

@@ -29,7 +29,7 @@
 #define PHASES 5 /* of a pass, in which threads take what is next */
 #define CHUNK 32  /* rows of a matrix that a thread takes at a time */
 #define SOON 32 /* positions */
-#define AHEAD 2048 /* bytes */
+#define AHEAD 2048 /* bytes, of what is read in one go */
 #define MOST_PARTS 4 /* times 32 numbers of a value at a time */
 #define TOGETHER 8 /* rows of a sequence that look at its keys and values at a time */
 #define INLINE static inline __attribute__((always_inline))

@@ -60,10 +60,10 @@ struct part {
     int64_t columns;
 };
 
-/* The first of 64 columns of one row, and its levels; `row` of 8- and 4-bit matrices is of the part's own blocks. */
+/* The first of 64 columns of one row, and its levels; `row` of a 4-bit matrix is of the part's own blocks. */
 INLINE const char *start_of(int kind, const struct part *part, int row) {
     if (kind == FLOAT32 || kind == BFLOAT16) return part->numbers + row * part->stride;
-    return part->numbers + row / OUTPUTS * OUTPUTS * part->stride + row % OUTPUTS * (kind == INT8 ? STEP : STEP / 2);
+    return part->numbers + row / OUTPUTS * OUTPUTS * part->stride + row % OUTPUTS * (STEP / 2);
 }
 
 INLINE const uint8_t *levels_of(int kind, const struct part *part, int row) {
@@ -75,7 +75,7 @@ INLINE const uint8_t *levels_of(int kind, const struct part *part, int row) {
    next 4 rows of this thread, since what fetches ahead by itself starts anew at each row. Into the second cache only: the
    first has too few places for what is on its way, and the arithmetic would wait for one. */
 INLINE void fetch_next(int kind, int together, const char *next, int64_t column, int n) {
-    const int64_t bytes = STEP * (kind == FLOAT32 ? 32 : kind == BFLOAT16 ? 16 : kind == INT8 ? 8 : 4) / 8;
+    const int64_t bytes = STEP * (kind == FLOAT32 ? 32 : kind == BFLOAT16 ? 16 : 4) / 8;
     for (int64_t i = n * bytes; i < (n + 1) * bytes; i += 64)
         if (i % 64 == 0) __builtin_prefetch(next + together * column / STEP * bytes + i, 0, 2);
 }
