@@ -64,12 +64,12 @@ def test_a_chat_from_the_banner_to_the_end(home: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("ask", "Hello?")], ids=["chat", "ask"])
 def test_how_far_a_long_prompt_is_read_shows_until_the_reply_begins(home: Path, arguments: tuple[str, ...]) -> None:
-    script = {"replies": ["Yes.", "No."], "passes": 4, "step_s": 0.3}
+    script = {"replies": ["Yes.", "No."], "passes": 4, "step_s": 0.5}
     terminal = Terminal(scripted(*arguments, **script)) if arguments else begin(**script)
     if not arguments:
         terminal.type("Hello?" + ENTER)
-    terminal.wait_for("(the model reads the conversation, 40 %)")
-    terminal.wait_for("(the model reads the conversation, 80 %)")
+    for percent in (20, 40, 60, 80):  # as it came: on a busy machine one may be gone before anybody looks
+        terminal.wait_for_raw(f"(the model reads the conversation, {percent} %)".encode())
     terminal.wait_for("Yes.")
     assert "reads" not in terminal.text
     if arguments:
@@ -77,7 +77,7 @@ def test_how_far_a_long_prompt_is_read_shows_until_the_reply_begins(home: Path, 
         return
     terminal.wait_for(at_prompt)
     terminal.type("Again?" + ENTER)
-    terminal.wait_for("(the model reads the conversation, 20 %)")
+    terminal.wait_for("Again?\n(the model reads the conversation")
     terminal.type(CTRL_C)
     terminal.wait_for("(stopped)")
     terminal.wait_for(at_prompt)
