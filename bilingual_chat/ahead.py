@@ -102,19 +102,20 @@ class Ahead:
                 with self._changed:
                     self._is_computing = False
                     self._changed.notify_all()
-                if self._text is None:
-                    self._tell(None)
 
     def _prefill(self, text: str) -> None:
         model = self._model()
         if model is None or not model.engine.can_prefill:
             return
         settled = settled_ids(self._session, model, text, replaces_last=self._replaces_last)
-        for done in model.engine.prefill(settled):
-            if self._is_new:
-                return
-            self._tell(100 * done // len(settled) if done < len(settled) else None)
-        self._tell(None)
+        try:
+            for done in model.engine.prefill(settled):
+                if self._is_new:
+                    break
+                self._tell(100 * done // len(settled) if done < len(settled) else None)
+        finally:
+            if self._text is None or not self._is_new:  # it goes no further
+                self._tell(None)
 
     def _tell(self, percent: int | None) -> None:
         if percent != self.percent:

@@ -1,7 +1,8 @@
 """bchat as a program, over a scripted model: `python -m tests.scripted_bchat SCRIPT ARGUMENTS…`.
 
 SCRIPT is JSON: `replies`, one text after the other; `step_s`, seconds for each token; `load_s`, seconds
-for loading; `load_error`, what loading fails with; `passes` over a prompt, a step each, before the reply.
+for loading; `load_error`, what loading fails with; `passes` over a prompt, a step each, before the reply;
+`heard`, a file that gets what is read ahead.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from bilingual_chat import cli, repl
@@ -19,6 +23,14 @@ from bilingual_chat.session import Model
 from tests.scripted import Script, ScriptedEngine, tokenizer
 
 
+def prefill(heard: Path, ids: Sequence[int]) -> Iterator[int]:
+    """Half of `ids` in half a second, and the rest in another; `heard` has the last text begun with."""
+    heard.write_text(tokenizer().decode(list(ids)), encoding="utf-8")
+    for done in (len(ids) // 2, len(ids)):
+        time.sleep(0.5)
+        yield done
+
+
 def main(script: dict[str, Any], arguments: list[str]) -> int:
     def open_model(entry: ModelEntry, *how: object) -> Model:
         time.sleep(script.get("load_s", 0))
@@ -27,6 +39,9 @@ def main(script: dict[str, Any], arguments: list[str]) -> int:
         step_s = script.get("step_s", 0)
         replies = [Script("half", RuntimeError("boom")) if text is None else text for text in script.get("replies", ())]
         engine = ScriptedEngine(replies, on_step=lambda: time.sleep(step_s), passes=script.get("passes", 0))
+        if "heard" in script:
+            engine.prefill = partial(prefill, Path(script["heard"]))  # type: ignore[method-assign]
+            engine.can_prefill = True
         return Model(entry, tokenizer(), engine)
 
     repl.Loader.__init__.__defaults__ = (open_model, None)

@@ -171,7 +171,6 @@ def test_nothing_is_computed_any_more_when_the_line_has_been_sent() -> None:
 def test_a_command_is_not_prefilled() -> None:
     engine = Prefilling()
     ahead = make_ahead(engine)
-    ahead._text = None
     with ahead.reading("", replaces_last=False):
         until(lambda: len(engine.prefilled) == 1)
         ahead.typed(None)

@@ -561,14 +561,15 @@ def test_a_message_without_a_reply_comes_back_into_the_line(desk: tuple[Desk, Sh
     assert read_document(here / "again.json").pending_user == "VRはなんですか。"
 
 
-def test_resume_lists_earlier_conversations_and_goes_on_in_one(conversations: Path, here: Path) -> None:
+@pytest.mark.parametrize("answer", ["１", "/resume 1", "／ｒｅｓｕｍｅ　１"])
+def test_resume_lists_earlier_conversations_and_goes_on_in_one(conversations: Path, here: Path, answer: str) -> None:
     first, _ = make_session(conversations, ["はい"])
     drain(first.reply("最初の話"))
     first.close()
     (path,) = conversations.glob("*.jsonl")
     session, _ = make_session(conversations)
     drain(session.reply("別の話"))
-    desk, shown = make_desk(session, conversations, ["", "１"])
+    desk, shown = make_desk(session, conversations, ["", answer])
     assert execute("/resume", desk) is None  # Enter: none
     assert [row[0] for row in shown.rows] == ["1"]
     assert "最初の話" in shown.rows[0][-1]

@@ -651,8 +651,8 @@ def test_what_is_computed_in_a_moment_is_not_told(monkeypatch: pytest.MonkeyPatc
     now = [0.0]
     monkeypatch.setattr(engine_reply.time, "perf_counter", lambda: now[0])
     told: list[int] = []
-    reading = engine_reply.Reading(lambda done, size: told.append(done), 100)
-    for now[0], done in ((10.0, 20), (10.1, 40), (11.0, 60), (11.5, 80), (11.6, 95)):
+    reading = engine_reply.Reading(lambda done, size: told.append(done), 100, 20)
+    for now[0], done in ((0.1, 40), (1.0, 60), (1.5, 80), (1.6, 95)):
         reading.at(done)
     assert told == [60, 80]  # at 40 the rest takes 0.3 s, at 60 a second, at 80 half of one, at 95 nothing
 

@@ -12,7 +12,7 @@ import pytest
 
 from bilingual_chat.messages import TABLE
 from bilingual_chat.transcript.journal import read_journal
-from tests.terminal import Terminal, in_a_shell, process_id, real, scripted, was_put_back
+from tests.terminal import PATIENCE_S, Terminal, in_a_shell, process_id, real, scripted, was_put_back
 
 pytestmark = pytest.mark.slow  # whole sessions on a terminal
 
@@ -85,6 +85,31 @@ def test_how_far_a_long_prompt_is_read_shows_until_the_reply_begins(home: Path, 
     terminal.type(CTRL_D)
     assert terminal.leave() == 0
     assert turns(home) == [("Hello?", "Yes.", "stop"), ("Again?", "", "interrupted")]
+
+
+def test_what_is_typed_is_read_ahead_and_the_bottom_line_says_so(home: Path, tmp_path: Path) -> None:
+    """While the model loads it is typed only; then nobody touches a key."""
+
+    def until_heard(words: str) -> None:
+        until = time.monotonic() + PATIENCE_S
+        while not (heard.exists() and words in heard.read_text(encoding="utf-8")):
+            assert time.monotonic() < until
+            terminal.listen()
+
+    heard = tmp_path / "heard"
+    terminal = begin(replies=["Yes."], heard=str(heard), load_s=1)
+    terminal.type("What is the Japanese word for cat?")
+    until_heard("What is the Japanese word")
+    terminal.type(ENTER)
+    terminal.wait_for("Yes.")
+    terminal.wait_for(at_prompt)
+    terminal.type("And what is the one for dog?")
+    until_heard("And what is the one")
+    terminal.wait_for("reading ahead")
+    terminal.wait_for(lambda text: "reading" not in text)
+    terminal.type(CTRL_C + CTRL_D)
+    assert terminal.leave() == 0
+    assert [user for user, _, _ in turns(home)] == ["What is the Japanese word for cat?"]
 
 
 def test_hostile_replies_do_not_act(home: Path) -> None:

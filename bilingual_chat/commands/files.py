@@ -73,7 +73,8 @@ def choose_conversation(desk: Desk, argument: str) -> Action:
     which = word(argument)
     if not which:
         desk.show_rows([(str(number), *summary_row(summary)) for number, summary in enumerate(recent, start=1)])
-        which = word(desk.ask(Phrase("resume.which", last=len(recent))))
+        answer = word(desk.ask(Phrase("resume.which", last=len(recent))))
+        which = answer.rpartition(" ")[2]  # "/resume 1" is an answer too
         if not which:
             return None
     chosen = {str(number): summary for number, summary in enumerate(recent, start=1)}

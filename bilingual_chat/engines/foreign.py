@@ -169,11 +169,11 @@ class ForeignEngine:
 
     def _prefill_all_but_last(self, ids: list[int], progress: Progress | None = None) -> None:
         self._crop_to(self._common_prefix(ids))
-        reading = Reading(progress, len(ids))
-        reading.at(len(self._cached))
+        reading = Reading(progress, len(ids), len(self._cached)) if progress else None
         while (at := len(self._cached)) < len(ids) - 1:
             self._run(ids[at : min(at + PREFILL_ROWS, len(ids) - 1)])
-            reading.at(len(self._cached))
+            if reading:
+                reading.at(len(self._cached))
 
     def _crop_to(self, length: int) -> None:
         surplus = len(self._cached) - length

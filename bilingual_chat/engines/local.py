@@ -282,11 +282,11 @@ class LocalEngine:
         """Bring the cache to `ids` without those of the last pass."""
         del self._cached[self._common_prefix(ids) :]
         last = len(ids) - (PREFILL_ROWS - TRIED if self._is_row_invariant else 1)
-        reading = Reading(progress, len(ids))
-        reading.at(len(self._cached))
+        reading = Reading(progress, len(ids), len(self._cached)) if progress else None
         while (at := len(self._cached)) < last:
             self._run(ids[at : min(at + PREFILL_ROWS, last)])
-            reading.at(len(self._cached))
+            if reading:
+                reading.at(len(self._cached))
 
     def _run(self, ids: list[int]) -> Tensor:
         """One pass over `ids` after what is cached: hidden states (rows, hidden)."""

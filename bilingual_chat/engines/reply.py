@@ -76,19 +76,15 @@ class Reply:
 class Reading:
     """Tells how far a prompt is computed, where the rest takes so long that a person would notice."""
 
-    def __init__(self, progress: Progress | None, size: int) -> None:
-        self._progress, self._size = progress, size
-        self._began: float | None = None
-        self._first = 0
+    def __init__(self, progress: Progress, size: int, done: int) -> None:
+        self._progress, self._size, self._first = progress, size, done
+        self._began = time.perf_counter()
 
     def at(self, done: int) -> None:
-        """So many ids are computed: before the first pass, and after each."""
-        if self._began is None:
-            self._began, self._first = time.perf_counter(), done
-        elif self._progress is not None:
-            rest_s = (time.perf_counter() - self._began) * (self._size - done) / (done - self._first)
-            if rest_s >= NOTICED_S:
-                self._progress(done, self._size)
+        """So many ids are computed, after one more pass."""
+        rest_s = (time.perf_counter() - self._began) * (self._size - done) / (done - self._first)
+        if rest_s >= NOTICED_S:
+            self._progress(done, self._size)
 
 
 @contextmanager
