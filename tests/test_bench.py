@@ -21,7 +21,7 @@ from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.cli import measure
 from bilingual_chat.engines import bandwidth, divergence, local
 from bilingual_chat.engines.divergence import Reference
-from bilingual_chat.engines.gpt_neox import GptNeox, KVCache
+from bilingual_chat.engines.gpt_neox import GptNeox
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.memory import reset_peak, used_memory
 from bilingual_chat.errors import BchatError, ExitStatus
@@ -373,9 +373,9 @@ def test_the_first_token_of_a_turn_waits_for_what_is_new_in_it_only(
     engine, seen, timed = open_local(saved), [0], []
     run, forward = bench._run, GptNeox.run
 
-    def counted(self: GptNeox, ids: Tensor, start: int, cache: KVCache) -> Tensor:
+    def counted(self: GptNeox, ids: Tensor, *arguments: Any) -> Tensor:
         seen[0] += len(ids)
-        return forward(self, ids, start, cache)
+        return forward(self, ids, *arguments)
 
     def noted(of: LocalEngine, ids: Sequence[int]) -> None:
         before = seen[0]
@@ -394,9 +394,9 @@ def test_decoding_is_one_row_a_token(saved: Path, short: None, monkeypatch: pyte
     engine, done, lengths = open_local(saved), [], []
     run, forward = bench._run, GptNeox.run
 
-    def counted(self: GptNeox, ids: Tensor, start: int, cache: KVCache) -> Tensor:
+    def counted(self: GptNeox, ids: Tensor, *arguments: Any) -> Tensor:
         done[-1].append(len(ids))
-        return forward(self, ids, start, cache)
+        return forward(self, ids, *arguments)
 
     def noted(of: LocalEngine, ids: Sequence[int]) -> None:
         lengths.append(len(ids))

@@ -140,9 +140,9 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     run = GptNeox.run
 
-    def counted(self: GptNeox, ids: Tensor, start: int, cache: KVCache) -> Tensor:
+    def counted(self: GptNeox, ids: Tensor, *arguments: Any) -> Tensor:
         seen.append(len(ids))
-        return run(self, ids, start, cache)
+        return run(self, ids, *arguments)
 
     monkeypatch.setattr(GptNeox, "run", counted)
     return seen
@@ -169,6 +169,11 @@ def test_logits_and_greedy_ids_are_those_of_transformers(options: dict[str, Any]
             got.append(ours.logits(ours.run(part, start, cache)))
             start += len(part)
         torch.testing.assert_close(torch.cat(got), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    for wanted in (0, 1, 3):
+        cache = KVCache(config, torch.float32, torch.device("cpu"))
+        hidden = [ours.run(ids[:13], 0, cache, wanted), ours.run(ids[13:], 13, cache)]
+        found, last = ours.logits(torch.cat(hidden)), expected[13 - wanted :]
+        torch.testing.assert_close(found, last, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     assert config.parameter_count == sum(tensor.numel() for tensor in model.parameters())
     engine = open_local(tmp_path)
     for seed in range(4):
@@ -321,9 +326,9 @@ def test_a_long_prompt_is_prefilled_in_chunks(saved: Path, rows: list[int], monk
     told: list[tuple[int, int]] = []
     once = replace(GREEDY, max_new_tokens=1)
     list(engine.complete(prompt(20), once, 0, lambda done, size: told.append((done, size))))
-    assert rows == [8, 8, 3, 1]
+    assert rows == [7, 7, 5, 1]
     assert asked == [1]
-    assert told == [(8, 20), (16, 20), (19, 20)]
+    assert told == [(7, 20), (14, 20), (19, 20)]
     list(engine.complete([*prompt(15), 3], once, 0, lambda done, size: told.append((done, size))))
     assert told[3:] == []  # one pass; nobody waits between
 

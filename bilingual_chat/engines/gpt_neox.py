@@ -197,14 +197,17 @@ class GptNeox:
         self._cos, self._sin = _rotary_tables(config, self.dtype, self.device)
 
     @torch.inference_mode()
-    def run(self, ids: Tensor, start: int, cache: KVCache) -> Tensor:
-        """Hidden states (rows, hidden) of `ids` (rows,) at positions from `start` on.
+    def run(self, ids: Tensor, start: int, cache: KVCache, wanted: int | None = None) -> Tensor:
+        """Hidden states (wanted, hidden) of the last of `ids` (rows,), which stand at positions from `start` on.
 
-        Reads positions below `start` from `cache` and writes its own; touches no earlier one.
+        Reads positions below `start` from `cache` and writes its own; touches no earlier one. wanted: all
+        unless told. Of a prompt's tokens nobody asks for more than keys and values, which come before
+        most of the last layer's work.
         """
         rows = ids.shape[0]
         cache.reserve(start + rows)
-        return self._run(ids, Place(slice(start, start + rows), start + rows, self._mask(rows, start)), cache)
+        place = Place(slice(start, start + rows), start + rows, self._mask(rows, start))
+        return self._run(ids, place, cache, rows if wanted is None else wanted)
 
     @torch.inference_mode()
     def step(self, ids: Tensor, position: Tensor, seen: int, cache: KVCache) -> Tensor:
@@ -214,13 +217,19 @@ class GptNeox:
         once, it serves all of them. What the cache holds from there on must be numbers.
         """
         mask = torch.arange(seen, device=self.device)[None] <= position
-        return self._run(ids, Place(position, seen, mask), cache)
+        return self._run(ids, Place(position, seen, mask), cache, 1)
 
-    def _run(self, ids: Tensor, place: Place, cache: KVCache) -> Tensor:
+    def _run(self, ids: Tensor, place: Place, cache: KVCache, wanted: int) -> Tensor:
         hidden = F.embedding(ids, self.embedding)
+        *layers, last = zip(self._layers, cache.layers, strict=True)
         with _onednn(not self._is_narrow(ids.shape[0])):
-            for weights, (keys, values) in zip(self._layers, cache.layers, strict=True):
+            for weights, (keys, values) in layers:
                 hidden = self._block(weights, hidden, place, keys, values)
+            weights, (keys, values) = last
+            if not wanted:
+                self._remember(weights, self._norm(weights, "input_layernorm", hidden), place, keys, values)
+                return hidden[:0]
+            hidden = self._block(weights, hidden, place, keys, values)[-wanted:]
         return F.layer_norm(hidden, hidden.shape[-1:], eps=self.config.norm_epsilon, **self._final)
 
     @torch.inference_mode()
@@ -256,15 +265,21 @@ class GptNeox:
         return _linear(weights, "mlp.dense_4h_to_h", wide)
 
     def _attend(self, weights: dict[str, Any], hidden: Tensor, place: Place, keys: Tensor, values: Tensor) -> Tensor:
+        query = self._remember(weights, hidden, place, keys, values)
+        mixed = self._mix(query, keys[:, : place.seen], values[:, : place.seen], place.mask)
+        return _linear(weights, "attention.dense", mixed.transpose(0, 1).reshape(hidden.shape[0], -1))
+
+    def _remember(self, weights: dict[str, Any], hidden: Tensor, place: Place, keys: Tensor, values: Tensor) -> Tensor:
+        """Keys and values into the cache; returns the queries (heads, rows, head size)."""
         rows = hidden.shape[0]
         qkv = _linear(weights, "attention.query_key_value", hidden)
         qkv = qkv.view(rows, self.config.heads, 3, self.config.head_size)
         self._rotate(qkv, place)
+        query: Tensor
         query, key, value = qkv.permute(2, 1, 0, 3)  # each (heads, rows, head size)
         keys[:, place.rows] = key
         values[:, place.rows] = value
-        mixed = self._mix(query, keys[:, : place.seen], values[:, : place.seen], place.mask)
-        return _linear(weights, "attention.dense", mixed.transpose(0, 1).reshape(rows, -1))
+        return query
 
     def _rotate(self, qkv: Tensor, place: Place) -> None:
         """Rotary position embedding of queries and keys, in place."""

@@ -35,7 +35,7 @@ from bilingual_chat.engines.withdrawn import check_withdrawn
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 
-PREFILL_ROWS = 72  # prompt tokens a pass: Ctrl-C acts between passes at the latest
+PREFILL_ROWS = 96  # prompt tokens a pass: Ctrl-C acts between passes at the latest
 AHEAD_LEAST = 8  # tokens; fewer are not worth a pass of their own: it reads all weights
 TRIED = 3  # tokens that lookahead tries at a time: four rows cost little more than one
 
@@ -215,7 +215,7 @@ class LocalEngine:
             raise ValueError("ids are each within the tokenizer's vocabulary")
         del self._cached[self._common_prefix(given) :]
         while (at := len(self._cached)) < len(given):
-            self._run(given[at : at + PREFILL_ROWS])
+            self._run(given[at : at + PREFILL_ROWS], wanted=0)
             yield len(self._cached)
 
     def score(self, ids: Sequence[int]) -> Iterator[Tensor]:
@@ -275,23 +275,24 @@ class LocalEngine:
         first time, and in 16 bits too a seed gives the same reply again.
         """
         self._prefill_all_but_last(ids)
-        hidden = self._run([*ids[len(self._cached) :], *tried])
-        return self._logits(hidden[-1 - len(tried) :])
+        return self._logits(self._run([*ids[len(self._cached) :], *tried], wanted=1 + len(tried)))
 
     def _prefill_all_but_last(self, ids: list[int], progress: Progress | None = None) -> None:
         """Bring the cache to `ids` without those of the last pass."""
         del self._cached[self._common_prefix(ids) :]
-        last = len(ids) - (PREFILL_ROWS - TRIED if self._is_row_invariant else 1)
+        last = PREFILL_ROWS if self._is_row_invariant else 1
         reading = Reading(progress, len(ids), len(self._cached)) if progress else None
-        while (at := len(self._cached)) < last:
-            self._run(ids[at : min(at + PREFILL_ROWS, last)])
+        while (rest := len(ids) - len(self._cached)) > last:
+            passes = -(-rest // PREFILL_ROWS)
+            at, size = len(self._cached), -(-rest // passes)  # equal ones: each reads all weights
+            self._run(ids[at : min(at + size, len(ids) - 1)], wanted=0)
             if reading:
                 reading.at(len(self._cached))
 
-    def _run(self, ids: list[int]) -> Tensor:
-        """One pass over `ids` after what is cached: hidden states (rows, hidden)."""
+    def _run(self, ids: list[int], wanted: int | None = None) -> Tensor:
+        """One pass over `ids` after what is cached: hidden states (wanted, hidden), see `GptNeox.run`."""
         try:
-            hidden = self._pass(ids, len(self._cached), self._cache)
+            hidden = self._pass(ids, len(self._cached), self._cache, wanted)
         except Exception:
             self.forget()  # after a failed allocation its memory is what is needed
             raise
@@ -314,11 +315,11 @@ class LocalEngine:
             raise BchatError("engine.not-numbers", status=ExitStatus.MODEL)
         return logits
 
-    def _pass(self, ids: list[int], start: int, cache: KVCache) -> Tensor:
-        """Hidden states (rows, hidden). One id takes the same threads wherever it is computed: torch's sums differ
+    def _pass(self, ids: list[int], start: int, cache: KVCache, wanted: int | None = None) -> Tensor:
+        """Hidden states (wanted, hidden). One id takes the same threads wherever it is computed: torch's sums differ
         with their number."""
         with allocation_errors(), threads(self._narrow_threads if len(ids) == 1 else None):
-            return self._model.run(torch.tensor(ids, device=self._model.device), start, cache)
+            return self._model.run(torch.tensor(ids, device=self._model.device), start, cache, wanted)
 
     def _side_by_side(self, prompts: Sequence[list[int]], caches: Sequence[KVCache]) -> list[Tensor]:
         """Logits after the last id of each prompt, whose cache holds the others."""

@@ -32,7 +32,7 @@ from bilingual_chat.errors import BchatError
 from bilingual_chat.messages import Phrase
 
 OTHERS = torch.bfloat16  # embeddings, norms, biases
-FORMAT = 4  # of the numbers in a kept file: another one is another file
+FORMAT = 5  # of the numbers in a kept file: another one is another file
 _EMBEDDING = "gpt_neox.embed_in.weight"
 Weights = dict[str, Tensor | Quantized]
 
@@ -96,7 +96,7 @@ def _parts(name: str, shape: tuple[int, ...], precision: QuantizedPrecision) -> 
     rows, columns = shape
     scales = Part(f"{name}.scales", (rows,), torch.float32)
     if kind == "int8":
-        return [Part(name, shape, torch.uint8), scales]
+        return [Part(name, (rows + -rows % TOGETHER, columns), torch.uint8), scales]
     levels = Part(f"{name}.levels", (rows, columns // GROUP), torch.uint8)
     return [Part(name, (rows, columns // 2), torch.uint8), levels, scales]
 

@@ -135,7 +135,7 @@ def _processor() -> bytes:
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.bchat_pool.restype = c_void_p
     library.bchat_pool.argtypes = [c_int]
-    library.bchat_layer.argtypes = [c_void_p, POINTER(_Shape), POINTER(_Layer), POINTER(_Places), c_void_p]
+    library.bchat_layer.argtypes = [c_void_p, POINTER(_Shape), POINTER(_Layer), POINTER(_Places), c_int, c_void_p]
     library.bchat_head.argtypes = [c_void_p, POINTER(_Shape), POINTER(_Matrix), c_void_p, c_int, c_void_p, c_void_p]
     return library
 
@@ -182,17 +182,23 @@ class NativeNeox:
         self._norm = (c_void_p * 2)(*norm)
 
     @torch.inference_mode()
-    def run(self, ids: Tensor, start: int, cache: KVCache) -> Tensor:
-        """Hidden states, float32 (rows, hidden), of `ids` (rows,) at positions from `start` on; see `GptNeox.run`."""
-        return self.run_rows(ids, range(start, start + ids.shape[0]), [cache] * ids.shape[0])
+    def run(self, ids: Tensor, start: int, cache: KVCache, wanted: int | None = None) -> Tensor:
+        """Hidden states, float32 (wanted, hidden), of the last of `ids` (rows,) at positions from `start` on.
+
+        See `GptNeox.run`.
+        """
+        return self.run_rows(ids, range(start, start + ids.shape[0]), [cache] * ids.shape[0], wanted)
 
     @torch.inference_mode()
-    def run_rows(self, ids: Tensor, positions: Sequence[int], caches: Sequence[KVCache]) -> Tensor:
+    def run_rows(
+        self, ids: Tensor, positions: Sequence[int], caches: Sequence[KVCache], wanted: int | None = None
+    ) -> Tensor:
         """The same for rows that stand at `positions` of `caches`, which may be of different sequences.
 
         Rows of one sequence are in the order of their positions, without a gap.
         """
         rows = len(positions)
+        wanted = rows if wanted is None else wanted
         needed: dict[int, int] = {}
         for position, each in zip(positions, caches, strict=True):
             needed[id(each)] = max(needed.get(id(each), 0), position + 1)
@@ -205,9 +211,10 @@ class NativeNeox:
             keys = (c_void_p * rows)(*(each.layers[index][0].data_ptr() for each in caches))
             values = (c_void_p * rows)(*(each.layers[index][1].data_ptr() for each in caches))
             places = _Places(rows, *(ctypes.addressof(array) for array in (where, keys, values, capacity)))
-            if not self._library.bchat_layer(self._pool, self._shape, layer, places, hidden.data_ptr()):
+            here = wanted if index == len(self._layers) - 1 else rows
+            if not self._library.bchat_layer(self._pool, self._shape, layer, places, here, hidden.data_ptr()):
                 raise MemoryError
-        return hidden
+        return hidden[rows - wanted :]
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ GROUP = 32  # weights of a row that share a level
 BLOCK = 64  # columns that lie together: what a matrix must have a multiple of
 TURNED = 256  # columns, at most, that are turned together
 SIDE_BY_SIDE = 4  # rows whose blocks lie side by side: what it must have a multiple of, too
-TOGETHER, PIECE = 32, 3072  # rows and columns of a matrix in 8 bits that lie together
+TOGETHER, FOUR = 32, 4  # rows and columns of a matrix in 8 bits that lie together
 _LEVELS = 128  # of each sign
 _LEVELS_AN_OCTAVE = 12
 # Levels tried around the one that just holds the largest weight: letting it be cut is often better.
@@ -35,8 +35,9 @@ _TRIED = range(-6, 3)
 class Quantized:
     """A matrix (rows, columns): codes uint8, scales float32 (rows,), and for int4 levels uint8 (rows, columns / 32).
 
-    int8: codes (rows, columns), each number plus 128. int4: codes (rows, columns / 2), two numbers a
-    byte, each plus 8. In what order is written at `struct matrix` in kernels/shapes.h.
+    int8: codes (rows, columns), each number plus 128; with rows that nobody uses up to a multiple of 32.
+    int4: codes (rows, columns / 2), two numbers a byte, each plus 8. In what order is written at `struct
+    matrix` in kernels/shapes.h.
     """
 
     codes: Tensor
@@ -45,8 +46,7 @@ class Quantized:
 
     @property
     def shape(self) -> tuple[int, int]:
-        rows, columns = self.codes.shape
-        return rows, columns * (1 if self.levels is None else 2)
+        return len(self.scales), self.codes.shape[1] * (1 if self.levels is None else 2)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """All that it is made of."""
@@ -68,7 +68,7 @@ class Quantized:
         rows, columns = self.shape
         blocks = columns // BLOCK
         if self.levels is None:
-            ordered = _by_rows_from_pieces(self.codes).float() - 128
+            ordered = _by_rows_from_fours(self.codes)[:rows].float() - 128
         else:
             codes = _by_rows(self.codes, blocks)
             packed = codes.view(rows, blocks, 1, GROUP)
@@ -111,7 +111,7 @@ def _to_int8(matrix: Tensor) -> Quantized:
     matrix = turned(matrix)
     scales = matrix.abs().amax(1) / 127
     numbers = (matrix / _divisor(scales)[:, None]).round_().clamp_(-127, 127)
-    return Quantized(_by_pieces((numbers + 128).to(torch.uint8)), scales)
+    return Quantized(_by_fours((numbers + 128).to(torch.uint8)), scales)
 
 
 def _to_int4(matrix: Tensor) -> Quantized:
@@ -139,30 +139,17 @@ def _to_int4(matrix: Tensor) -> Quantized:
     return Quantized(_by_blocks(codes, blocks), scales, _by_blocks(best.to(torch.uint8), blocks))
 
 
-def _by_pieces(codes: Tensor) -> Tensor:
-    """Codes (rows, columns) as `_by_blocks` orders them, TOGETHER rows and PIECE columns of them at a time."""
-    ordered = [
-        torch.cat(
-            [_by_blocks(piece.contiguous(), piece.shape[1] // BLOCK).flatten() for piece in torch.split(some, PIECE, 1)]
-        )
-        for some in torch.split(codes, TOGETHER)
-    ]
-    return torch.cat(ordered).view(codes.shape)
+def _by_fours(codes: Tensor) -> Tensor:
+    """Codes (rows, columns) TOGETHER rows at a time, and of these four columns of each after the other."""
+    codes = F.pad(codes, (0, 0, 0, -len(codes) % TOGETHER))
+    split = codes.view(-1, TOGETHER, codes.shape[1] // FOUR, FOUR)
+    return split.transpose(1, 2).reshape(codes.shape)
 
 
-def _by_rows_from_pieces(codes: Tensor) -> Tensor:
+def _by_rows_from_fours(codes: Tensor) -> Tensor:
     """The way back."""
-    columns = codes.shape[1]
-    ordered = []
-    for some in torch.split(codes, TOGETHER):
-        widths = [min(PIECE, columns - at) for at in range(0, columns, PIECE)]
-        pieces = torch.split(some.flatten(), [len(some) * width for width in widths])
-        ordered.append(
-            torch.cat(
-                [_by_rows(piece.view(len(some), -1), w // BLOCK) for piece, w in zip(pieces, widths, strict=True)], 1
-            )
-        )
-    return torch.cat(ordered)
+    split = codes.view(-1, codes.shape[1] // FOUR, TOGETHER, FOUR)
+    return split.transpose(1, 2).reshape(codes.shape)
 
 
 def _by_blocks(table: Tensor, blocks: int) -> Tensor:

@@ -33,7 +33,7 @@ class RecordedNeox(GptNeox):
         self._can_record = True
 
     @torch.inference_mode()
-    def run(self, ids: Tensor, start: int, cache: KVCache) -> Tensor:
+    def run(self, ids: Tensor, start: int, cache: KVCache, wanted: int | None = None) -> Tensor:
         """See `GptNeox.run`. After a pass over several ids the step that comes next is recorded: the processor
         does that while the device is still busy with the pass."""
         end = start + ids.shape[0]
@@ -41,7 +41,7 @@ class RecordedNeox(GptNeox):
         if is_prompt and self._can_record:
             cache.reserve(self.config.context_length)
         if is_prompt or not self._can_record or _places(cache) != self._recorded_for:
-            hidden = super().run(ids, start, cache)
+            hidden = super().run(ids, start, cache, wanted)
             if is_prompt and self._can_record and end < self.config.context_length:
                 if (places := _places(cache)) != self._recorded_for:
                     self._steps, self._recorded_for = {}, places
@@ -49,7 +49,7 @@ class RecordedNeox(GptNeox):
             return hidden
         step = self._step(start, cache)
         if step is None:
-            return super().run(ids, start, cache)
+            return super().run(ids, start, cache, wanted)
         self._id.copy_(ids)
         self._position.fill_(start)
         return step().clone()

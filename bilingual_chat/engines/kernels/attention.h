@@ -8,6 +8,7 @@ struct pass {
     const struct shape *shape;
     const struct layer *layer;
     const struct places *places;
+    const struct pass *wanted; /* the same for the last rows, whose result is wanted */
     float *hidden; /* (rows, hidden) */
     void *normed, *normed_too, *mixed, *wide; /* what matrices are multiplied with */
     float *qkv;
@@ -39,10 +40,13 @@ static void place(const struct pass *pass, int row, int head) {
     const int64_t at = (head * places->capacity[row] + position) * size;
     put_narrow(shape->narrow_cache, places->values[row], at, query + 2 * size, size);
     const int64_t block = at - position % LANES * size;
-    for (int i = 0; i < size; i++) {
-        if (shape->narrow_cache)
-            ((bf16 *)places->keys[row])[block + i / 2 * GROUP + position % LANES * 2 + i % 2] = round_one(query[size + i]);
-        else ((float *)places->keys[row])[block + i * LANES + position % LANES] = query[size + i];
+    for (int i = 0; i < size; i += 2) {
+        const float *two = query + size + i;
+        if (shape->narrow_cache) {
+            const bf16 both[2] = {round_one(two[0]), round_one(two[1])};
+            memcpy((bf16 *)places->keys[row] + block + i * LANES + position % LANES * 2, both, sizeof both);
+        } else
+            for (int n = 0; n < 2; n++) ((float *)places->keys[row])[block + (i + n) * LANES + position % LANES] = two[n];
     }
 }
 
@@ -191,7 +195,8 @@ static int rows_together(const struct places *places, int first) {
     return count;
 }
 
-/* The next heads of groups of rows: a thread's share lies together in memory. */
+/* The next groups of rows of the next heads: a thread's share lies together in memory, and the keys and values of a head
+   serve all its rows while they are near. */
 static void attend_all(struct pool *pool, int thread, const struct pass *pass, float *own) {
     const struct places *places = pass->places;
     const int heads = pass->shape->heads;
@@ -199,9 +204,9 @@ static void attend_all(struct pool *pool, int thread, const struct pass *pass, f
     for (int first = 0; first < places->rows; first += rows_together(places, first)) groups++;
     const int64_t size = (int64_t)groups * heads;
     for (int64_t item; (item = take(pool, thread, 1, size, &helped)) < size;) {
-        const int head = item % heads;
+        const int head = item / groups;
         int first = 0;
-        for (int64_t before = item / heads; before; before--) first += rows_together(places, first);
+        for (int64_t before = item % groups; before; before--) first += rows_together(places, first);
         const int count = rows_together(places, first);
         if (pass->shape->narrow_cache) attend_some(1, count, pass, first, head, own);
         else attend_some(0, count, pass, first, head, own);

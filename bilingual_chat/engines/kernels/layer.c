@@ -27,52 +27,61 @@ static void normalise(const struct shape *shape, const float *x, const float *we
         store(row + i, (load(x + i) - mean) * factor * load(weight + i) + load(bias + i));
 }
 
+/* The first row that a thread prepares: neighbours, since the bytes of some rows lie together, and two threads that write
+   into the same lines of the cache wait for each other. */
+INLINE int own_rows(const struct pool *pool, int thread, int rows) {
+    return (int64_t)rows * thread / pool->threads;
+}
+
 static void work_on_layer(struct pool *pool, int thread) {
-    const struct pass *pass = pool->argument;
+    const struct pass *pass = pool->argument, *wanted = pass->wanted;
     const struct shape *shape = pass->shape;
     const struct layer *layer = pass->layer;
-    const int rows = pass->places->rows, heads = shape->heads;
+    const int heads = shape->heads, all_rows = pass->places->rows, rows = wanted->places->rows;
     float *own = pool->own[thread];
-    for (int r = thread; r < rows; r += pool->threads) {
+    for (int r = own_rows(pool, thread, all_rows); r < own_rows(pool, thread + 1, all_rows); r++) {
         const float *row = pass->hidden + (int64_t)r * shape->hidden;
         normalise(shape, row, layer->norm[0], layer->norm[1], own);
-        put(shape, &layer->qkv, pass->normed, rows, r, own);
-        if (!shape->parallel) continue;
+        put(shape, &layer->qkv, pass->normed, all_rows, r, own);
+        const int at = r - (all_rows - rows);
+        if (!shape->parallel || at < 0) continue;
         normalise(shape, row, layer->norm[2], layer->norm[3], own);
-        put(shape, &layer->up, pass->normed_too, rows, r, own);
+        put(shape, &layer->up, pass->normed_too, rows, at, own);
     }
     meet(pool);
-    multiply(pool, thread, 0, shape, &layer->qkv, pass->normed, rows, PLAIN, pass->qkv);
+    multiply(pool, thread, 0, shape, &layer->qkv, pass->normed, all_rows, PLAIN, pass->qkv);
     meet(pool);
-    for (int i = thread; i < rows * heads; i += pool->threads) place(pass, i / heads, i % heads);
+    const int end = (int64_t)(thread + 1) * all_rows * heads / pool->threads;
+    for (int i = (int64_t)thread * all_rows * heads / pool->threads; i < end; i++) place(pass, i / heads, i % heads);
+    if (!rows) return; /* keys and values are all that later tokens see of these */
     meet(pool);
-    attend_all(pool, thread, pass, own);
+    attend_all(pool, thread, wanted, own);
     meet(pool);
-    for (int r = thread; r < rows; r += pool->threads)
+    for (int r = own_rows(pool, thread, rows); r < own_rows(pool, thread + 1, rows); r++)
         put(shape, &layer->dense, pass->mixed, rows, r, pass->raw + (int64_t)r * shape->hidden);
     meet(pool);
-    multiply(pool, thread, 2, shape, &layer->dense, pass->mixed, rows, ADDED, pass->hidden);
+    multiply(pool, thread, 2, shape, &layer->dense, pass->mixed, rows, ADDED, wanted->hidden);
     meet(pool);
     if (!shape->parallel) {
-        for (int r = thread; r < rows; r += pool->threads) {
-            normalise(shape, pass->hidden + (int64_t)r * shape->hidden, layer->norm[2], layer->norm[3], own);
+        for (int r = own_rows(pool, thread, rows); r < own_rows(pool, thread + 1, rows); r++) {
+            normalise(shape, wanted->hidden + (int64_t)r * shape->hidden, layer->norm[2], layer->norm[3], own);
             put(shape, &layer->up, pass->normed_too, rows, r, own);
         }
         meet(pool);
     }
     multiply(pool, thread, 3, shape, &layer->up, pass->normed_too, rows, ACTIVATED, pass->raw);
     meet(pool);
-    for (int r = thread; r < rows; r += pool->threads)
+    for (int r = own_rows(pool, thread, rows); r < own_rows(pool, thread + 1, rows); r++)
         put(shape, &layer->down, pass->wide, rows, r, pass->raw + (int64_t)r * shape->wide);
     meet(pool);
-    multiply(pool, thread, 4, shape, &layer->down, pass->wide, rows, ADDED, pass->hidden);
+    multiply(pool, thread, 4, shape, &layer->down, pass->wide, rows, ADDED, wanted->hidden);
 }
 
 static void work_on_head(struct pool *pool, int thread) {
     const struct pass *pass = pool->argument;
     const struct shape *shape = pass->shape;
     const int rows = pass->places->rows;
-    for (int r = thread; r < rows; r += pool->threads) {
+    for (int r = own_rows(pool, thread, rows); r < own_rows(pool, thread + 1, rows); r++) {
         normalise(shape, pass->hidden + (int64_t)r * shape->hidden, pass->norm[0], pass->norm[1], pool->own[thread]);
         put(shape, pass->head, pass->normed, rows, r, pool->own[thread]);
     }
@@ -136,13 +145,22 @@ static int prepare(struct pool *pool, struct pass *pass, int longest) {
     return 1;
 }
 
-/* `hidden` (rows, hidden) through one layer, in place. 0 where memory is exhausted. */
+/* `hidden` (rows, hidden) through one layer, in place: the last `wanted` of them, of the others keys and values only. 0
+   where memory is exhausted. */
 int bchat_layer(struct pool *pool, const struct shape *shape, const struct layer *layer, const struct places *places,
-                float *hidden) {
+                int wanted, float *hidden) {
+    const int64_t others = places->rows - wanted;
+    const struct places last = {wanted, places->position + others, places->keys + others, places->values + others,
+                                places->capacity + others};
     struct pass pass = {.shape = shape, .layer = layer, .places = places, .hidden = hidden};
     int longest = 0;
     for (int r = 0; r < places->rows; r++) longest = places->position[r] > longest ? places->position[r] : longest;
     if (!prepare(pool, &pass, longest + 1)) return 0;
+    struct pass some = pass;
+    some.places = &last;
+    some.hidden += others * shape->hidden;
+    some.qkv += others * 3 * shape->hidden;
+    pass.wanted = &some;
     together(pool, work_on_layer, &pass);
     return 1;
 }

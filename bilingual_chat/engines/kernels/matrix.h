@@ -39,6 +39,8 @@ static void multiply(struct pool *pool, int thread, int phase, const struct shap
         next = take(pool, thread, phase, chunks, &helped) * CHUNK;
         const int64_t then = next < matrix->rows ? next : first;
         int count = matrix->rows - first < CHUNK ? (int)(matrix->rows - first) : CHUNK;
+        for (int r = 0; r < rows; r++) /* or the first write of each row waits */
+            for (int n = 0; n < count; n += LANES) __builtin_prefetch(out + r * matrix->rows + first + n, 1);
         switch (matrix->kind * 2 + narrow) {
         case FLOAT32 * 2: chunk(FLOAT32, 0, matrix, first, count, then, x, rows, values, scratch); break;
         case BFLOAT16 * 2: chunk(BFLOAT16, 0, matrix, first, count, then, x, rows, values, scratch); break;
@@ -50,16 +52,14 @@ static void multiply(struct pool *pool, int thread, int phase, const struct shap
         default: return;
         }
         for (int r = 0; r < rows; r++) {
-            float *row = values + r * CHUNK;
-            if (matrix->bias)
-                for (int n = 0; n < count; n++) row[n] += matrix->bias[first + n];
-            int64_t at = r * matrix->rows + first;
-            if (result == PLAIN) memcpy(out + at, row, count * sizeof(float));
-            else if (result == ADDED)
-                for (int n = 0; n < count; n++) out[at + n] += row[n];
-            else {
-                for (int n = 0; n < CHUNK; n += LANES) store(row + n, activate(shape->activation, load(row + n)));
-                memcpy(out + at, row, count * sizeof(float));
+            float *to = out + r * matrix->rows + first;
+            for (int n = 0; n < count; n += LANES) {
+                const int some = count - n;
+                vec x = load(values + r * CHUNK + n);
+                if (matrix->bias) x += load_some(matrix->bias + first + n, some);
+                if (result == ADDED) x = load_some(to + n, some) + x;
+                else if (result == ACTIVATED) x = activate(shape->activation, x);
+                store_some(to + n, x, some);
             }
         }
     }

@@ -23,8 +23,7 @@
 #define OUTPUTS 4 /* rows of a matrix at a time */
 #define ROWS 6    /* rows of activations at a time */
 #define TURNED 256 /* columns, at most, that are mixed with each other before 8 bits */
-#define MOST_BYTES 8 /* rows of bytes at a time */
-#define PIECE 3072 /* columns of a matrix in 8 bits that lie together: MOST_BYTES rows of activations stay near */
+#define FOUR 4    /* columns of a matrix in 8 bits that lie together */
 #define NEAR 12288 /* bytes of activations, in the first cache beside weights on their way */
 #define PHASES 5 /* of a pass, in which threads take what is next */
 #define CHUNK 32  /* rows of a matrix that a thread takes at a time */
@@ -44,10 +43,11 @@ typedef int8_t bytes __attribute__((vector_size(16)));
 typedef uint8_t ubytes __attribute__((vector_size(16)));
 typedef uint16_t bf16;
 
-/* A matrix (rows, columns). FLOAT32 and BFLOAT16 by rows. INT8 and INT4 in blocks of 64 columns, and of these the ones
-   of 4 rows side by side, so that memory is read in one go. INT8: each CHUNK of rows PIECE by PIECE; each number plus 128; of a matrix that was turned (see
-   `turn`). INT4: byte i holds column i in its low half and column 32 + i in its high half, each plus 8; 32 columns
-   share one of 256 levels, two for each block. Both: times one float32 a row. */
+/* A matrix (rows, columns). FLOAT32 and BFLOAT16 by rows. INT8: each CHUNK of rows four columns by four, so that products
+   are added up in as many lanes as there are rows; each number plus 128; of a matrix that was turned (see `turn`). The
+   last CHUNK is a whole one, whatever its rows. INT4: in blocks of 64 columns, and of these the ones of 4 rows side by
+   side, so that memory is read in one go; byte i holds column i in its low half and column 32 + i in its high half, each
+   plus 8; 32 columns share one of 256 levels, two for each block. Both: times one float32 a row. */
 struct matrix {
     const void *numbers;
     const uint8_t *levels;

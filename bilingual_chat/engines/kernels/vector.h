@@ -21,6 +21,19 @@ INLINE void store(float *to, vec x) {
     memcpy(to, &x, sizeof x);
 }
 
+/* The first `count` of them, where there are no more. */
+INLINE vec load_some(const float *from, int count) {
+    if (count >= LANES) return load(from);
+    vec x = all(0.0f);
+    memcpy(&x, from, count * sizeof *from);
+    return x;
+}
+
+INLINE void store_some(float *to, vec x, int count) {
+    if (count >= LANES) store(to, x);
+    else memcpy(to, &x, count * sizeof *to);
+}
+
 INLINE vec widen(const bf16 *from) {
     halves x;
     memcpy(&x, from, sizeof x);
