@@ -254,6 +254,25 @@ def test_rows_that_nobody_wants_leave_their_keys_and_values(
         assert torch.equal(model.logits(torch.cat(parts)), whole[40 - wanted :]), wanted
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_lay_in_the_memory_of_the_cache_is_never_seen(library: ctypes.CDLL, precision: str) -> None:
+    """No numbers at all, for one: with an odd and an even number of positions, and where a later one was taken back."""
+    config, weights = network(precision)
+    model, ids = native_network(config, weights, library, precision), some_ids(40)
+    whole = model.logits(model.run(ids, 0, cache_for(model)))
+    for cuts in ((13, 1, 1, 25), (14, 2, 24), (40,)):
+        cache, at, parts = cache_for(model), 0, []
+        cache.reserve(len(ids))
+        for layer in cache.layers:
+            for tensor in layer:
+                tensor.fill_(float("nan"))
+        for count in cuts:
+            model.run(ids[at : at + count].flip(0), at, cache)  # and once more, with other ids
+            parts.append(model.logits(model.run(ids[at : at + count], at, cache)))
+            at += count
+        assert torch.equal(torch.cat(parts), whole), cuts
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_how_many_threads_compute_changes_no_bit(library: ctypes.CDLL, precision: str) -> None:
     """Each has a share and then helps the others; more threads than there is work for, too."""

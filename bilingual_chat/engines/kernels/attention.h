@@ -29,6 +29,17 @@ static void rotate(const struct shape *shape, float *x, int position) {
     }
 }
 
+/* One of two positions whose values lie together: each number of the one beside that of the other. An even position comes
+   with zeros for the odd one, unless that is computed in the same pass, perhaps by another thread. */
+static void place_value(const struct places *places, int row, const float *value, int size, bf16 *pair) {
+    const int is_odd = places->position[row] % 2;
+    const int is_alone = row + 1 == places->rows || places->values[row + 1] != places->values[row];
+    for (int i = 0; i < size; i++) {
+        pair[2 * i + is_odd] = round_one(value[i]);
+        if (!is_odd && is_alone) pair[2 * i + 1] = 0;
+    }
+}
+
 /* Queries and keys of one row and head turned to its position; key and value into the cache. */
 static void place(const struct pass *pass, int row, int head) {
     const struct shape *shape = pass->shape;
@@ -37,9 +48,11 @@ static void place(const struct pass *pass, int row, int head) {
     float *query = pass->qkv + ((int64_t)row * shape->heads + head) * 3 * size;
     rotate(shape, query, position);
     rotate(shape, query + size, position);
-    const int64_t at = (head * places->capacity[row] + position) * size;
-    put_narrow(shape->narrow_cache, places->values[row], at, query + 2 * size, size);
-    const int64_t block = at - position % LANES * size;
+    const int64_t at = (head * places->capacity[row] + position) * size, block = at - position % LANES * size;
+    if (shape->narrow_cache)
+        place_value(places, row, query + 2 * size, size, (bf16 *)places->values[row] + at - position % 2 * size);
+    else
+        memcpy((float *)places->values[row] + at, query + 2 * size, size * sizeof(float));
     for (int i = 0; i < size; i += 2) {
         const float *two = query + size + i;
         if (shape->narrow_cache) {
@@ -50,18 +63,12 @@ static void place(const struct pass *pass, int row, int head) {
     }
 }
 
-/* 32 numbers of a value, in the order in which they are quickest to have: of bfloat16 first every other one. Or two
-   of 16 keys, one of each after the other. */
-INLINE void value_at(int narrow, const char *numbers, int64_t at, vec part[2]) {
-    if (narrow) {
-        ivec both;
-        memcpy(&both, (const bf16 *)numbers + at, sizeof both);
-        part[0] = (vec)(both << 16);
-        part[1] = (vec)(both & (int32_t)0xffff0000);
-    } else {
-        part[0] = load((const float *)numbers + at);
-        part[1] = load((const float *)numbers + at + LANES);
-    }
+/* Numbers of 16 pairs in bfloat16: of each pair the first, and the second. */
+INLINE void both_of(const char *from, vec part[2]) {
+    ivec both;
+    memcpy(&both, from, sizeof both);
+    part[0] = (vec)(both << 16);
+    part[1] = (vec)(both & (int32_t)0xffff0000);
 }
 
 /* The products of some queries with 16 keys. `rows` is a constant wherever this is inlined. */
@@ -85,7 +92,11 @@ INLINE void compare(int narrow, int rows, const float *queries, const char *keys
             }
 #endif
             vec key[2];
-            value_at(narrow, these, 0, key);
+            if (narrow) both_of(these, key);
+            else {
+                key[0] = load((const float *)these);
+                key[1] = load((const float *)these + LANES);
+            }
             for (int r = 0; r < rows; r++)
                 total[r][i] += queries[r * size + at + 2 * i] * key[0] + queries[r * size + at + 2 * i + 1] * key[1];
         }
@@ -98,53 +109,77 @@ INLINE void fetch(const char *from, int at, int longest, int64_t bytes) {
     for (int64_t i = next * bytes; i < end * bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
 }
 
+/* The first `count` numbers, and zeros. */
+INLINE vec first_of(vec x, int count) {
+    const ivec lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return (vec)((ivec)x & (lane < count));
+}
+
 /* Softmax of `count` scores, in place, up to the factor that is returned; 0 from there to `length`. Of 16 positions the
-   scores lie together, and those of the next 16 `stride` behind them. */
-static float soften(float *scores, int64_t stride, int count, int64_t length, float factor) {
+   scores lie together, and those of the next 16 `stride` behind them; what comes of them is in bfloat16 where `narrow`. */
+INLINE float soften(int narrow, float *scores, int64_t stride, int count, int64_t length, float factor) {
     const int blocks = (count + LANES - 1) / LANES;
     for (int i = count; i < blocks * LANES; i++) scores[i / LANES * stride + i % LANES] = -INFINITY;
     vec most = all(-INFINITY), total = all(0.0f);
     for (int i = 0; i < blocks; i++) most = larger(most, load(scores + i * stride));
     float highest = -INFINITY;
     for (int i = 0; i < LANES; i++) highest = most[i] > highest ? most[i] : highest;
-    for (int i = 0; i < blocks; i++) {
-        const vec share = exponential((load(scores + i * stride) - highest) * factor);
-        store(scores + i * stride, share);
+    for (int i = 0; i < length / LANES; i++) {
+        float *here = scores + i * stride;
+        vec share = all(0.0f);
+        if (i < blocks) share = first_of(exponential((load(here) - highest) * factor), count - i * LANES);
+#if PAIRS
+        if (narrow) {
+            const halves rounded = (halves)_mm512_cvtneps_pbh((__m512)share);
+            memcpy(here, &rounded, sizeof rounded);
+            total += widen((const bf16 *)here);
+            continue;
+        }
+#endif
+        store(here, share);
         total += share;
     }
-    for (int i = count; i < length; i++) scores[i / LANES * stride + i % LANES] = 0;
     return 1.0f / sum(total);
-}
-
-/* Such numbers in their own order, times `share`. */
-INLINE void in_order(int narrow, const vec part[2], float share, float *to) {
-    for (int i = 0; i < LANES; i++) {
-        to[narrow ? 2 * i : i] = part[0][i] * share;
-        to[narrow ? 2 * i + 1 : i + LANES] = part[1][i] * share;
-    }
 }
 
 /* The values up to `longest`, weighted by each row's scores: `parts` times 32 numbers from `at` on of each row. */
 INLINE void mix(int narrow, int rows, int parts, const char *values, int size, int at, int longest,
                 const float *scores, const float *share, float *mixed) {
-    vec total[TOGETHER][MOST_PARTS][2];
+    vec total[TOGETHER][2 * MOST_PARTS];
     const int64_t bytes = size * (narrow ? sizeof(bf16) : sizeof(float));
     for (int r = 0; r < rows; r++)
-        for (int p = 0; p < parts; p++) total[r][p][0] = total[r][p][1] = all(0.0f);
+        for (int p = 0; p < 2 * parts; p++) total[r][p] = all(0.0f);
     for (int first = 0; first < longest; first += LANES) {
         if (at == 0) fetch(values, first, longest, bytes);
         const int count = longest - first < LANES ? longest - first : LANES;
         const float *these = scores + first * rows;
-        for (int i = 0; i < count; i++)
-            for (int p = 0; p < parts; p++) {
+        for (int i = 0; i < count; i += narrow ? 2 : 1)
+            for (int p = 0; p < 2 * parts; p++) {
+                /* 16 numbers, or 16 pairs of them: of this position and the next */
+                const char *here = values + (first + i) * bytes + (at + p * LANES) * sizeof(float);
+#if PAIRS
+                if (narrow) {
+                    const pairs value = pairs_at((const bf16 *)here);
+                    _Pragma("GCC unroll 8")
+                    for (int r = 0; r < rows; r++) {
+                        int32_t two;
+                        memcpy(&two, (const bf16 *)(these + r * LANES) + i, sizeof two);
+                        total[r][p] = (vec)_mm512_dpbf16_ps((__m512)total[r][p], value, (pairs)_mm512_set1_epi32(two));
+                    }
+                    continue;
+                }
+#endif
                 vec value[2];
-                value_at(narrow, values + (first + i) * bytes, at + p * GROUP, value);
-                for (int r = 0; r < rows; r++)
-                    for (int half = 0; half < 2; half++) total[r][p][half] += these[r * LANES + i] * value[half];
+                if (narrow) both_of(here, value);
+                else value[0] = load((const float *)here);
+                for (int r = 0; r < rows; r++) {
+                    total[r][p] += these[r * LANES + i] * value[0];
+                    if (narrow) total[r][p] += these[r * LANES + i + 1] * value[1];
+                }
             }
     }
     for (int r = 0; r < rows; r++)
-        for (int p = 0; p < parts; p++) in_order(narrow, total[r][p], share[r], mixed + r * size + at + p * GROUP);
+        for (int p = 0; p < 2 * parts; p++) store(mixed + r * size + at + p * LANES, total[r][p] * share[r]);
 }
 
 /* `rows` rows of one sequence, from `first` on: each looks at every position up to its own. The keys and values of 16
@@ -166,7 +201,7 @@ INLINE void attend(int narrow, int rows, const struct pass *pass, int first, int
         compare(narrow, rows, queries, keys + at * bytes, size, scores + at * rows);
     }
     for (int r = 0; r < rows; r++)
-        share[r] = soften(scores + r * LANES, rows * LANES, places->position[first + r] + 1, length,
+        share[r] = soften(narrow && PAIRS, scores + r * LANES, rows * LANES, places->position[first + r] + 1, length,
                           1.0f / sqrtf((float)size));
     const int parts = rows == 1 ? MOST_PARTS : rows <= 4 ? MOST_PARTS / 2 : 1; /* as many sums as there are registers for */
     int at = 0;

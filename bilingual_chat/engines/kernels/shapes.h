@@ -73,7 +73,8 @@ struct shape {
 
 /* Where each row stands, and the keys and values of its sequence in this layer, (heads, capacity, head size); the
    capacity is a multiple of 16. The keys of 16 positions lie so that one vector has the same two numbers of each of
-   them (of float32 the same one), and 16 products with a query are had without adding up across a vector. */
+   them (of float32 the same one), and 16 products with a query are had without adding up across a vector. In bfloat16 the
+   values of an even position and the next lie number beside number. */
 struct places {
     int32_t rows;
     const int32_t *position;
