@@ -54,15 +54,37 @@ INLINE bf16 round_one(float x) { /* to nearest, ties to even; no model here make
     return (bf16)((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
 }
 
+/* Halves onto each other, four times: the order of `sum_four`, too. */
 INLINE float sum(vec x) {
 #if PAIRS
-    return _mm512_reduce_add_ps((__m512)x);
+    const __m512 y = (__m512)x;
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(y), _mm512_extractf32x8_ps(y, 1));
+    __m128 z = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    z = _mm_add_ps(z, _mm_permute_ps(z, 0x4e));
+    return _mm_cvtss_f32(_mm_add_ps(z, _mm_permute_ps(z, 0xb1)));
 #endif
     float part[LANES];
     memcpy(part, &x, sizeof part);
     for (int half = LANES / 2; half; half /= 2)
         for (int i = 0; i < half; i++) part[i] += part[i + half];
     return part[0];
+}
+
+/* The sums of four vectors: half the work of four times `sum`, bit for bit the same. */
+INLINE void sum_four(const vec x[4], float *to) {
+#if PAIRS
+    __m512 two[2];
+    for (int i = 0; i < 2; i++) {
+        const __m512 a = (__m512)x[2 * i], b = (__m512)x[2 * i + 1];
+        two[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    }
+    __m512 y = _mm512_add_ps(_mm512_shuffle_f32x4(two[0], two[1], 0x88), _mm512_shuffle_f32x4(two[0], two[1], 0xdd));
+    y = _mm512_add_ps(y, _mm512_permute_ps(y, 0x4e));
+    y = _mm512_add_ps(y, _mm512_permute_ps(y, 0xb1));
+    _mm_storeu_ps(to, _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, y)));
+#else
+    for (int i = 0; i < 4; i++) to[i] = sum(x[i]);
+#endif
 }
 
 INLINE vec larger(vec a, vec b) {

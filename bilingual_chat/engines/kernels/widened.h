@@ -126,8 +126,13 @@ INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part 
                 for (int r = 0; r < rows; r++) total[n][r] += w * load((const float *)x + r * columns + column);
             }
         }
-    for (int n = 0; n < outputs; n++)
-        for (int r = 0; r < rows; r++) out[r * CHUNK + n] = sum(total[n][r]);
+    for (int r = 0; r < rows; r++) {
+        if (outputs == OUTPUTS) {
+            const vec row_of_sums[OUTPUTS] = {total[0][r], total[1][r], total[2][r], total[3][r]};
+            sum_four(row_of_sums, out + r * CHUNK);
+        } else
+            for (int n = 0; n < outputs; n++) out[r * CHUNK + n] = sum(total[n][r]);
+    }
 }
 
 INLINE void some_rows(int kind, int outputs, int narrow, const struct part *part, int first, const char *next,
