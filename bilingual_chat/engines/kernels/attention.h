@@ -71,14 +71,22 @@ INLINE void both_of(const char *from, vec part[2]) {
     part[1] = (vec)(both & (int32_t)0xffff0000);
 }
 
+/* How many bytes ahead of position `at` what comes SOON is fetched, line by line as these are read: many lines at once
+   would have to wait for each other, and the arithmetic for them. 0 where there is nothing. */
+INLINE int64_t soon(int at, int longest, int64_t bytes) {
+    return at + SOON < longest ? SOON * bytes : 0;
+}
+
 /* The products of some queries with 16 keys. `rows` is a constant wherever this is inlined. */
-INLINE void compare(int narrow, int rows, const float *queries, const char *keys, int size, float *scores) {
+INLINE void compare(int narrow, int rows, const float *queries, const char *keys, int64_t ahead, int size, float *scores) {
     vec total[TOGETHER][2];
     for (int r = 0; r < rows; r++) total[r][0] = total[r][1] = all(0.0f);
     for (int at = 0; at < size; at += 4)
         _Pragma("GCC unroll 2")
         for (int i = 0; i < 2; i++) {
             const char *these = keys + (at + 2 * i) * LANES * (narrow ? sizeof(bf16) : sizeof(float));
+            __builtin_prefetch(these + ahead, 0, 2);
+            if (!narrow) __builtin_prefetch(these + ahead + 64, 0, 2);
 #if PAIRS
             if (narrow) {
                 const pairs key = pairs_at((const bf16 *)these);
@@ -101,12 +109,6 @@ INLINE void compare(int narrow, int rows, const float *queries, const char *keys
                 total[r][i] += queries[r * size + at + 2 * i] * key[0] + queries[r * size + at + 2 * i + 1] * key[1];
         }
     for (int r = 0; r < rows; r++) store(scores + r * LANES, total[r][0] + total[r][1]);
-}
-
-/* Keys or values, of `bytes` each, that come soon after those from position `at` on. */
-INLINE void fetch(const char *from, int at, int longest, int64_t bytes) {
-    const int next = at + SOON, end = next + LANES < longest ? next + LANES : longest;
-    for (int64_t i = next * bytes; i < end * bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
 }
 
 /* The first `count` numbers, and zeros. */
@@ -150,13 +152,14 @@ INLINE void mix(int narrow, int rows, int parts, const char *values, int size, i
     for (int r = 0; r < rows; r++)
         for (int p = 0; p < 2 * parts; p++) total[r][p] = all(0.0f);
     for (int first = 0; first < longest; first += LANES) {
-        if (at == 0) fetch(values, first, longest, bytes);
+        const int64_t ahead = soon(first, longest, bytes);
         const int count = longest - first < LANES ? longest - first : LANES;
         const float *these = scores + first * rows;
         for (int i = 0; i < count; i += narrow ? 2 : 1)
             for (int p = 0; p < 2 * parts; p++) {
                 /* 16 numbers, or 16 pairs of them: of this position and the next */
                 const char *here = values + (first + i) * bytes + (at + p * LANES) * sizeof(float);
+                __builtin_prefetch(here + ahead, 0, 2);
 #if PAIRS
                 if (narrow) {
                     const pairs value = pairs_at((const bf16 *)here);
@@ -197,8 +200,7 @@ INLINE void attend(int narrow, int rows, const struct pass *pass, int first, int
         put_narrow(narrow && PAIRS, queries + r * size, 0,
                    pass->qkv + ((int64_t)(first + r) * shape->heads + head) * 3 * size, size);
     for (int at = 0; at < longest; at += LANES) {
-        fetch(keys, at, longest, bytes);
-        compare(narrow, rows, queries, keys + at * bytes, size, scores + at * rows);
+        compare(narrow, rows, queries, keys + at * bytes, soon(at, longest, bytes), size, scores + at * rows);
     }
     for (int r = 0; r < rows; r++)
         share[r] = soften(narrow && PAIRS, scores + r * LANES, rows * LANES, places->position[first + r] + 1, length,
