@@ -5,7 +5,8 @@
 #include "vector.h"
 #include "widened.h"
 
-/* TAKEN: rows of the matrix at a time. MOST_BYTES: rows of bytes at a time; there are registers for the sums of so many.
+/* TAKEN: rows of the matrix at a time. MOST_BYTES: rows of bytes at a time, an even number, so that both bytes of a row
+   lie together; there are registers for the sums of so many.
    PIECE: columns at a time, so that what they are multiplied with stays in the first cache, or they themselves where a
    CHUNK is not taken whole. */
 #if FOURS
