@@ -227,6 +227,7 @@ def test_a_disk_that_fills_up_meanwhile_is_one_sentence(saved: Path, reference: 
     assert not reference.is_whole
 
 
+@pytest.mark.slow
 def test_the_embedded_model_is_judged_on_a_text_of_its_own_kind(reference: Reference) -> None:
     """Short enough for one window. It was taught to expect replies, not questions: hence no small perplexity."""
     opened = partial(lambda quantize, progress: demo())
@@ -537,6 +538,7 @@ def test_eight_bits_change_little_and_four_bits_more(run: Run, tmp_path: Path) -
     assert eight["agreement"] > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lang", messages.LANGUAGES)
 def test_quality_is_a_table_that_says_what_was_judged(run: Run, lang: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quality, "MOST_TOKENS", 200)
@@ -604,6 +606,7 @@ def test_ctrl_c_keeps_what_is_measured_so_far(
     assert (ran.status, ran.json["complete"], len(ran.json["precisions"])) == (130, False, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [[], ["--quality"]], ids=["speed", "quality"])
 def test_a_precision_that_cannot_be_had_leaves_the_others(
     run: Run, short: None, two: Callable[[str, BaseException], None], kind: list[str], monkeypatch: pytest.MonkeyPatch

@@ -165,6 +165,7 @@ def test_where_no_log_can_be_written_it_is_said_how_to_see_more(run: Run, home: 
     assert ran.err.endswith("(ZeroDivisionError); --debug shows the details. Your conversation is kept.\n")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize(
     "arguments",
@@ -186,6 +187,7 @@ def test_a_full_disk_under_stdout_is_one_sentence(arguments: list[str], home: Pa
     assert not list(home.rglob("error-*.log"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [["ask", "x"], ["ask", "x", "--json"], ["where"], ["--help"], ["--version"]], ids=" ".join
 )
@@ -502,6 +504,7 @@ def test_no_key_of_the_table_is_left_in_the_help(run: Run) -> None:
             assert "cli." not in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp932"])
 def test_an_encoding_that_lacks_characters_gets_replacements(encoding: str) -> None:
     done = program(scripted("ask", "x", replies=["é𠮷🦄 ok"]), PYTHONIOENCODING=encoding)

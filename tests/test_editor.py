@@ -238,6 +238,7 @@ for number in range(100):
 """
 
 
+@pytest.mark.slow
 def test_four_processes_share_a_history_without_a_damaged_entry(tmp_path: Path) -> None:
     """prompt_toolkit's own FileHistory damaged 24 of 800."""
     path = tmp_path / "history"

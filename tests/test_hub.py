@@ -235,6 +235,7 @@ def test_a_download_that_was_killed_goes_on_where_it_was(served: Hub) -> None:
     assert leftovers() == []
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_fetch_each_file_once(served: Hub) -> None:
     served.hold_after[WEIGHTS] = 100_000
     process = start_pull()
@@ -585,12 +586,14 @@ def test_a_hub_that_asks_for_hours_is_not_waited_for(served: Hub) -> None:
     assert served.contents_asked().count(WEIGHTS) == 1
 
 
+@pytest.mark.slow
 def test_a_line_that_only_drips_is_left(served: Hub) -> None:
     """It would take an hour and a half, and no read of it ever times out."""
     served.drips.add(WEIGHTS)
     assert refused(keeps=(WEIGHTS,)).key == "hub.slow"
 
 
+@pytest.mark.slow
 def test_an_answer_that_never_begins_is_given_up(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """No read of it need time out: one byte of a header now and then is enough."""
     served.hold_after[WEIGHTS] = 0
