@@ -325,9 +325,9 @@ def test_float32_weights_give_the_greedy_ids_of_transformers(saved: Path) -> Non
 
 
 def test_rows_that_lie_together_with_too_few_others_are_multiplied_too(library: ctypes.CDLL) -> None:
-    """A vocabulary that is no multiple of 32, in a model whose rows are longer than what lies together."""
+    """A vocabulary that is no multiple of anything, in a model whose rows are longer than what lies together."""
     model = native_network(network("int8")[0], network("int8")[1], library, "int8")
-    matrix = quantize(torch.randn((44, 3200), generator=torch.Generator().manual_seed(0)), "int8")
+    matrix = quantize(torch.randn((45, 3200), generator=torch.Generator().manual_seed(0)), "int8")
     hidden = torch.randn((9, 3200), generator=torch.Generator().manual_seed(1))
     shape = native._Shape.from_buffer_copy(model._shape)
     shape.hidden = 3200
@@ -335,10 +335,16 @@ def test_rows_that_lie_together_with_too_few_others_are_multiplied_too(library: 
     norm = (ctypes.c_void_p * 2)(weight.data_ptr(), bias.data_ptr())
     expected = torch.nn.functional.layer_norm(hidden, (3200,)) @ matrix.dequantized(torch.float32).T
     for rows in (1, 4, 9):
-        found = torch.empty((rows, 44))
+        found = torch.empty((rows, 45))
         described = model._describe_matrix(matrix, None, 2)
         assert library.bchat_head(model._pool, shape, described, norm, rows, hidden.data_ptr(), found.data_ptr())
         assert (found - expected[:rows]).abs().amax() < 2e-4 * expected.abs().amax()
+
+
+def test_a_vocabulary_of_any_size_has_eight_bits() -> None:
+    assert narrowed.precision_of(HEAD, (45, 64), "int4") == narrowed.precision_of(HEAD, (45, 64), "w8a8") == "int8"
+    assert narrowed.precision_of("a matrix", (45, 64), "int4") is None
+    assert narrowed.quantized_bytes(HEAD, (45, 64), "int8") == 64 * 64 + 45 * 4
 
 
 def test_columns_are_found_again_however_they_lie() -> None:

@@ -215,6 +215,36 @@ def test_ctrl_c_within_a_pass_costs_that_pass_only(saved: Path, monkeypatch: pyt
 
 
 @needs_compiler
+def test_the_last_layer_computes_a_prompt_for_the_row_that_is_answered(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rows in the layers before it; with torch, the MLP of the last layer is left out."""
+    engine = native_engine(saved, "int8")
+    model = engine._model
+    assert isinstance(model, NativeNeox)
+    rows: list[int] = []
+    layer = model._library.bchat_layer
+
+    def noted(*given: Any) -> Any:
+        rows.append(given[4])
+        return layer(*given)
+
+    once, ids, layers = replace(GREEDY, max_new_tokens=1), some_ids(200).tolist(), model.config.layers
+    monkeypatch.setattr(model, "_library", SimpleNamespace(bchat_layer=noted, bchat_head=model._library.bchat_head))
+    list(engine.complete(ids, once, 0))
+    assert rows == [each for size, last in ((67, 0), (67, 0), (66, 1)) for each in [size] * (layers - 1) + [last]]
+
+    plain = open_engine(saved, quantize="none")
+    widths: list[int] = []
+    mlp = gpt_neox.GptNeox._mlp
+    monkeypatch.setattr(
+        gpt_neox.GptNeox, "_mlp", lambda self, weights, hidden: widths.append(len(hidden)) or mlp(self, weights, hidden)
+    )
+    list(plain.complete(ids[:50], once, 0))
+    assert widths == [49] * (layers - 1) + [1] * layers
+
+
+@needs_compiler
 @pytest.mark.parametrize("way", ["one reply", "several"])
 def test_how_far_a_prompt_is_computed_is_told_between_passes(
     saved: Path, way: str, monkeypatch: pytest.MonkeyPatch

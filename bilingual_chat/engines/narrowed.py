@@ -78,9 +78,10 @@ def stored_as(precision: QuantizedPrecision) -> QuantizedPrecision:
 
 def precision_of(name: str, shape: tuple[int, ...], precision: QuantizedPrecision) -> QuantizedPrecision | None:
     """What a tensor is kept in; None for what keeps its 16 bits."""
-    if len(shape) != 2 or name == _EMBEDDING or shape[0] % SIDE_BY_SIDE or shape[1] % BLOCK:
+    if len(shape) != 2 or name == _EMBEDDING or shape[1] % BLOCK:
         return None
-    return "int8" if name == HEAD else stored_as(precision)
+    kind = "int8" if name == HEAD else stored_as(precision)
+    return None if kind == "int4" and shape[0] % SIDE_BY_SIDE else kind
 
 
 def quantized_bytes(name: str, shape: tuple[int, ...], precision: QuantizedPrecision) -> int:

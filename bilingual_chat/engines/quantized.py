@@ -23,7 +23,7 @@ QuantizedPrecision = Literal["int8", "w8a8", "int4"]
 GROUP = 32  # weights of a row that share a level
 BLOCK = 64  # columns that lie together: what a matrix must have a multiple of
 TURNED = 256  # columns, at most, that are turned together
-SIDE_BY_SIDE = 4  # rows whose blocks lie side by side: what it must have a multiple of, too
+SIDE_BY_SIDE = 4  # rows whose blocks lie side by side: what a matrix in 4 bits must have a multiple of, too
 TOGETHER, FOUR = 32, 4  # rows and columns of a matrix in 8 bits that lie together
 _LEVELS = 128  # of each sign
 _LEVELS_AN_OCTAVE = 12
@@ -86,7 +86,7 @@ def level_values() -> Tensor:
 
 
 def quantize(matrix: Tensor, precision: QuantizedPrecision) -> Quantized:
-    """`matrix` (rows, columns), finite numbers; rows a multiple of 4, columns of 64."""
+    """`matrix` (rows, columns), finite numbers; columns a multiple of 64, and for int4 rows of 4."""
     return _to_int4(matrix.float()) if precision == "int4" else _to_int8(matrix.float())
 
 

@@ -52,7 +52,7 @@ class RecordedNeox(GptNeox):
             return super().run(ids, start, cache, wanted)
         self._id.copy_(ids)
         self._position.fill_(start)
-        return step().clone()
+        return step().clone()[:wanted]
 
     def _step(self, position: int, cache: KVCache) -> Step | None:
         """The step for this position, recorded if need be; None where that is not possible."""

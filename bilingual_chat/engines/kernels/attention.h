@@ -92,9 +92,8 @@ INLINE void compare(int narrow, int rows, const float *queries, const char *keys
                 const pairs key = pairs_at((const bf16 *)these);
                 _Pragma("GCC unroll 8")
                 for (int r = 0; r < rows; r++) {
-                    int32_t two;
-                    memcpy(&two, (const bf16 *)(queries + r * size) + at + 2 * i, sizeof two);
-                    total[r][i] = (vec)_mm512_dpbf16_ps((__m512)total[r][i], key, (pairs)_mm512_set1_epi32(two));
+                    const pairs two = repeated_pair((const bf16 *)(queries + r * size) + at + 2 * i);
+                    total[r][i] = (vec)_mm512_dpbf16_ps((__m512)total[r][i], key, two);
                 }
                 continue;
             }
@@ -165,9 +164,8 @@ INLINE void mix(int narrow, int rows, int parts, const char *values, int size, i
                     const pairs value = pairs_at((const bf16 *)here);
                     _Pragma("GCC unroll 8")
                     for (int r = 0; r < rows; r++) {
-                        int32_t two;
-                        memcpy(&two, (const bf16 *)(these + r * LANES) + i, sizeof two);
-                        total[r][p] = (vec)_mm512_dpbf16_ps((__m512)total[r][p], value, (pairs)_mm512_set1_epi32(two));
+                        const pairs two = repeated_pair((const bf16 *)(these + r * LANES) + i);
+                        total[r][p] = (vec)_mm512_dpbf16_ps((__m512)total[r][p], value, two);
                     }
                     continue;
                 }

@@ -27,10 +27,10 @@ static void normalise(const struct shape *shape, const float *x, const float *we
         store(row + i, (load(x + i) - mean) * factor * load(weight + i) + load(bias + i));
 }
 
-/* The first row that a thread prepares: neighbours, since the bytes of some rows lie together, and two threads that write
-   into the same lines of the cache wait for each other. */
-INLINE int own_rows(const struct pool *pool, int thread, int rows) {
-    return (int64_t)rows * thread / pool->threads;
+/* The first of `count` rows that a thread prepares: neighbours, since the bytes of some rows lie together, and two threads
+   that write into the same lines of the cache wait for each other. */
+INLINE int share_of(const struct pool *pool, int thread, int count) {
+    return (int64_t)count * thread / pool->threads;
 }
 
 static void work_on_layer(struct pool *pool, int thread) {
@@ -39,7 +39,7 @@ static void work_on_layer(struct pool *pool, int thread) {
     const struct layer *layer = pass->layer;
     const int heads = shape->heads, all_rows = pass->places->rows, rows = wanted->places->rows;
     float *own = pool->own[thread];
-    for (int r = own_rows(pool, thread, all_rows); r < own_rows(pool, thread + 1, all_rows); r++) {
+    for (int r = share_of(pool, thread, all_rows); r < share_of(pool, thread + 1, all_rows); r++) {
         const float *row = pass->hidden + (int64_t)r * shape->hidden;
         normalise(shape, row, layer->norm[0], layer->norm[1], own);
         put(shape, &layer->qkv, pass->normed, all_rows, r, own);
@@ -51,19 +51,19 @@ static void work_on_layer(struct pool *pool, int thread) {
     meet(pool);
     multiply(pool, thread, 0, shape, &layer->qkv, pass->normed, all_rows, PLAIN, pass->qkv);
     meet(pool);
-    const int end = (int64_t)(thread + 1) * all_rows * heads / pool->threads;
-    for (int i = (int64_t)thread * all_rows * heads / pool->threads; i < end; i++) place(pass, i / heads, i % heads);
+    const int end = share_of(pool, thread + 1, all_rows * heads);
+    for (int i = share_of(pool, thread, all_rows * heads); i < end; i++) place(pass, i / heads, i % heads);
     if (!rows) return; /* keys and values are all that later tokens see of these */
     meet(pool);
     attend_all(pool, thread, wanted, own);
     meet(pool);
-    for (int r = own_rows(pool, thread, rows); r < own_rows(pool, thread + 1, rows); r++)
+    for (int r = share_of(pool, thread, rows); r < share_of(pool, thread + 1, rows); r++)
         put(shape, &layer->dense, pass->mixed, rows, r, pass->raw + (int64_t)r * shape->hidden);
     meet(pool);
     multiply(pool, thread, 2, shape, &layer->dense, pass->mixed, rows, ADDED, wanted->hidden);
     meet(pool);
     if (!shape->parallel) {
-        for (int r = own_rows(pool, thread, rows); r < own_rows(pool, thread + 1, rows); r++) {
+        for (int r = share_of(pool, thread, rows); r < share_of(pool, thread + 1, rows); r++) {
             normalise(shape, wanted->hidden + (int64_t)r * shape->hidden, layer->norm[2], layer->norm[3], own);
             put(shape, &layer->up, pass->normed_too, rows, r, own);
         }
@@ -71,7 +71,7 @@ static void work_on_layer(struct pool *pool, int thread) {
     }
     multiply(pool, thread, 3, shape, &layer->up, pass->normed_too, rows, ACTIVATED, pass->raw);
     meet(pool);
-    for (int r = own_rows(pool, thread, rows); r < own_rows(pool, thread + 1, rows); r++)
+    for (int r = share_of(pool, thread, rows); r < share_of(pool, thread + 1, rows); r++)
         put(shape, &layer->down, pass->wide, rows, r, pass->raw + (int64_t)r * shape->wide);
     meet(pool);
     multiply(pool, thread, 4, shape, &layer->down, pass->wide, rows, ADDED, wanted->hidden);
@@ -81,7 +81,7 @@ static void work_on_head(struct pool *pool, int thread) {
     const struct pass *pass = pool->argument;
     const struct shape *shape = pass->shape;
     const int rows = pass->places->rows;
-    for (int r = own_rows(pool, thread, rows); r < own_rows(pool, thread + 1, rows); r++) {
+    for (int r = share_of(pool, thread, rows); r < share_of(pool, thread + 1, rows); r++) {
         normalise(shape, pass->hidden + (int64_t)r * shape->hidden, pass->norm[0], pass->norm[1], pool->own[thread]);
         put(shape, pass->head, pass->normed, rows, r, pool->own[thread]);
     }

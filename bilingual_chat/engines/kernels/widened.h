@@ -38,6 +38,13 @@ INLINE void codes(int kind, const char *row, const uint8_t *levels, int64_t colu
 INLINE pairs pairs_at(const bf16 *x) {
     return (pairs)_mm512_loadu_si512(x);
 }
+
+/* One pair, sixteen times. */
+INLINE pairs repeated_pair(const bf16 *x) {
+    int32_t two;
+    memcpy(&two, x, sizeof two);
+    return (pairs)_mm512_set1_epi32(two);
+}
 #endif
 
 INLINE vec code(int kind, const char *row, const uint8_t *levels, int64_t column) { /* 16 of them */
