@@ -276,16 +276,17 @@ def test_what_lay_in_the_memory_of_the_cache_is_never_seen(library: ctypes.CDLL,
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_how_many_threads_compute_changes_no_bit(library: ctypes.CDLL, precision: str) -> None:
-    """Each has a share and then helps the others; more threads than there is work for, too."""
+    """Each has a share and then helps the others; more threads than there is work for, too. One has heads enough to
+    look at keys and values with three times as many rows at once."""
     config, weights = network(precision)
-    ids = some_ids(40)
+    ids = some_ids(90)
     found = []
     for threads in (1, 2, 7):
         with reply_threads(threads):
             model = native_network(config, weights, library, precision)
         cache = cache_for(model)
         found.append(
-            torch.cat([model.logits(model.run(ids[:39], 0, cache)), model.logits(model.run(ids[39:], 39, cache))])
+            torch.cat([model.logits(model.run(ids[:89], 0, cache)), model.logits(model.run(ids[89:], 89, cache))])
         )
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])

@@ -71,20 +71,56 @@ INLINE void both_of(const char *from, vec part[2]) {
     part[1] = (vec)(both & (int32_t)0xffff0000);
 }
 
-/* How many bytes ahead of position `at` what comes SOON is fetched, line by line as these are read: many lines at once
-   would have to wait for each other, and the arithmetic for them. 0 where there is nothing. */
-INLINE int64_t soon(int at, int longest, int64_t bytes) {
-    return at + SOON < longest ? SOON * bytes : 0;
+/* One head of a sequence. */
+struct sequence {
+    const char *keys, *values;
+    int64_t bytes; /* of a key, and of a value */
+    int size;      /* numbers in one */
+};
+
+/* Some rows of a sequence that are looked at together, 8, 4 or 1, so that sums stay in registers. */
+struct group {
+    int rows;
+    int count[TOGETHER]; /* positions that each looks at; the last one's are the most */
+    float *queries;      /* (head size / 2, rows, 2) */
+    float *scores;       /* (positions / 16, rows, 16) */
+    float *mixed;        /* (rows, head size) */
+    float share[TOGETHER];
+};
+
+/* What a group needs, for one where `rows` is a constant wherever it is inlined. */
+#define FOR_GROUP(step, group, ...)                                             \
+    do {                                                                        \
+        if ((group)->rows == TOGETHER) step(narrow, TOGETHER, group, __VA_ARGS__); \
+        else if ((group)->rows == 4) step(narrow, 4, group, __VA_ARGS__);       \
+        else step(narrow, 1, group, __VA_ARGS__);                               \
+    } while (0)
+
+/* A query of each row, so that the same two numbers of all rows lie together. */
+INLINE void put_query(int narrow, const struct group *group, int row, const float *query, int size) {
+    for (int i = 0; i < size; i += 2) {
+        const int at = i * group->rows + 2 * row;
+        if (narrow && PAIRS) {
+            const bf16 both[2] = {round_one(query[i]), round_one(query[i + 1])};
+            memcpy((bf16 *)group->queries + at, both, sizeof both);
+        } else
+            memcpy(group->queries + at, query + i, 2 * sizeof *query);
+    }
 }
 
-/* The products of some queries with 16 keys. `rows` is a constant wherever this is inlined. */
-INLINE void compare(int narrow, int rows, const float *queries, const char *keys, int64_t ahead, int size, float *scores) {
+/* The products of a group's queries with the keys of 16 positions, from `at` on. What lies `ahead` bytes behind each line
+   of keys is fetched as that one is read: many lines at once would have to wait for each other, and the arithmetic for
+   them. */
+INLINE void compare(int narrow, int rows, const struct group *group, const struct sequence *sequence, int at,
+                    int64_t ahead) {
+    const char *keys = sequence->keys + at * sequence->bytes;
     vec total[TOGETHER][2];
     for (int r = 0; r < rows; r++) total[r][0] = total[r][1] = all(0.0f);
-    for (int at = 0; at < size; at += 4)
+    for (int from = 0; from < sequence->size; from += 4)
         _Pragma("GCC unroll 2")
         for (int i = 0; i < 2; i++) {
-            const char *these = keys + (at + 2 * i) * LANES * (narrow ? sizeof(bf16) : sizeof(float));
+            const int pair = from + 2 * i;
+            const char *these = keys + pair * LANES * (narrow ? sizeof(bf16) : sizeof(float));
             __builtin_prefetch(these + ahead, 0, 2);
             if (!narrow) __builtin_prefetch(these + ahead + 64, 0, 2);
 #if PAIRS
@@ -92,7 +128,7 @@ INLINE void compare(int narrow, int rows, const float *queries, const char *keys
                 const pairs key = pairs_at((const bf16 *)these);
                 _Pragma("GCC unroll 8")
                 for (int r = 0; r < rows; r++) {
-                    const pairs two = repeated_pair((const bf16 *)(queries + r * size) + at + 2 * i);
+                    const pairs two = repeated_pair((const bf16 *)group->queries + pair * rows + 2 * r);
                     total[r][i] = (vec)_mm512_dpbf16_ps((__m512)total[r][i], key, two);
                 }
                 continue;
@@ -104,10 +140,12 @@ INLINE void compare(int narrow, int rows, const float *queries, const char *keys
                 key[0] = load((const float *)these);
                 key[1] = load((const float *)these + LANES);
             }
-            for (int r = 0; r < rows; r++)
-                total[r][i] += queries[r * size + at + 2 * i] * key[0] + queries[r * size + at + 2 * i + 1] * key[1];
+            for (int r = 0; r < rows; r++) {
+                const float *two = group->queries + pair * rows + 2 * r;
+                total[r][i] += two[0] * key[0] + two[1] * key[1];
+            }
         }
-    for (int r = 0; r < rows; r++) store(scores + r * LANES, total[r][0] + total[r][1]);
+    for (int r = 0; r < rows; r++) store(group->scores + at * rows + r * LANES, total[r][0] + total[r][1]);
 }
 
 /* The first `count` numbers, and zeros. */
@@ -116,134 +154,172 @@ INLINE vec first_of(vec x, int count) {
     return (vec)((ivec)x & (lane < count));
 }
 
-/* Softmax of `count` scores, in place, up to the factor that is returned; 0 from there to `length`. Of 16 positions the
-   scores lie together, and those of the next 16 `stride` behind them; what comes of them is in bfloat16 where `narrow`. */
-INLINE float soften(int narrow, float *scores, int64_t stride, int count, int64_t length, float factor) {
-    const int blocks = (count + LANES - 1) / LANES;
-    for (int i = count; i < blocks * LANES; i++) scores[i / LANES * stride + i % LANES] = -INFINITY;
-    vec most = all(-INFINITY), total = all(0.0f);
-    for (int i = 0; i < blocks; i++) most = larger(most, load(scores + i * stride));
-    float highest = -INFINITY;
-    for (int i = 0; i < LANES; i++) highest = most[i] > highest ? most[i] : highest;
-    for (int i = 0; i < length / LANES; i++) {
-        float *here = scores + i * stride;
-        vec share = all(0.0f);
-        if (i < blocks) share = first_of(exponential((load(here) - highest) * factor), count - i * LANES);
+/* Softmax of a group's scores, in place, up to the factors `share`: zeros behind each row's own positions. In bfloat16
+   where that is multiplied in pairs. All rows go together: one row's numbers alone would wait for each other. */
+INLINE void soften(int narrow, int rows, struct group *group, float factor) {
+    float *scores = group->scores;
+    const int longest = group->count[rows - 1], length = (longest + LANES - 1) / LANES * LANES;
+    vec most[TOGETHER], total[TOGETHER];
+    for (int r = 0; r < rows; r++) {
+        most[r] = all(-INFINITY);
+        total[r] = all(0.0f);
+        for (int i = group->count[r]; i < length; i++) scores[(i / LANES * rows + r) * LANES + i % LANES] = -INFINITY;
+    }
+    for (int i = 0; i < length; i += LANES)
+        _Pragma("GCC unroll 8")
+        for (int r = 0; r < rows; r++) most[r] = larger(most[r], load(scores + i * rows + r * LANES));
+    for (int r = 0; r < rows; r++) {
+        float highest = -INFINITY;
+        for (int i = 0; i < LANES; i++) highest = most[r][i] > highest ? most[r][i] : highest;
+        most[r] = all(highest);
+    }
+    for (int i = 0; i < length; i += LANES)
+        _Pragma("GCC unroll 8")
+        for (int r = 0; r < rows; r++) {
+            float *here = scores + i * rows + r * LANES;
+            const vec share = first_of(exponential((load(here) - most[r]) * factor), group->count[r] - i);
+#if PAIRS
+            if (narrow) {
+                const halves rounded = (halves)_mm512_cvtneps_pbh((__m512)share);
+                memcpy(here, &rounded, sizeof rounded);
+                total[r] += widen((const bf16 *)here);
+                continue;
+            }
+#endif
+            store(here, share);
+            total[r] += share;
+        }
+    for (int r = 0; r < rows; r++) group->share[r] = 1.0f / sum(total[r]);
+}
+
+/* The values of one position, in bfloat16 of two, weighted by each row's scores and added to `total`: `parts` times 32
+   numbers. */
+INLINE void mix_one(int narrow, int rows, int parts, const char *values, const float *scores, int64_t ahead,
+                    vec total[][2 * MOST_PARTS]) {
+    _Pragma("GCC unroll 8")
+    for (int p = 0; p < 2 * parts; p++) {
+        const char *here = values + p * LANES * sizeof(float); /* 16 numbers, or 16 pairs of them */
+        __builtin_prefetch(here + ahead, 0, 2);
 #if PAIRS
         if (narrow) {
-            const halves rounded = (halves)_mm512_cvtneps_pbh((__m512)share);
-            memcpy(here, &rounded, sizeof rounded);
-            total += widen((const bf16 *)here);
+            const pairs value = pairs_at((const bf16 *)here);
+            _Pragma("GCC unroll 8")
+            for (int r = 0; r < rows; r++) {
+                const pairs two = repeated_pair((const bf16 *)(scores + r * LANES));
+                total[r][p] = (vec)_mm512_dpbf16_ps((__m512)total[r][p], value, two);
+            }
             continue;
         }
 #endif
-        store(here, share);
-        total += share;
+        vec value[2];
+        if (narrow) both_of(here, value);
+        else value[0] = load((const float *)here);
+        for (int r = 0; r < rows; r++) {
+            total[r][p] += scores[r * LANES] * value[0];
+            if (narrow) total[r][p] += scores[r * LANES + 1] * value[1];
+        }
     }
-    return 1.0f / sum(total);
 }
 
-/* The values up to `longest`, weighted by each row's scores: `parts` times 32 numbers from `at` on of each row. */
-INLINE void mix(int narrow, int rows, int parts, const char *values, int size, int at, int longest,
-                const float *scores, const float *share, float *mixed) {
+/* Of the values from position `first` to `last`, `parts` times 32 numbers from `at` on, while later ones are fetched: those
+   before `fetched`. */
+INLINE void mix_part(int narrow, int rows, int parts, const struct group *group, const struct sequence *sequence, int at,
+                     int first, int last, int fetched) {
+    const int step = narrow ? 2 : 1;         /* positions whose values, and shares, lie together */
+    const int soon = rows == 1 ? SOON : BLOCK; /* where values are gone through in parts, the same part of the next ones */
+    float *mixed = group->mixed + at;
     vec total[TOGETHER][2 * MOST_PARTS];
-    const int64_t bytes = size * (narrow ? sizeof(bf16) : sizeof(float));
     for (int r = 0; r < rows; r++)
-        for (int p = 0; p < 2 * parts; p++) total[r][p] = all(0.0f);
-    for (int first = 0; first < longest; first += LANES) {
-        const int64_t ahead = soon(first, longest, bytes);
-        const int count = longest - first < LANES ? longest - first : LANES;
-        const float *these = scores + first * rows;
-        for (int i = 0; i < count; i += narrow ? 2 : 1)
-            for (int p = 0; p < 2 * parts; p++) {
-                /* 16 numbers, or 16 pairs of them: of this position and the next */
-                const char *here = values + (first + i) * bytes + (at + p * LANES) * sizeof(float);
-                __builtin_prefetch(here + ahead, 0, 2);
-#if PAIRS
-                if (narrow) {
-                    const pairs value = pairs_at((const bf16 *)here);
-                    _Pragma("GCC unroll 8")
-                    for (int r = 0; r < rows; r++) {
-                        const pairs two = repeated_pair((const bf16 *)(these + r * LANES) + i);
-                        total[r][p] = (vec)_mm512_dpbf16_ps((__m512)total[r][p], value, two);
-                    }
-                    continue;
-                }
-#endif
-                vec value[2];
-                if (narrow) both_of(here, value);
-                else value[0] = load((const float *)here);
-                for (int r = 0; r < rows; r++) {
-                    total[r][p] += these[r * LANES + i] * value[0];
-                    if (narrow) total[r][p] += these[r * LANES + i + 1] * value[1];
-                }
-            }
+        for (int p = 0; p < 2 * parts; p++) total[r][p] = load(mixed + r * sequence->size + p * LANES);
+    for (; first < last; first += LANES) {
+        const char *values = sequence->values + first * sequence->bytes + at * sizeof(float);
+        const float *scores = group->scores + first * rows;
+        const int64_t ahead = first + soon < fetched ? soon * sequence->bytes : 0;
+#define MIX_ONE(i) \
+    mix_one(narrow, rows, parts, values + (i) * sequence->bytes, scores + (narrow && PAIRS ? (i) / 2 : (i)), ahead, total)
+        if (last - first >= LANES)
+            for (int i = 0; i < LANES; i += step) MIX_ONE(i);
+        else /* what is behind them may be anything */
+            for (int i = 0; i < last - first; i += step) MIX_ONE(i);
+#undef MIX_ONE
     }
     for (int r = 0; r < rows; r++)
-        for (int p = 0; p < 2 * parts; p++) store(mixed + r * size + at + p * LANES, total[r][p] * share[r]);
+        for (int p = 0; p < 2 * parts; p++) store(mixed + r * sequence->size + p * LANES, total[r][p]);
 }
 
-/* `rows` rows of one sequence, from `first` on: each looks at every position up to its own. The keys and values of 16
-   positions serve all rows while they are near. `rows` is a constant wherever this is inlined. */
-INLINE void attend(int narrow, int rows, const struct pass *pass, int first, int head, float *own) {
+/* The values of `count` positions from `first` on, weighted by each row's scores and added to what is mixed. */
+INLINE void mix(int narrow, int rows, const struct group *group, const struct sequence *sequence, int first, int count,
+                int fetched) {
+    const int longest = group->count[rows - 1], last = first + count < longest ? first + count : longest;
+    const int parts = rows == 1 ? MOST_PARTS : rows <= 4 ? MOST_PARTS / 2 : 1; /* as many sums as there are registers for */
+    int at = 0;
+    for (; parts > 1 && at + parts * GROUP <= sequence->size; at += parts * GROUP)
+        mix_part(narrow, rows, parts, group, sequence, at, first, last, fetched);
+    for (; at < sequence->size; at += GROUP) mix_part(narrow, rows, 1, group, sequence, at, first, last, fetched);
+}
+
+/* `rows` rows of one sequence, from `first` on: each looks at every position up to its own. A few keys at a time, and then
+   a few values, serve all rows while they are in the first cache. */
+INLINE void attend(int narrow, const struct pass *pass, int first, int rows, int head, float *own) {
     const struct shape *shape = pass->shape;
     const struct places *places = pass->places;
     const int size = shape->head_size, longest = places->position[first + rows - 1] + 1;
     const int64_t bytes = size * (narrow ? sizeof(bf16) : sizeof(float));
-    const int64_t length = (longest + LANES - 1) / LANES * LANES;
-    const char *keys = (const char *)places->keys[first] + head * places->capacity[first] * bytes;
-    const char *values = (const char *)places->values[first] + head * places->capacity[first] * bytes;
-    float *mixed = own, *queries = own + rows * size, *scores = queries + rows * size, share[TOGETHER];
-    for (int r = 0; r < rows; r++)
-        put_narrow(narrow && PAIRS, queries + r * size, 0,
-                   pass->qkv + ((int64_t)(first + r) * shape->heads + head) * 3 * size, size);
-    for (int at = 0; at < longest; at += LANES) {
-        compare(narrow, rows, queries, keys + at * bytes, soon(at, longest, bytes), size, scores + at * rows);
+    const int64_t length = (longest + LANES - 1) / LANES * LANES, start = head * places->capacity[first] * bytes;
+    const struct sequence sequence = {(const char *)places->keys[first] + start,
+                                      (const char *)places->values[first] + start, bytes, size};
+    float *mixed = own, *queries = own + rows * size, *scores = queries + rows * size;
+    struct group groups[MOST_ROWS], *end = groups;
+    for (int r = 0; r < rows; r += end++->rows) {
+        const int left = rows - r;
+        end->rows = left >= TOGETHER ? TOGETHER : left >= 4 ? 4 : 1; /* each row's numbers are the same in any company */
+        end->queries = queries + r * size;
+        end->scores = scores + r * length;
+        end->mixed = mixed + r * size;
+        for (int i = 0; i < end->rows; i++) {
+            const int64_t row = first + r + i;
+            end->count[i] = places->position[row] + 1;
+            put_query(narrow, end, i, pass->qkv + (row * shape->heads + head) * 3 * size, size);
+        }
     }
-    for (int r = 0; r < rows; r++)
-        share[r] = soften(narrow && PAIRS, scores + r * LANES, rows * LANES, places->position[first + r] + 1, length,
-                          1.0f / sqrtf((float)size));
-    const int parts = rows == 1 ? MOST_PARTS : rows <= 4 ? MOST_PARTS / 2 : 1; /* as many sums as there are registers for */
-    int at = 0;
-    for (; parts > 1 && at + parts * GROUP <= size; at += parts * GROUP)
-        mix(narrow, rows, parts, values, size, at, longest, scores, share, mixed);
-    for (; at < size; at += GROUP) mix(narrow, rows, 1, values, size, at, longest, scores, share, mixed);
-    for (int r = 0; r < rows; r++)
-        memcpy(pass->raw + (int64_t)(first + r) * shape->hidden + head * size, mixed + r * size, size * sizeof(float));
+    for (int at = 0; at < longest; at += LANES)
+        for (const struct group *group = groups; group < end; group++) { /* what the first fetches is there for all */
+            const int64_t ahead = group == groups && at + SOON < longest ? SOON * bytes : 0;
+            FOR_GROUP(compare, group, &sequence, at, ahead);
+        }
+    for (struct group *group = groups; group < end; group++) FOR_GROUP(soften, group, 1.0f / sqrtf((float)size));
+    memset(mixed, 0, rows * size * sizeof *mixed);
+    for (int at = 0; at < longest; at += BLOCK)
+        for (const struct group *group = groups; group < end; group++)
+            FOR_GROUP(mix, group, &sequence, at, BLOCK, group == groups ? longest : 0);
+    for (const struct group *group = groups; group < end; group++)
+        for (int i = 0; i < group->rows; i++, first++)
+            for (int n = 0; n < size; n += LANES)
+                store(pass->raw + (int64_t)first * shape->hidden + head * size + n,
+                      load(group->mixed + i * size + n) * group->share[i]);
 }
 
-INLINE void attend_some(int narrow, int rows, const struct pass *pass, int first, int head, float *own) {
-    while (rows) { /* each row's numbers are the same whichever others are looked at with it */
-        const int most = rows >= TOGETHER ? TOGETHER : rows >= 4 ? 4 : 1;
-        if (most == TOGETHER) attend(narrow, TOGETHER, pass, first, head, own);
-        else if (most == 4) attend(narrow, 4, pass, first, head, own);
-        else attend(narrow, 1, pass, first, head, own);
-        first += most;
-        rows -= most;
-    }
-}
-
-/* How many rows from `first` on belong to one sequence, TOGETHER at most. */
-static int rows_together(const struct places *places, int first) {
+/* How many rows from `first` on belong to one sequence, `most` at most. */
+static int rows_together(const struct places *places, int first, int most) {
     int count = 1;
-    while (count < TOGETHER && first + count < places->rows && places->keys[first + count] == places->keys[first]) count++;
+    while (count < most && first + count < places->rows && places->keys[first + count] == places->keys[first]) count++;
     return count;
 }
 
-/* The next groups of rows of the next heads: a thread's share lies together in memory, and the keys and values of a head
-   serve all its rows while they are near. */
+/* Some rows of the next heads: a thread's share lies together in memory. Where there are many threads, fewer rows, or some
+   threads would have nothing to do. */
 static void attend_all(struct pool *pool, int thread, const struct pass *pass, float *own) {
     const struct places *places = pass->places;
-    const int heads = pass->shape->heads;
-    int groups = 0, helped = 0;
-    for (int first = 0; first < places->rows; first += rows_together(places, first)) groups++;
-    const int64_t size = (int64_t)groups * heads;
+    const int heads = pass->shape->heads, most = heads >= 4 * pool->threads ? MOST_ROWS : TOGETHER;
+    int parts = 0, helped = 0;
+    for (int first = 0; first < places->rows; first += rows_together(places, first, most)) parts++;
+    const int64_t size = (int64_t)parts * heads;
     for (int64_t item; (item = take(pool, thread, 1, size, &helped)) < size;) {
-        const int head = item / groups;
+        const int head = item / parts;
         int first = 0;
-        for (int64_t before = item % groups; before; before--) first += rows_together(places, first);
-        const int count = rows_together(places, first);
-        if (pass->shape->narrow_cache) attend_some(1, count, pass, first, head, own);
-        else attend_some(0, count, pass, first, head, own);
+        for (int64_t before = item % parts; before; before--) first += rows_together(places, first, most);
+        const int rows = rows_together(places, first, most);
+        if (pass->shape->narrow_cache) attend(1, pass, first, rows, head, own);
+        else attend(0, pass, first, rows, head, own);
     }
 }

@@ -126,7 +126,7 @@ static int prepare(struct pool *pool, struct pass *pass, int longest) {
     const struct shape *shape = pass->shape;
     const size_t rows = pass->places->rows, hidden = shape->hidden, wide = shape->wide;
     const size_t most = hidden > wide ? hidden : wide;
-    size_t scores = TOGETHER * ((size_t)longest + LANES + 2 * shape->head_size) * sizeof(float);
+    size_t scores = MOST_ROWS * ((size_t)longest + LANES + 2 * shape->head_size) * sizeof(float);
     const size_t scratch = OUTPUTS * most > 2 * rows * CHUNK ? OUTPUTS * most : 2 * rows * CHUNK;
     size_t own = (rows * CHUNK + scratch) * sizeof(float) + 256;
     own = own > scores ? own : scores;

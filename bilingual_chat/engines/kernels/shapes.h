@@ -30,7 +30,9 @@
 #define SOON 32 /* positions */
 #define AHEAD 2048 /* bytes, of what is read in one go */
 #define MOST_PARTS 4 /* times 32 numbers of a value at a time */
-#define TOGETHER 8 /* rows of a sequence that look at its keys and values at a time */
+#define TOGETHER 8 /* rows of a sequence whose sums are in registers at a time */
+#define MOST_ROWS 24 /* rows of a sequence that look at some of its keys and values while these are near */
+#define BLOCK 64 /* positions whose values are near at a time */
 #define INLINE static inline __attribute__((always_inline))
 
 enum kind { FLOAT32, BFLOAT16, INT8, INT4 };

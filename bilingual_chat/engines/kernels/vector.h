@@ -96,21 +96,17 @@ INLINE vec smaller(vec a, vec b) {
     return -larger(-a, -b);
 }
 
-/* e**x: 2**n times a polynomial of the rest; relative error about 1e-7. */
+/* e**x of x up to 88: 2**n times a polynomial of the rest; relative error about 1e-7. */
 INLINE vec exponential(vec x) {
-    x = smaller(larger(x, all(-87.0f)), all(88.0f));
+    x = larger(x, all(-87.0f));
     vec shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2**23 rounds to an integer */
     ivec n = (ivec)shifted - (ivec)all(12582912.0f);
     vec whole = shifted - 12582912.0f;
     vec rest = x - whole * 0.693145752f;
     rest = rest - whole * 1.42860677e-6f;
-    vec y = all(1.0f / 720);
-    y = y * rest + 1.0f / 120;
-    y = y * rest + 1.0f / 24;
-    y = y * rest + 1.0f / 6;
-    y = y * rest + 0.5f;
-    y = y * rest + 1.0f;
-    y = y * rest + 1.0f;
+    vec square = rest * rest;
+    vec y = (square * (1.0f / 720) + (rest * (1.0f / 120) + 1.0f / 24)) * square + (rest * (1.0f / 6) + 0.5f);
+    y = y * square + (rest + 1.0f);
     return y * (vec)((n + 127) << 23);
 }
 
@@ -129,6 +125,6 @@ INLINE vec error_function(vec x) {
 
 INLINE vec activate(int how, vec x) {
     if (how == GELU) return 0.5f * x * (1.0f + error_function(x * 0.70710678f));
-    if (how == GELU_TANH) return x / (1.0f + exponential(-1.59576912f * (x + 0.044715f * x * x * x)));
+    if (how == GELU_TANH) return x / (1.0f + exponential(smaller(-1.59576912f * (x + 0.044715f * x * x * x), all(88.0f))));
     return larger(x, all(0.0f));
 }
