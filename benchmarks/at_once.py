@@ -1,11 +1,15 @@
-"""Several rows in one pass: four replies beside one, and lookahead on and off. Interleaved; medians of ratios.
+"""Several rows in one pass: four replies beside one, lookahead on and off, a late message beside the first.
+
+Interleaved.
 
     python benchmarks/at_once.py /tmp/4b --quantize int8
+    python benchmarks/at_once.py /tmp/4b --quantize int8 --turns --rounds 15
     python benchmarks/at_once.py --questions                # lookahead on the embedded model's own replies
 
 Four replies share the reading of the weights. Lookahead cannot change a reply, so both ways say the same: what
 is compared is the time. On random weights it is measured where nothing it tries comes true, which is its price;
-with --questions on replies of the embedded model, some of which say again what was said before.
+with --questions on replies of the embedded model, some of which say again what was said before. With --turns: the first
+token after a message of 20, in a conversation that begins with it and in longer ones.
 """
 
 from __future__ import annotations
@@ -13,7 +17,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, cycle, repeat
 from pathlib import Path
 from statistics import median
 
@@ -32,6 +37,7 @@ from bilingual_chat.session import Model
 from bilingual_chat.tokenizer import Tokenizer
 
 TOKENS, PROMPT = 64, 128
+MESSAGE, TURN = 20, 80  # tokens, as `bchat bench` has them
 QUESTIONS = {
     "says again what was said": [
         ["What are the days of the week in Japanese?", "Please say that again."],
@@ -49,40 +55,70 @@ def main() -> None:
     parser.add_argument("--quantize", default="int8")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--questions", action="store_true")
+    parser.add_argument("--turns", action="store_true")
     options = parser.parse_args()
     if options.questions:
         own_replies(options.rounds)
     elif options.directory is None:
         parser.error("a model's directory, or --questions")
+    elif options.turns:
+        late_beside_early(options.directory, options.quantize, options.rounds)
     else:
-        at_once(opened(options.directory, options.quantize), options.rounds)
+        at_once(options.directory, options.quantize, options.rounds)
 
 
 def opened(directory: Path, quantize: QuantizeName) -> LocalEngine:
     return open_engine(directory, Tokenizer(directory / "spiece.model"), name=directory.name, quantize=quantize)
 
 
-def at_once(engine: LocalEngine, rounds: int) -> None:
-    """One reply, four replies, and one reply with a guess at every token that never comes true."""
+def at_once(directory: Path, quantize: QuantizeName, rounds: int) -> None:
+    """One reply, four replies, and one reply with a guess at every token that never comes true.
+
+    A token of each in turn, from engines that map the same weights: memory that changes its speed does so for all.
+    """
     ids = torch.randint(10, 5000, (PROMPT,), generator=torch.Generator().manual_seed(0)).tolist()
     settings = [(DecodingParameters(max_new_tokens=TOKENS, min_new_tokens=TOKENS), seed) for seed in range(4)]
-    ways: dict[str, Callable[[], object]] = {
-        "one reply": lambda: list(engine.complete_many(ids, settings[:1])),
-        "four replies": lambda: list(engine.complete_many(ids, settings)),
-        "one, tried in vain at every token": lambda: guessing(engine, ids, settings[0]),
-        "one, as bchat does it": lambda: list(engine.complete(ids, *settings[0])),
-    }
-    list(engine.complete(ids, *settings[0]))
-    compare(ways, rounds)
 
+    def tokens(way: Callable[[LocalEngine], Iterable[object]], replies: int = 1) -> Callable[[], object]:
+        engine = opened(directory, quantize)
+        stream = chain.from_iterable(way(engine) for _ in repeat(None))
+        return lambda: [next(stream) for _ in range(replies)]
 
-def guessing(engine: LocalEngine, ids: Sequence[int], wanted: tuple[DecodingParameters, int]) -> None:
     usual = lookahead.Lookahead._guess
-    try:
-        lookahead.Lookahead._guess = lambda self, ids: [9, 9, 9]  # type: ignore[method-assign]
-        list(engine.complete(ids, *wanted))
-    finally:
-        lookahead.Lookahead._guess = usual  # type: ignore[method-assign]
+    in_vain = tokens(lambda engine: engine.complete(ids, *settings[0]))
+
+    def guessing() -> object:
+        try:
+            lookahead.Lookahead._guess = lambda self, ids: [9, 9, 9]  # type: ignore[method-assign]
+            return in_vain()
+        finally:
+            lookahead.Lookahead._guess = usual  # type: ignore[method-assign]
+
+    ways: dict[str, Callable[[], object]] = {
+        "one reply": tokens(lambda engine: engine.complete_many(ids, settings[:1])),
+        "four replies": tokens(lambda engine: engine.complete_many(ids, settings), 4),
+        "one, tried in vain at every token": guessing,
+        "one, as bchat does it": tokens(lambda engine: engine.complete(ids, *settings[0])),
+    }
+    for read_the_prompt in ways.values():
+        read_the_prompt()
+    compare(ways, rounds * TOKENS, lambda mine, theirs: sum(mine) / sum(theirs))
+
+
+def late_beside_early(directory: Path, quantize: QuantizeName, rounds: int) -> None:
+    """Engines that map the same weights, each with a conversation in its cache. A message differs from the one before
+    in its first token, so that what is timed is a pass over the message and nothing else."""
+    ids = torch.randint(10, 5000, (20 * TURN,), generator=torch.Generator().manual_seed(0)).tolist()
+
+    def asker(turn: int) -> Callable[[], object]:
+        engine, before = opened(directory, quantize), ids[: (turn - 1) * TURN]
+        messages = cycle([[10 + at, *ids[:MESSAGE][1:]] for at in range(2)])
+        return lambda: list(engine.complete([*before, *next(messages)], ONE_TOKEN, 0))
+
+    ways = {f"first token, turn {turn}": asker(turn) for turn in (1, 5, 10, 20)}
+    for read_what_was_said in ways.values():
+        read_what_was_said()
+    compare(ways, rounds)
 
 
 def own_replies(rounds: int) -> None:
@@ -108,6 +144,7 @@ def own_replies(rounds: int) -> None:
 
 
 GREEDY = DecodingParameters(temperature=0.0, max_new_tokens=120)
+ONE_TOKEN = DecodingParameters(temperature=0.0, max_new_tokens=1)
 
 
 def conversation(model: Model, entry: ModelEntry, questions: Sequence[str]) -> list[int]:
@@ -124,8 +161,16 @@ def conversation(model: Model, entry: ModelEntry, questions: Sequence[str]) -> l
     return model.tell([*said, Utterance(Speaker.USER, questions[-1])])[1]
 
 
-def compare(ways: dict[str, Callable[[], object]], rounds: int) -> None:
-    """Each way in turn, `rounds` times; how much longer than the first of the same round."""
+def of_rounds(mine: Sequence[float], theirs: Sequence[float]) -> float:
+    return median(a / b for a, b in zip(mine, theirs, strict=True))
+
+
+def compare(
+    ways: dict[str, Callable[[], object]],
+    rounds: int,
+    ratio: Callable[[Sequence[float], Sequence[float]], float] = of_rounds,
+) -> None:
+    """Each way in turn, `rounds` times; how much longer than the first."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, run in ways.items():
@@ -134,8 +179,7 @@ def compare(ways: dict[str, Callable[[], object]], rounds: int) -> None:
             times[name].append(time.perf_counter() - began)
     first = next(iter(times.values()))
     for name, took in times.items():
-        ratio = median(mine / theirs for mine, theirs in zip(took, first, strict=True))
-        print(f"{name:40}{median(took):9.3f} s{ratio:9.2f} ×")
+        print(f"{name:40}{median(took):9.3f} s{ratio(took, first):9.2f} ×")
 
 
 if __name__ == "__main__":
