@@ -107,11 +107,17 @@ def test_ties_at_the_cut_are_broken_as_in_transformers(values: list[float], top_
     assert torch.equal(ours > 0, reference(torch.tensor(values), [0], 1, parameters) > 0)
 
 
-def test_a_nucleus_within_the_candidates_needs_no_full_sort(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The peaked distribution of a language model never reaches the sort of 65,536 scores."""
+@pytest.mark.parametrize(("temperature", "least", "most"), [(1.0, 1, 256), (2.0, 256, 4096)])
+def test_a_nucleus_within_the_candidates_needs_no_full_sort(
+    monkeypatch: pytest.MonkeyPatch, temperature: float, least: int, most: int
+) -> None:
+    """The peaked distribution of a language model never reaches the sort of 65,536 scores, nor does a flattened one."""
+    logits = random_logits(65536, 5) * 2 / temperature
+    expected = sampling._nucleus_by_full_sort(logits, 0.85)
     monkeypatch.setattr(sampling, "_nucleus_by_full_sort", lambda scores, top_p: pytest.fail("sorted"))
-    ids, _ = keep_likely(random_logits(65536, 5) * 2, top_k=0, top_p=0.85)
-    assert 1 <= ids.numel() < sampling.NUCLEUS_CANDIDATES
+    ids, _ = keep_likely(logits, top_k=0, top_p=0.85)
+    assert least <= ids.numel() < most
+    assert torch.equal(ids, expected)
 
 
 def test_a_wide_nucleus_falls_back_to_the_full_sort() -> None:
