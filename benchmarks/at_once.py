@@ -1,4 +1,4 @@
-"""Several rows in one pass: four replies beside one, lookahead on and off, a late message beside the first.
+"""Several rows in one pass: four replies beside one, lookahead on and off, late beside early.
 
 Interleaved.
 
@@ -36,7 +36,7 @@ from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.session import Model
 from bilingual_chat.tokenizer import Tokenizer
 
-TOKENS, PROMPT = 64, 128
+TOKENS, PROMPT, LONG = 64, 128, 1500
 MESSAGE, TURN = 20, 80  # tokens, as `bchat bench` has them
 QUESTIONS = {
     "says again what was said": [
@@ -72,11 +72,12 @@ def opened(directory: Path, quantize: QuantizeName) -> LocalEngine:
 
 
 def at_once(directory: Path, quantize: QuantizeName, rounds: int) -> None:
-    """One reply, four replies, and one reply with a guess at every token that never comes true.
+    """One reply, four replies, one far into a conversation, and one with a guess at every token that never comes true.
 
     A token of each in turn, from engines that map the same weights: memory that changes its speed does so for all.
     """
-    ids = torch.randint(10, 5000, (PROMPT,), generator=torch.Generator().manual_seed(0)).tolist()
+    long = torch.randint(10, 5000, (LONG,), generator=torch.Generator().manual_seed(0)).tolist()
+    ids = long[:PROMPT]
     settings = [(DecodingParameters(max_new_tokens=TOKENS, min_new_tokens=TOKENS), seed) for seed in range(4)]
 
     def tokens(way: Callable[[LocalEngine], Iterable[object]], replies: int = 1) -> Callable[[], object]:
@@ -97,6 +98,7 @@ def at_once(directory: Path, quantize: QuantizeName, rounds: int) -> None:
     ways: dict[str, Callable[[], object]] = {
         "one reply": tokens(lambda engine: engine.complete_many(ids, settings[:1])),
         "four replies": tokens(lambda engine: engine.complete_many(ids, settings), 4),
+        f"one at {LONG:,} positions": tokens(lambda engine: engine.complete(long, *settings[0])),
         "one, tried in vain at every token": guessing,
         "one, as bchat does it": tokens(lambda engine: engine.complete(ids, *settings[0])),
     }
