@@ -826,6 +826,14 @@ TABLE: dict[str, Message] = {
         "{path} はすでにあり、bchat の会話ファイルではありません。上書きしますか？ [y/N] ",
     ),
     "load.done": Message("Going on after {turns} turn(s).", "{turns} 往復の会話を続けます。"),
+    "load.other-model": Message(
+        "The last reply is by {name}; /model {name} goes on with it.",
+        "最後の返答は {name} のものです。/model {name} で同じモデルと続けられます。",
+    ),
+    "load.other-settings": Message(
+        "The last reply had other settings; /set {changes} brings them back.",
+        "最後の返答は設定が違いました。/set {changes} で同じ設定になります。",
+    ),
     "load.pending": Message(
         "The last message had no reply yet; it is in the line for you to send.",
         "最後のメッセージにはまだ返答がありません。入力欄に入れたので、そのまま送れます。",

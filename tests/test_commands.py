@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -559,6 +560,48 @@ def test_a_message_without_a_reply_comes_back_into_the_line(desk: tuple[Desk, Sh
     assert shown.keys[-1] == "load.pending"
     execute("/save again.json", chat)
     assert read_document(here / "again.json").pending_user == "VRはなんですか。"
+
+
+@pytest.mark.parametrize("how", ["/resume 1", "/load a.json"])
+def test_settings_and_a_model_that_the_last_reply_did_not_have_are_told(
+    conversations: Path, here: Path, how: str
+) -> None:
+    """Never taken over by themselves; the line that is told brings them back, and then there is nothing to tell."""
+    first, _ = make_session(conversations, ["はい"], options={"temperature": 0.4, "top_k": 7, "seed": 5})
+    drain(first.reply("話"))
+    execute("/save a.json", make_desk(first, conversations)[0])
+    first.close()
+    session, _ = make_session(conversations)
+    desk, shown = make_desk(session, conversations)
+    execute(how, desk)
+    told = shown.said[-1]
+    assert told.key == "load.other-settings"
+    assert told.values["changes"] == "temperature=0.4 top_k=7"
+    execute(f"/set {told.values['changes']}", desk)
+    execute("/load a.json", desk)
+    assert shown.keys[-1] == "load.done"
+    session.entry = replace(session.entry, name="another")
+    turn = session.conversation.turns[-1]
+    by_demo = replace(turn, details={**turn.details, "model": "demo"})
+    session.conversation = replace(session.conversation, turns=(by_demo,))
+    execute("/save b.json", desk)
+    execute("/load b.json", desk)
+    assert (shown.said[-1].key, shown.said[-1].values) == ("load.other-model", {"name": "demo"})
+
+
+@pytest.mark.parametrize(
+    "details",
+    [{"settings": 7}, {"settings": {"temperature": "hot", "top_p": 99, "top_k": None, "x": 1}}, {"model": ["demo"]}],
+)
+def test_what_no_setting_and_no_model_can_be_is_not_told(conversations: Path, here: Path, details: Any) -> None:
+    said = [
+        {"speaker": "ユーザー", "text": "話"},
+        {"speaker": "システム", "text": "はい", **details},
+    ]
+    (here / "a.json").write_text(json.dumps(said), encoding="utf-8")
+    desk, shown = make_desk(make_session(conversations)[0], conversations)
+    execute("/load a.json", desk)
+    assert shown.keys[-1] == "load.done"
 
 
 @pytest.mark.parametrize("answer", ["１", "/resume 1", "／ｒｅｓｕｍｅ　１"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from bilingual_chat import catalogue, paths
 from bilingual_chat.commands.desk import Action, Desk, Edit, Rows, agrees, unquoted, word
 from bilingual_chat.commands.pull import coming, named, percent_of
+from bilingual_chat.commands.settings import recorded_otherwise
 from bilingual_chat.commands.talk import show_history
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
@@ -113,10 +114,22 @@ def _tell_loaded(desk: Desk, problems: tuple[BchatError, ...]) -> Action:
 def tell_going_on(desk: Desk) -> Edit | None:
     """Say where the conversation that was read goes on; a message without a reply comes back into the line."""
     desk.say(Phrase("load.done", turns=len(desk.session.conversation.turns)))
+    _tell_difference(desk)
     if desk.session.pending is None:
         return None
     desk.say(Phrase("load.pending" if desk.has_line else "load.pending-piped"))
     return Edit(desk.session.pending, replaces_last=False)
+
+
+def _tell_difference(desk: Desk) -> None:
+    """Settings are never changed behind a person's back; but a reply that sounds different should be no riddle."""
+    session = desk.session
+    recorded = session.conversation.turns[-1].details if session.conversation.turns else {}
+    name = recorded.get("model")  # anything that a file may hold
+    if isinstance(name, str) and name in desk.config.catalogue and name != session.entry.name:
+        desk.say(Phrase("load.other-model", name=name))
+    elif changes := recorded_otherwise(session.settings.parameters, recorded.get("settings")):
+        desk.say(Phrase("load.other-settings", changes=changes))
 
 
 def _recent(desk: Desk) -> list[shelf.Summary]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from bilingual_chat import config, decoding, messages
 from bilingual_chat.commands.desk import Action, Desk, Rows, folded, shortened, word
 from bilingual_chat.config import Config, Settings
-from bilingual_chat.decoding import RANGES
+from bilingual_chat.decoding import RANGES, DecodingParameters
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 
@@ -104,6 +105,23 @@ def _layer(desk: Desk, settings: Settings, name: str) -> str:
     if label.startswith(config.PRESET) and preset and (source := preset.sources.get(name)):
         return f"{label} ({source})"
     return label
+
+
+def recorded_otherwise(parameters: DecodingParameters, recorded: object) -> str:
+    """The settings of a recorded reply that are not those in force, as /set takes them; "" for none.
+
+    The seed is left out, a reply's own; so is what a file may hold and no setting can be.
+    """
+    differing: list[str] = []
+    values = recorded if isinstance(recorded, Mapping) else {}
+    for name in RANGES:
+        if name == "seed" or name not in values:
+            continue
+        with suppress(BchatError):
+            value = decoding.checked(name, values[name])
+            if value != getattr(parameters, name):
+                differing.append(f"{name}={_number(value)}")
+    return " ".join(differing)
 
 
 def choose_preset(desk: Desk, argument: str) -> Action:
