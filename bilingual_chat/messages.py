@@ -842,6 +842,9 @@ TABLE: dict[str, Message] = {
         "The last message had no reply yet; /retry answers it.",
         "最後のメッセージにはまだ返答がありません。/retry で返答できます。",
     ),
+    "edit.next-line": Message(
+        "The next line takes the place of your last message.", "次の行が最後のメッセージと入れ替わります。"
+    ),
     "load.left-out": Message(
         "The last message of the file has no reply; it was left out.",
         "ファイルの最後のメッセージには返答がないため、除きました。",
@@ -1094,7 +1097,13 @@ TABLE: dict[str, Message] = {
     "cli.where": Message("Show where bchat keeps its files.", "ファイルの置き場所を表示する。"),
     "cli.transcripts": Message("List, show and search saved conversations.", "保存した会話の一覧・表示・検索。"),
     "cli.transcripts.list": Message("List the conversations, newest first.", "会話の一覧（新しい順）。"),
-    "cli.transcripts.show": Message("Print one as JSON.", "会話を JSON で表示する。"),
+    "cli.transcripts.show": Message(
+        "Print one: as JSON, or as --as says.", "会話を 1 つ表示する（JSON、または --as の形式）。"
+    ),
+    "cli.as": Message(
+        "There is no format {name!r}; use one of {known}.{suggestion}",
+        "{name!r} という形式はありません。{known} のどれかにしてください。{suggestion}",
+    ),
     "cli.transcripts.search": Message(
         "Find words in all of them; kana and width do not matter.", "会話を検索する（かな・全角半角の違いは無視）。"
     ),
@@ -1114,6 +1123,10 @@ TABLE: dict[str, Message] = {
         "Read this TOML file instead of yours and the project's.", "通常の設定ファイルの代わりにこの TOML を読む。"
     ),
     "option.lang": Message("Language of bchat's messages: en or ja.", "bchat のメッセージの言語（en または ja）。"),
+    "option.as": Message(
+        "Which format: json (what --load takes), md, html, or jsonl (for fine-tuning).",
+        "形式：json（--load で読める）、md、html、jsonl（ファインチューニング用）。",
+    ),
     "option.device": Message("Where to compute.", "計算に使うデバイス。"),
     "option.quantize": Message(
         "Weights in 8 or 4 bits: faster, less memory; auto where 16 do not fit. w8a8: prompts faster yet, less exact.",

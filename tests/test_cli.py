@@ -24,6 +24,8 @@ from bilingual_chat.display import Display
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.hub import Progress
 from bilingual_chat.session import Model
+from bilingual_chat.transcript.document import read_document
+from bilingual_chat.transcript.export import FORMATS
 from bilingual_chat.untrusted import outward
 from tests.loopback_hub import Hub
 from tests.scripted import Script, ScriptedEngine, tokenizer
@@ -346,8 +348,8 @@ def test_presets_and_models_are_listed(run: Run) -> None:
     assert listed == ["MODEL", *config.catalogue]
 
 
-def test_transcripts_are_listed_shown_and_searched(run: Run) -> None:
-    """With kana and width folded; `show` is a document that --load takes."""
+def test_transcripts_are_listed_shown_and_searched(run: Run, tmp_path: Path) -> None:
+    """With kana and width folded; `show` is a document that --load takes, or what /export writes."""
     run(stdin="カタカナの話\n", reply="はい、" + HOSTILE)
     (line,) = run("transcripts").out.splitlines()
     assert line == run("transcripts", "list").out.strip("\n")
@@ -356,6 +358,16 @@ def test_transcripts_are_listed_shown_and_searched(run: Run) -> None:
     assert shown.out == run("transcripts", "show", identity).out
     assert [each["text"] for each in shown.json["utterances"]] == ["カタカナの話", "はい、" + HOSTILE]
     assert outward(shown.out) == shown.out
+    (tmp_path / "shown.json").write_text(shown.out, encoding="utf-8")
+    loaded = read_document(tmp_path / "shown.json")
+    for suffix, write in FORMATS.items():
+        printed = run("transcripts", "show", "1", "--as", suffix.removeprefix(".")).out
+        assert outward(printed) == printed
+        as_written = printed.encode() == write(loaded)
+        assert as_written or json.loads(printed) == json.loads(write(loaded))  # JSON escapes what would act
+    wrong = run("transcripts", "show", "1", "--as", "htm")
+    assert (wrong.status, wrong.out) == (ExitStatus.USAGE, "")
+    assert "json, md, html, jsonl" in wrong.err
     assert run("transcripts", "search", "かたかな").out.startswith(identity)
     assert run("transcripts", "search", "nothing").status == ExitStatus.DATA
 

@@ -551,6 +551,15 @@ def test_what_is_saved_is_loaded_and_gone_on_with(desk: tuple[Desk, Shown, Any],
     assert len(read_journal(chat.session.journal_path).conversation.turns) == 3  # type: ignore[arg-type]
 
 
+def test_where_nothing_can_stand_in_the_line_edit_says_what_the_next_one_does(desk: tuple[Desk, Shown, Any]) -> None:
+    chat, shown, _ = desk
+    assert isinstance(execute("/edit", chat), Edit)
+    assert shown.said == []
+    chat.has_line = False
+    assert isinstance(execute("/edit", chat), Edit)
+    assert shown.keys == ["edit.next-line"]
+
+
 def test_a_message_without_a_reply_comes_back_into_the_line(desk: tuple[Desk, Shown, Any], here: Path) -> None:
     """And is still there when the file is saved again before it is sent."""
     chat, shown, _ = desk

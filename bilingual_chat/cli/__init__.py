@@ -36,6 +36,7 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", hel
 Lang = Annotated[str | None, typer.Option("--lang", metavar="en|ja", help="option.lang")]
 Device = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="option.device")]
 Quantize = Annotated[str | None, typer.Option("--quantize", metavar="auto|none|int8|w8a8|int4", help="option.quantize")]
+As = Annotated[str, typer.Option("--as", metavar="json|md|html|jsonl", help="option.as")]
 AcceptWithdrawn = Annotated[bool, typer.Option("--accept-withdrawn", help="option.accept-withdrawn")]
 Like = Annotated[str | None, typer.Option("--like", metavar="NAME", help="option.like")]
 Debug = Annotated[bool, typer.Option("--debug", help="option.debug")]
@@ -316,15 +317,31 @@ def transcripts_list(context: typer.Context, lang: Lang = None, debug: Debug = F
 
 
 @transcripts.command("show", help="cli.transcripts.show")
-def transcripts_show(context: typer.Context, which: str, lang: Lang = None, debug: Debug = False) -> None:
+def transcripts_show(
+    context: typer.Context, which: str, as_: As = "json", lang: Lang = None, debug: Debug = False
+) -> None:
     with ending(Options(lang=lang, debug=debug).over(context.obj)) as display:
-        from bilingual_chat.transcript import document
+        from bilingual_chat.transcript import document, export
         from bilingual_chat.transcript.journal import read_journal
 
+        known = ("json", *(suffix.removeprefix(".") for suffix in export.FORMATS))
+        if as_ not in known:
+            raise BchatError(
+                "cli.as",
+                status=ExitStatus.USAGE,
+                name=as_,
+                known=", ".join(known),
+                suggestion=messages.did_you_mean(as_, known),
+            )
         loaded = read_journal(_find_transcript(which).path)
         for problem in loaded.problems:
             display.say(problem)
-        display.put_json(document.document_of(loaded), indent=2)
+        if as_ == "json":
+            display.put_json(document.document_of(loaded), indent=2)
+        elif as_ == "jsonl":
+            display.put_json(export.messages_of(loaded))
+        else:
+            display.put(export.FORMATS[f".{as_}"](loaded).decode().removesuffix("\n"))
 
 
 @transcripts.command("search", help="cli.transcripts.search")

@@ -58,7 +58,10 @@ def retry(desk: Desk, argument: str) -> Action:
 
 def edit(desk: Desk, argument: str) -> Action:
     """/edit"""
-    return Edit(desk.session.last_words, replaces_last=desk.session.pending is None)
+    last = desk.session.last_words
+    if not desk.has_line:
+        desk.say(Phrase("edit.next-line"))
+    return Edit(last, replaces_last=desk.session.pending is None)
 
 
 def clear(desk: Desk, argument: str) -> Action:

@@ -88,10 +88,15 @@ def to_html(loaded: Loaded) -> bytes:
 
 
 def to_jsonl(loaded: Loaded) -> bytes:
-    """One line, `{"messages": [{"role", "content"}, …]}`; turns without a reply teach nothing and are left out."""
+    """One line: `messages_of`."""
+    return encode(messages_of(loaded)) + b"\n"
+
+
+def messages_of(loaded: Loaded) -> dict[str, list[dict[str, str]]]:
+    """`{"messages": [{"role", "content"}, …]}`; turns without a reply teach nothing and are left out."""
     conversation = loaded.conversation
     said = [*conversation.opening, *(u for turn in conversation.turns if turn.reply for u in turn.utterances())]
-    return encode({"messages": [{"role": _ROLES[u.speaker], "content": u.text} for u in said]}) + b"\n"
+    return {"messages": [{"role": _ROLES[u.speaker], "content": u.text} for u in said]}
 
 
 FORMATS: dict[str, Callable[[Loaded], bytes]] = {".md": to_markdown, ".html": to_html, ".jsonl": to_jsonl}
