@@ -207,6 +207,19 @@ def test_bytes_are_multiplied_with_activations_of_sixteen_bits(library: ctypes.C
         assert (found - expected[:rows]).abs().amax() < 2e-4 * expected.abs().amax()
 
 
+def test_the_largest_products_of_bytes_are_added_up_whole(library: ctypes.CDLL) -> None:
+    """A large number in each 256 becomes, turned, 256 equal ones: every byte at its largest, in the weights as well."""
+    config, weights = network("int8", hidden_size=1024)
+    spikes = torch.zeros(1024)
+    spikes[::256] = 1
+    weights[HEAD] = quantize(spikes.repeat(VOCAB, 1), "int8")
+    deviation = (spikes.var(correction=0) + config.norm_epsilon).sqrt()
+    weights["gpt_neox.final_layer_norm.weight"] = torch.ones(1024)
+    weights["gpt_neox.final_layer_norm.bias"] = (spikes.mean() / deviation).repeat(1024)  # what is no spike is zero
+    found = native_network(config, weights, library, "int8").logits(spikes[None].clone())
+    torch.testing.assert_close(found, (4 / deviation).repeat(1, VOCAB), rtol=1e-3, atol=0)
+
+
 def test_activations_that_are_no_numbers_stay_none_in_bytes(library: ctypes.CDLL) -> None:
     """Rounded, they would be numbers like any others, and nobody would know."""
     config, weights = network("int8")

@@ -63,7 +63,7 @@ static void place(const struct pass *pass, int row, int head) {
     }
 }
 
-/* Numbers of 16 pairs in bfloat16: of each pair the first, and the second. */
+/* Numbers of LANES pairs in bfloat16: of each pair the first, and the second. */
 INLINE void both_of(const char *from, vec part[2]) {
     ivec both;
     memcpy(&both, from, sizeof both);
@@ -78,12 +78,12 @@ struct sequence {
     int size;      /* numbers in one */
 };
 
-/* Some rows of a sequence that are looked at together, 8, 4 or 1, so that sums stay in registers. */
+/* Some rows of a sequence that are looked at together, TOGETHER, 4 or 1, so that sums stay in registers. */
 struct group {
     int rows;
     int count[TOGETHER]; /* positions that each looks at; the last one's are the most */
     float *queries;      /* (head size / 2, rows, 2) */
-    float *scores;       /* (positions / 16, rows, 16) */
+    float *scores;       /* (positions / LANES, rows, LANES) */
     float *mixed;        /* (rows, head size) */
     float share[TOGETHER];
 };
@@ -108,13 +108,14 @@ INLINE void put_query(int narrow, const struct group *group, int row, const floa
     }
 }
 
-/* The products of a group's queries with the keys of 16 positions, from `at` on. What lies `ahead` bytes behind each line
+/* The products of a group's queries with the keys of LANES positions, from `at` on. What lies `ahead` bytes behind each line
    of keys is fetched as that one is read: many lines at once would have to wait for each other, and the arithmetic for
    them. */
 INLINE void compare(int narrow, int rows, const struct group *group, const struct sequence *sequence, int at,
                     int64_t ahead) {
     const char *keys = sequence->keys + at * sequence->bytes;
     vec total[TOGETHER][2];
+    _Pragma("GCC unroll 8")
     for (int r = 0; r < rows; r++) total[r][0] = total[r][1] = all(0.0f);
     for (int from = 0; from < sequence->size; from += 4)
         _Pragma("GCC unroll 2")
@@ -140,17 +141,21 @@ INLINE void compare(int narrow, int rows, const struct group *group, const struc
                 key[0] = load((const float *)these);
                 key[1] = load((const float *)these + LANES);
             }
+            _Pragma("GCC unroll 8")
             for (int r = 0; r < rows; r++) {
                 const float *two = group->queries + pair * rows + 2 * r;
                 total[r][i] += two[0] * key[0] + two[1] * key[1];
             }
         }
+    _Pragma("GCC unroll 8")
     for (int r = 0; r < rows; r++) store(group->scores + at * rows + r * LANES, total[r][0] + total[r][1]);
 }
 
 /* The first `count` numbers, and zeros. */
 INLINE vec first_of(vec x, int count) {
-    const ivec lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    static const int32_t lanes[MOST_LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    ivec lane;
+    memcpy(&lane, lanes, sizeof lane);
     return (vec)((ivec)x & (lane < count));
 }
 
@@ -192,13 +197,13 @@ INLINE void soften(int narrow, int rows, struct group *group, float factor) {
     for (int r = 0; r < rows; r++) group->share[r] = 1.0f / sum(total[r]);
 }
 
-/* The values of one position, in bfloat16 of two, weighted by each row's scores and added to `total`: `parts` times 32
-   numbers. */
-INLINE void mix_one(int narrow, int rows, int parts, const char *values, const float *scores, int64_t ahead,
-                    vec total[][2 * MOST_PARTS]) {
+/* The values of one position, in bfloat16 of two, weighted by each row's scores and added to `total`: some
+   vectors of each. */
+INLINE void mix_one(int narrow, int rows, int vectors, const char *values, const float *scores, int64_t ahead,
+                    vec total[][MOST_VECTORS]) {
     _Pragma("GCC unroll 8")
-    for (int p = 0; p < 2 * parts; p++) {
-        const char *here = values + p * LANES * sizeof(float); /* 16 numbers, or 16 pairs of them */
+    for (int p = 0; p < vectors; p++) {
+        const char *here = values + p * LANES * sizeof(float); /* LANES numbers, or pairs of them */
         __builtin_prefetch(here + ahead, 0, 2);
 #if PAIRS
         if (narrow) {
@@ -214,6 +219,7 @@ INLINE void mix_one(int narrow, int rows, int parts, const char *values, const f
         vec value[2];
         if (narrow) both_of(here, value);
         else value[0] = load((const float *)here);
+        _Pragma("GCC unroll 8")
         for (int r = 0; r < rows; r++) {
             total[r][p] += scores[r * LANES] * value[0];
             if (narrow) total[r][p] += scores[r * LANES + 1] * value[1];
@@ -221,41 +227,45 @@ INLINE void mix_one(int narrow, int rows, int parts, const char *values, const f
     }
 }
 
-/* Of the values from position `first` to `last`, `parts` times 32 numbers from `at` on, while later ones are fetched: those
-   before `fetched`. */
-INLINE void mix_part(int narrow, int rows, int parts, const struct group *group, const struct sequence *sequence, int at,
+/* Of the values from position `first` to `last`, some vectors from `at` on, while later ones are fetched: those before
+   `fetched`. */
+INLINE void mix_part(int narrow, int rows, int vectors, const struct group *group, const struct sequence *sequence, int at,
                      int first, int last, int fetched) {
     const int step = narrow ? 2 : 1;         /* positions whose values, and shares, lie together */
     const int soon = rows == 1 ? SOON : BLOCK; /* where values are gone through in parts, the same part of the next ones */
     float *mixed = group->mixed + at;
-    vec total[TOGETHER][2 * MOST_PARTS];
+    vec total[TOGETHER][MOST_VECTORS];
+    _Pragma("GCC unroll 8")
     for (int r = 0; r < rows; r++)
-        for (int p = 0; p < 2 * parts; p++) total[r][p] = load(mixed + r * sequence->size + p * LANES);
+        _Pragma("GCC unroll 8")
+        for (int p = 0; p < vectors; p++) total[r][p] = load(mixed + r * sequence->size + p * LANES);
     for (; first < last; first += LANES) {
         const char *values = sequence->values + first * sequence->bytes + at * sizeof(float);
         const float *scores = group->scores + first * rows;
         const int64_t ahead = first + soon < fetched ? soon * sequence->bytes : 0;
 #define MIX_ONE(i) \
-    mix_one(narrow, rows, parts, values + (i) * sequence->bytes, scores + (narrow && PAIRS ? (i) / 2 : (i)), ahead, total)
+    mix_one(narrow, rows, vectors, values + (i) * sequence->bytes, scores + (narrow && PAIRS ? (i) / 2 : (i)), ahead, total)
         if (last - first >= LANES)
             for (int i = 0; i < LANES; i += step) MIX_ONE(i);
         else /* what is behind them may be anything */
             for (int i = 0; i < last - first; i += step) MIX_ONE(i);
 #undef MIX_ONE
     }
+    _Pragma("GCC unroll 8")
     for (int r = 0; r < rows; r++)
-        for (int p = 0; p < 2 * parts; p++) store(mixed + r * sequence->size + p * LANES, total[r][p]);
+        _Pragma("GCC unroll 8")
+        for (int p = 0; p < vectors; p++) store(mixed + r * sequence->size + p * LANES, total[r][p]);
 }
 
 /* The values of `count` positions from `first` on, weighted by each row's scores and added to what is mixed. */
 INLINE void mix(int narrow, int rows, const struct group *group, const struct sequence *sequence, int first, int count,
                 int fetched) {
     const int longest = group->count[rows - 1], last = first + count < longest ? first + count : longest;
-    const int parts = rows == 1 ? MOST_PARTS : rows <= 4 ? MOST_PARTS / 2 : 1; /* as many sums as there are registers for */
+    const int vectors = rows == 1 ? MOST_VECTORS : SUMS / rows;
     int at = 0;
-    for (; parts > 1 && at + parts * GROUP <= sequence->size; at += parts * GROUP)
-        mix_part(narrow, rows, parts, group, sequence, at, first, last, fetched);
-    for (; at < sequence->size; at += GROUP) mix_part(narrow, rows, 1, group, sequence, at, first, last, fetched);
+    for (; at + vectors * LANES <= sequence->size; at += vectors * LANES)
+        mix_part(narrow, rows, vectors, group, sequence, at, first, last, fetched);
+    for (; at < sequence->size; at += LANES) mix_part(narrow, rows, 1, group, sequence, at, first, last, fetched);
 }
 
 /* `rows` rows of one sequence, from `first` on: each looks at every position up to its own. A few keys at a time, and then

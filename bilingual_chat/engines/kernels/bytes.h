@@ -5,41 +5,53 @@
 #include "vector.h"
 #include "widened.h"
 
-/* TAKEN: rows of the matrix at a time. MOST_BYTES: rows of bytes at a time, an even number, so that both bytes of a row
+/* TAKEN: rows of the matrix at a time. MOST_BYTES: rows of digits at a time, an even number, so that both bytes of a row
    lie together; there are registers for the sums of so many.
    PIECE: columns at a time, so that what they are multiplied with stays in the first cache, or they themselves where a
-   CHUNK is not taken whole. */
+   CHUNK is not taken whole; and so that products add up within 32 bits.
+   A digit is what an activation is multiplied as: a byte of it, or all of it where 16 bits are multiplied. `whole` is what
+   all columns add up to. */
 #if FOURS
 #define TAKEN CHUNK
 #define MOST_BYTES 12
 #define PIECE 3072
 #define VECTORS (TAKEN / LANES)
+#define DIGITS(matrix) (matrix)->parts
 typedef __m512i integers;
 typedef __m512i several;
+typedef int8_t digit;
+typedef int32_t whole;
 #elif defined(__AVX2__)
 #define TAKEN 8
-#define MOST_BYTES 4
+#define MOST_BYTES 6
 #define PIECE 512
 #define VECTORS (TAKEN / 4)
+#define DIGITS(matrix) 1
 typedef __m256i integers; /* for each row of the matrix two sums, of every other two columns */
 typedef __m256i several;
+typedef int16_t digit;
+typedef int64_t whole;
 #else
 #define TAKEN 4
 #define MOST_BYTES 4
 #define PIECE 512
 #define VECTORS 1
-typedef ivec integers; /* for each row of the matrix four sums, of every fourth column */
-typedef ivec several;
+#define DIGITS(matrix) (matrix)->parts
+typedef int32_t integers __attribute__((vector_size(64))); /* for each row of the matrix four sums, of every fourth column */
+typedef integers several;
+typedef int8_t digit;
+typedef int32_t whole;
 #endif
+typedef digit digits __attribute__((vector_size(LANES * sizeof(digit))));
 
-/* What a matrix in 8 bits is multiplied with: rows of bytes, `parts` for each row of activations; of two parts the first
-   counts 256 times. Some rows of bytes lie together, of each four columns one after the other, since they are multiplied
+/* What a matrix in 8 bits is multiplied with: rows of digits, DIGITS for each row of activations; of two the first counts
+   256 times. Some rows lie together, of each four columns one after the other, since they are multiplied
    together. Behind all of them a factor for each row, and the sum of each row and part. */
 INLINE float *factors_of(const void *x, int rows, const struct matrix *matrix) {
-    return (float *)((char *)x + (int64_t)rows * matrix->parts * matrix->columns);
+    return (float *)((char *)x + (int64_t)rows * DIGITS(matrix) * matrix->columns * sizeof(digit));
 }
 
-/* The rows of bytes, of `all`, that lie together with the one `at`: the first of them, and how many. */
+/* The rows of digits, of `all`, that lie together with the one `at`: the first of them, and how many. */
 INLINE int group_of(int all, int at, int *size) {
     const int first = at / MOST_BYTES * MOST_BYTES;
     *size = all - first < MOST_BYTES ? all - first : MOST_BYTES;
@@ -109,14 +121,15 @@ static float turn(float *x, int64_t columns) {
     return sqrtf((float)size);
 }
 
-/* Sixteen numbers as bytes, four by four. */
-INLINE void put_some(int8_t *to, int64_t stride, ivec numbers) {
-    const bytes some = __builtin_convertvector(numbers, bytes);
-    for (int i = 0; i < LANES / FOUR; i++) memcpy(to + i * stride, (const char *)&some + i * FOUR, FOUR);
+/* Some numbers as digits, four by four. */
+INLINE void put_some(digit *to, int64_t stride, ivec numbers) {
+    const digits some = __builtin_convertvector(numbers, digits);
+    for (int i = 0; i < LANES / FOUR; i++)
+        memcpy(to + i * stride, (const digit *)&some + i * FOUR, FOUR * sizeof(digit));
 }
 
 /* The same in two rows of bytes, one beside the other. */
-INLINE void put_two(int8_t *to, int64_t stride, ivec numbers, ivec others) {
+INLINE void put_two(digit *to, int64_t stride, ivec numbers, ivec others) {
 #if FOURS
     const __m128i a = _mm512_cvtepi32_epi8((__m512i)numbers), b = _mm512_cvtepi32_epi8((__m512i)others);
     const __m128i first = _mm_unpacklo_epi32(a, b), second = _mm_unpackhi_epi32(a, b);
@@ -133,7 +146,7 @@ INLINE void put_two(int8_t *to, int64_t stride, ivec numbers, ivec others) {
 /* Row r of what `matrix` is multiplied with, from its numbers, which are lost. What is no number is none afterwards. */
 static void put_bytes(const struct matrix *matrix, void *x, int rows, int r, float *row) {
     const int64_t columns = matrix->columns;
-    const int parts = matrix->parts;
+    const int parts = DIGITS(matrix);
     const float longer = turn(row, columns);
     vec most = all(0.0f), total = all(0.0f);
     for (int64_t i = 0; i < columns; i += LANES) {
@@ -143,11 +156,11 @@ static void put_bytes(const struct matrix *matrix, void *x, int rows, int r, flo
     }
     float highest = 0;
     for (int i = 0; i < LANES; i++) highest = most[i] > highest ? most[i] : highest;
-    const float largest = parts == 2 ? 127 * 256 : 127, unit = highest / largest;
+    const float largest = matrix->parts == 2 ? 127 * 256 : 127, unit = highest / largest;
     const vec per_unit = all(highest > 0 ? largest / highest : 0);
     int size;
     const int first = group_of(rows * parts, r * parts, &size);
-    int8_t *to = (int8_t *)x + first * columns + (r * parts - first) * FOUR;
+    digit *to = (digit *)x + first * columns + (r * parts - first) * FOUR;
     const int64_t stride = size * FOUR; /* from four columns to the next */
     ivec sums[2] = {{0}, {0}};
     for (int64_t i = 0; i < columns; i += LANES, to += LANES / FOUR * stride) {
@@ -177,23 +190,25 @@ INLINE several several_at(const char *from) {
 #elif defined(__AVX2__)
     return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)from));
 #else
-    ubytes some;
+    uint8_t some __attribute__((vector_size(TAKEN * FOUR)));
     memcpy(&some, from, sizeof some);
-    return __builtin_convertvector(some, ivec);
+    return __builtin_convertvector(some, several);
 #endif
 }
 
-/* Four bytes, once for each row of the matrix. */
-INLINE several repeated(const int8_t *from) {
+/* Four digits, once for each row of the matrix. */
+INLINE several repeated(const digit *from) {
+#if FOURS
     int32_t four;
     memcpy(&four, from, sizeof four);
-#if FOURS
     return _mm512_set1_epi32(four);
 #elif defined(__AVX2__)
-    return _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
+    int64_t four;
+    memcpy(&four, from, sizeof four);
+    return _mm256_set1_epi64x(four);
 #else
     const int32_t a = from[0], b = from[1], c = from[2], d = from[3];
-    return (ivec){a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d};
+    return (several){a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d};
 #endif
 }
 
@@ -210,21 +225,21 @@ INLINE void add_products(integers *sums, several weights, several x) {
 }
 
 /* Onto `out`: what was summed up for each of TAKEN rows. */
-INLINE void add_sums(const integers sums[VECTORS], int32_t *out) {
+INLINE void add_sums(const integers sums[VECTORS], whole *out) {
 #if FOURS
     for (int v = 0; v < VECTORS; v++)
         _mm512_storeu_si512(out + v * LANES, _mm512_add_epi32(sums[v], _mm512_loadu_si512(out + v * LANES)));
 #else
-    const int each = sizeof *sums / sizeof *out * VECTORS / TAKEN;
+    const int each = sizeof *sums / sizeof(int32_t) * VECTORS / TAKEN;
     for (int n = 0; n < TAKEN; n++)
         for (int i = 0; i < each; i++) out[n] += ((const int32_t *)sums)[n * each + i];
 #endif
 }
 
-/* TAKEN of CHUNK rows, `width` columns of them, times `rows` rows of bytes, onto `out` (rows, CHUNK). Meanwhile what is
+/* TAKEN of CHUNK rows, `width` columns of them, times `rows` rows of digits, onto `out` (rows, CHUNK). Meanwhile what is
    needed next is fetched, `pace` bytes for each four columns. `rows` is a constant wherever this is inlined. */
-INLINE void tile_bytes(int rows, const char *weights, int64_t width, const char *next, int pace, const int8_t *x,
-                       int32_t *out) {
+INLINE void tile_bytes(int rows, const char *weights, int64_t width, const char *next, int pace, const digit *x,
+                       whole *out) {
     integers total[MOST_BYTES][VECTORS];
     _Pragma("GCC unroll 12") /* or the sums are not kept in registers */
     for (int r = 0; r < rows; r++)
@@ -235,7 +250,7 @@ INLINE void tile_bytes(int rows, const char *weights, int64_t width, const char 
         _Pragma("GCC unroll 2")
         for (int v = 0; v < VECTORS; v++) {
             w[v] = several_at(weights + v * (FOUR * TAKEN / VECTORS));
-            if (TAKEN == CHUNK) __builtin_prefetch(next + v * 64, 0, 2);
+            if (v * 64 < FOUR * TAKEN) __builtin_prefetch(next + v * 64, 0, 2);
         }
         _Pragma("GCC unroll 12")
         for (int r = 0; r < rows; r++) {
@@ -248,14 +263,17 @@ INLINE void tile_bytes(int rows, const char *weights, int64_t width, const char 
     for (int r = 0; r < rows; r++) add_sums(total[r], out + r * CHUNK);
 }
 
-static void add_rows(const char *weights, int64_t width, const char *next, int pace, const int8_t *x, int rows,
-                     int32_t *out) {
-    for (int n = 0; n < CHUNK; n += TAKEN, weights += FOUR * TAKEN, out += TAKEN)
+static void add_rows(const char *weights, int64_t width, const char *next, int pace, const digit *x, int rows,
+                     whole *out) {
+    for (int n = 0; n < CHUNK; n += TAKEN, weights += FOUR * TAKEN, out += TAKEN, next += width / FOUR * pace)
         switch (rows) {
 #define CASE(n) case n: tile_bytes(n, weights, width, next, pace, x, out); break
         CASE(1); CASE(2); CASE(3); CASE(4);
-#if FOURS
-        CASE(5); CASE(6); CASE(7); CASE(8); CASE(9); CASE(10); CASE(11); CASE(12);
+#if MOST_BYTES > 4
+        CASE(5); CASE(6);
+#endif
+#if MOST_BYTES > 6
+        CASE(7); CASE(8); CASE(9); CASE(10); CASE(11); CASE(12);
 #endif
 #undef CASE
         }
@@ -265,28 +283,29 @@ static void add_rows(const char *weights, int64_t width, const char *next, int p
    that in the second while all rows are; the next piece is fetched bit by bit meanwhile. Where one multiplication does,
    the weights are read in one go. */
 static void chunk_of_bytes(const struct matrix *matrix, int64_t first, int count, int64_t next, const void *x, int rows,
-                           float *out, int32_t *scratch) {
+                           float *out, whole *scratch) {
     const int64_t columns = matrix->columns;
-    const int parts = matrix->parts, all = rows * parts, groups = (all + MOST_BYTES - 1) / MOST_BYTES;
-    const int pace = (FOUR * CHUNK + groups - 1) / groups;
+    const int parts = DIGITS(matrix), all = rows * parts, groups = (all + MOST_BYTES - 1) / MOST_BYTES;
+    const int pace = (FOUR * TAKEN + groups - 1) / groups;
     const char *weights = (const char *)matrix->numbers + first * columns;
     memset(scratch, 0, (size_t)all * CHUNK * sizeof *scratch);
     for (int64_t at = 0, width; at < columns; at += width, weights += width * CHUNK) {
         width = columns - at < PIECE ? columns - at : PIECE;
         const char *after = at + width < columns ? weights + width * CHUNK
                                                  : (const char *)matrix->numbers + next * columns;
-        if (groups == 1) after = weights + rows * AHEAD;
-        for (int r = 0, size; r < all; r += size, after += width / FOUR * pace) {
+        if (groups == 1 && TAKEN == CHUNK) after = weights + rows * AHEAD;
+        for (int r = 0, size; r < all; r += size, after += width / FOUR * pace * (CHUNK / TAKEN)) {
             group_of(all, r, &size);
-            add_rows(weights, width, after, pace, (const int8_t *)x + r * columns + at * size, size, scratch + r * CHUNK);
+            add_rows(weights, width, after, pace, (const digit *)x + r * columns + at * size, size, scratch + r * CHUNK);
         }
     }
     const float *factors = factors_of(x, rows, matrix);
     const int32_t *sums = (const int32_t *)(factors + rows);
     for (int r = 0; r < rows; r++) {
-        const int32_t *off = sums + r * parts, *made = scratch + r * parts * CHUNK; /* each weight is 128 too large */
+        const int32_t *off = sums + r * parts; /* each weight is 128 too large */
+        const whole *made = scratch + r * parts * CHUNK;
         for (int n = 0; n < count; n++) {
-            float number = (float)(made[n] - 128 * off[0]);
+            float number = (float)(made[n] - (whole)128 * off[0]);
             if (parts == 2) number = number * 256 + (float)(made[CHUNK + n] - 128 * off[1]);
             out[r * CHUNK + n] = number * (factors[r] * matrix->scales[first + n]);
         }

@@ -46,7 +46,7 @@ static void multiply(struct pool *pool, int thread, int phase, const struct shap
         case BFLOAT16 * 2: chunk(BFLOAT16, 0, matrix, first, count, then, x, rows, values, scratch); break;
         case BFLOAT16 * 2 + 1: chunk(BFLOAT16, 1, matrix, first, count, then, x, rows, values, scratch); break;
         case INT8 * 2:
-        case INT8 * 2 + 1: chunk_of_bytes(matrix, first, count, then, x, rows, values, (int32_t *)scratch); break;
+        case INT8 * 2 + 1: chunk_of_bytes(matrix, first, count, then, x, rows, values, (whole *)scratch); break;
         case INT4 * 2: chunk(INT4, 0, matrix, first, count, then, x, rows, values, scratch); break;
         case INT4 * 2 + 1: chunk(INT4, 1, matrix, first, count, then, x, rows, values, scratch); break;
         default: return;

@@ -17,11 +17,23 @@
 #define FOURS 0
 #endif
 
-#define LANES 16  /* numbers in a vector */
+/* LANES: numbers in a vector, as many as a register holds: of vectors that are larger the compiler keeps every one in
+   memory. SUMS: vectors of sums at a time, beside what is multiplied in as many registers as there are. */
+#if defined(__AVX512F__)
+#define LANES 16
+#define SUMS 16
+#elif defined(__AVX2__)
+#define LANES 8
+#define SUMS 8
+#else
+#define LANES 4
+#define SUMS 8
+#endif
+#define MOST_LANES 16 /* of any processor */
 #define STEP 64   /* columns a step */
-#define GROUP 32  /* numbers in a vector of bfloat16; 4-bit weights that share a level */
+#define GROUP 32  /* 4-bit weights that share a level; numbers in a vector of bfloat16 where these are multiplied */
 #define OUTPUTS 4 /* rows of a matrix at a time */
-#define ROWS 6    /* rows of activations at a time */
+#define ROWS (LANES == 16 ? 6 : 3) /* rows of activations at a time */
 #define TURNED 256 /* columns, at most, that are mixed with each other before 8 bits */
 #define FOUR 4    /* columns of a matrix in 8 bits that lie together */
 #define NEAR 12288 /* bytes of activations, in the first cache beside weights on their way */
@@ -29,8 +41,8 @@
 #define CHUNK 32  /* rows of a matrix that a thread takes at a time */
 #define SOON 32 /* positions */
 #define AHEAD 2048 /* bytes, of what is read in one go */
-#define MOST_PARTS 4 /* times 32 numbers of a value at a time */
-#define TOGETHER 8 /* rows of a sequence whose sums are in registers at a time */
+#define MOST_VECTORS 8 /* of a value at a time */
+#define TOGETHER (SUMS / 2) /* rows of a sequence whose sums are in registers at a time */
 #define MOST_ROWS 24 /* rows of a sequence that look at some of its keys and values while these are near */
 #define BLOCK 64 /* positions whose values are near at a time */
 #define INLINE static inline __attribute__((always_inline))
@@ -38,11 +50,10 @@
 enum kind { FLOAT32, BFLOAT16, INT8, INT4 };
 enum activation { GELU, GELU_TANH, RELU };
 
-typedef float vec __attribute__((vector_size(64)));
-typedef int32_t ivec __attribute__((vector_size(64)));
-typedef uint16_t halves __attribute__((vector_size(32)));
-typedef int8_t bytes __attribute__((vector_size(16)));
-typedef uint8_t ubytes __attribute__((vector_size(16)));
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
+typedef uint8_t ubytes __attribute__((vector_size(LANES)));
 typedef uint16_t bf16;
 
 /* A matrix (rows, columns). FLOAT32 and BFLOAT16 by rows. INT8: each CHUNK of rows four columns by four, so that products
@@ -74,8 +85,8 @@ struct shape {
 };
 
 /* Where each row stands, and the keys and values of its sequence in this layer, (heads, capacity, head size); the
-   capacity is a multiple of 16. The keys of 16 positions lie so that one vector has the same two numbers of each of
-   them (of float32 the same one), and 16 products with a query are had without adding up across a vector. In bfloat16 the
+   capacity is a multiple of LANES. The keys of LANES positions lie so that one vector has the same two numbers of each of
+   them (of float32 the same one), and as many products with a query are had without adding up across a vector. In bfloat16 the
    values of an even position and the next lie number beside number. */
 struct places {
     int32_t rows;

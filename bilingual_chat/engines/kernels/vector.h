@@ -1,4 +1,4 @@
-/* Arithmetic on sixteen numbers at a time. */
+/* Arithmetic on LANES numbers at a time. */
 
 #pragma once
 
@@ -8,7 +8,7 @@
 #include <string.h>
 
 INLINE vec all(float x) {
-    return (vec){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+    return x - (vec){0}; /* of minus zero, too */
 }
 
 INLINE vec load(const float *from) {
@@ -34,11 +34,35 @@ INLINE void store_some(float *to, vec x, int count) {
     else memcpy(to, &x, count * sizeof *to);
 }
 
-INLINE vec widen(const bf16 *from) {
+/* Some integers, unsigned. GCC 12 takes shorter vectors apart, number by number, where it is not told how. */
+INLINE ivec integers_of(const bf16 *from) {
+#if LANES == 8
+    return (ivec)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from));
+#elif defined(__SSE4_1__) && LANES == 4
+    return (ivec)_mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)from));
+#else
     halves x;
     memcpy(&x, from, sizeof x);
-    ivec wide = __builtin_convertvector(x, ivec) << 16;
-    return (vec)wide;
+    return __builtin_convertvector(x, ivec);
+#endif
+}
+
+INLINE ivec integers_of_bytes(const uint8_t *from) {
+#if LANES == 8
+    return (ivec)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)from));
+#elif defined(__SSE4_1__) && LANES == 4
+    int32_t four;
+    memcpy(&four, from, sizeof four);
+    return (ivec)_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four));
+#else
+    ubytes x;
+    memcpy(&x, from, sizeof x);
+    return __builtin_convertvector(x, ivec);
+#endif
+}
+
+INLINE vec widen(const bf16 *from) {
+    return (vec)(integers_of(from) << 16);
 }
 
 INLINE float widen_one(bf16 x) {

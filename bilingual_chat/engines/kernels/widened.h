@@ -47,16 +47,13 @@ INLINE pairs repeated_pair(const bf16 *x) {
 }
 #endif
 
-INLINE vec code(int kind, const char *row, const uint8_t *levels, int64_t column) { /* 16 of them */
-    if (kind == FLOAT32) return load((const float *)row + column);
-    if (kind == BFLOAT16) return widen((const bf16 *)row + column);
-    const int64_t block = column / STEP * STEP;
-    const int within = column % STEP, is_second = within / GROUP;
-    ubytes packed;
-    memcpy(&packed, row + OUTPUTS * block / 2 + within % GROUP, sizeof packed);
-    ivec wide = __builtin_convertvector(packed, ivec);
-    wide = (is_second ? wide >> 4 : wide & 15) - 8;
-    return __builtin_convertvector(wide, vec) * level[levels[OUTPUTS * block / GROUP + is_second]];
+/* LANES of them: of the 64 columns from `column` on those from `at` on in the first half, or the second. */
+INLINE vec code(int kind, const char *row, const uint8_t *levels, int64_t column, int half, int at) {
+    if (kind == FLOAT32) return load((const float *)row + column + half * GROUP + at);
+    if (kind == BFLOAT16) return widen((const bf16 *)row + column + half * GROUP + at);
+    ivec wide = integers_of_bytes((const uint8_t *)row + OUTPUTS * column / 2 + at);
+    wide = (half ? wide >> 4 : wide & 15) - 8;
+    return __builtin_convertvector(wide, vec) * level[levels[OUTPUTS * column / GROUP + half]];
 }
 
 /* A part of a matrix as `tile` wants it: as it lies in memory, or widened beforehand. */
@@ -88,9 +85,9 @@ INLINE void fetch_next(int kind, int together, const char *next, int64_t column,
 }
 
 /* Whether a matrix by rows is quickest read row after row, in one go, instead of four at a time: of one row of activations
-   that stays in the first cache beside it. */
+   that stays in the first cache beside it. Not in shorter vectors, of which one at a time waits for the one before. */
 INLINE int streams(int kind, int rows, int64_t bytes) {
-    return rows == 1 && bytes <= NEAR && (kind == FLOAT32 || kind == BFLOAT16);
+    return LANES == 16 && rows == 1 && bytes <= NEAR && (kind == FLOAT32 || kind == BFLOAT16);
 }
 
 /* `outputs` rows of the matrix, stored as `kind`, times `rows` rows of activations. All but `part`, `x` and `out` are
@@ -102,9 +99,11 @@ INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part 
     const char *row[OUTPUTS];
     const uint8_t *levels[OUTPUTS];
     const int together = kind == INT4 ? OUTPUTS : outputs;
+    _Pragma("GCC unroll 4")
     for (int n = 0; n < outputs; n++) {
         row[n] = start_of(kind, part, first + n);
         levels[n] = levels_of(kind, part, first + n);
+        _Pragma("GCC unroll 6")
         for (int r = 0; r < rows; r++) total[n][r] = all(0.0f);
     }
 #if PAIRS
@@ -126,18 +125,27 @@ INLINE void tile(int kind, int outputs, int rows, int narrow, const struct part 
         }
     } else
 #endif
-        for (int64_t column = 0; column < columns; column += LANES) {
-            for (int n = 0; n < outputs; n++) {
-                if (column % STEP == 0) fetch_next(kind, together, next, column, n);
-                vec w = code(kind, row[n], levels[n], column);
-                for (int r = 0; r < rows; r++) total[n][r] += w * load((const float *)x + r * columns + column);
-            }
+        for (int64_t column = 0; column < columns; column += STEP) {
+            for (int n = 0; n < outputs; n++) fetch_next(kind, together, next, column, n);
+            _Pragma("GCC unroll 2")
+            for (int half = 0; half < 2; half++)
+                for (int at = 0; at < GROUP; at += LANES) {
+                    const float *these = (const float *)x + column + half * GROUP + at;
+                    _Pragma("GCC unroll 4")
+                    for (int n = 0; n < outputs; n++) {
+                        const vec w = code(kind, row[n], levels[n], column, half, at);
+                        _Pragma("GCC unroll 6")
+                        for (int r = 0; r < rows; r++) total[n][r] += w * load(these + r * columns);
+                    }
+                }
         }
+    _Pragma("GCC unroll 6")
     for (int r = 0; r < rows; r++) {
         if (outputs == OUTPUTS) {
             const vec row_of_sums[OUTPUTS] = {total[0][r], total[1][r], total[2][r], total[3][r]};
             sum_four(row_of_sums, out + r * CHUNK);
         } else
+            _Pragma("GCC unroll 4")
             for (int n = 0; n < outputs; n++) out[r * CHUNK + n] = sum(total[n][r]);
     }
 }
@@ -148,13 +156,15 @@ INLINE void some_rows(int kind, int outputs, int narrow, const struct part *part
     for (int r = 0; r < rows; r += ROWS) {
         const char *these = x + r * part->columns * size;
         float *to = out + r * CHUNK;
-        switch (rows - r) {
+        switch (rows - r < ROWS ? rows - r : ROWS) {
         case 1: tile(kind, outputs, 1, narrow, part, first, next, these, to); break;
         case 2: tile(kind, outputs, 2, narrow, part, first, next, these, to); break;
+#if LANES == 16
         case 3: tile(kind, outputs, 3, narrow, part, first, next, these, to); break;
         case 4: tile(kind, outputs, 4, narrow, part, first, next, these, to); break;
         case 5: tile(kind, outputs, 5, narrow, part, first, next, these, to); break;
-        default: tile(kind, outputs, 6, narrow, part, first, next, these, to);
+#endif
+        default: tile(kind, outputs, ROWS, narrow, part, first, next, these, to);
         }
         next = start_of(kind, part, first); /* is there by now */
     }
@@ -176,8 +186,11 @@ INLINE void widen_rows(int narrow, const struct part *part, int first, int count
             continue;
         }
 #endif
-        for (int64_t column = 0; column < part->columns; column += LANES, to += sizeof(vec))
-            store((float *)to, code(INT4, row, levels, column));
+        for (int64_t column = 0; column < part->columns; column += STEP)
+            _Pragma("GCC unroll 2")
+            for (int half = 0; half < 2; half++)
+                for (int at = 0; at < GROUP; at += LANES, to += sizeof(vec))
+                    store((float *)to, code(INT4, row, levels, column, half, at));
     }
 }
 
