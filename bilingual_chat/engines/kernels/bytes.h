@@ -21,26 +21,16 @@ typedef __m512i integers;
 typedef __m512i several;
 typedef int8_t digit;
 typedef int32_t whole;
-#elif defined(__AVX2__)
-#define TAKEN 8
+#else
+#define VECTORS 2
+#define TAKEN (VECTORS * LANES / 2)
 #define MOST_BYTES 6
 #define PIECE 512
-#define VECTORS (TAKEN / 4)
 #define DIGITS(matrix) 1
-typedef __m256i integers; /* for each row of the matrix two sums, of every other two columns */
-typedef __m256i several;
+typedef ivec integers; /* for each row of the matrix two sums, of every other two columns */
+typedef int16_t several __attribute__((vector_size(4 * LANES)));
 typedef int16_t digit;
 typedef int64_t whole;
-#else
-#define TAKEN 4
-#define MOST_BYTES 4
-#define PIECE 512
-#define VECTORS 1
-#define DIGITS(matrix) (matrix)->parts
-typedef int32_t integers __attribute__((vector_size(64))); /* for each row of the matrix four sums, of every fourth column */
-typedef integers several;
-typedef int8_t digit;
-typedef int32_t whole;
 #endif
 typedef digit digits __attribute__((vector_size(LANES * sizeof(digit))));
 
@@ -187,10 +177,14 @@ static void put_bytes(const struct matrix *matrix, void *x, int rows, int r, flo
 INLINE several several_at(const char *from) {
 #if FOURS
     return _mm512_loadu_si512(from);
-#elif defined(__AVX2__)
-    return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)from));
+#elif LANES == 16
+    return (several)_mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)from));
+#elif LANES == 8
+    return (several)_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)from));
+#elif defined(__SSE4_1__)
+    return (several)_mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)from));
 #else
-    uint8_t some __attribute__((vector_size(TAKEN * FOUR)));
+    uint8_t some __attribute__((vector_size(2 * LANES)));
     memcpy(&some, from, sizeof some);
     return __builtin_convertvector(some, several);
 #endif
@@ -202,13 +196,11 @@ INLINE several repeated(const digit *from) {
     int32_t four;
     memcpy(&four, from, sizeof four);
     return _mm512_set1_epi32(four);
-#elif defined(__AVX2__)
+#else
+    typedef int64_t fours __attribute__((vector_size(4 * LANES)));
     int64_t four;
     memcpy(&four, from, sizeof four);
-    return _mm256_set1_epi64x(four);
-#else
-    const int32_t a = from[0], b = from[1], c = from[2], d = from[3];
-    return (several){a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d};
+    return (several)(four - (fours){0});
 #endif
 }
 
@@ -217,10 +209,14 @@ INLINE void add_products(integers *sums, several weights, several x) {
 #if FOURS
     /* GCC 12 moves the sums around, and out of registers, where it is told by an intrinsic. */
     __asm__("vpdpbusd %2, %1, %0" : "+v"(*sums) : "v"(weights), "v"(x));
-#elif defined(__AVX2__)
-    *sums = _mm256_add_epi32(*sums, _mm256_madd_epi16(weights, x));
+#elif LANES == 16
+    *sums += (ivec)_mm512_madd_epi16((__m512i)weights, (__m512i)x);
+#elif LANES == 8
+    *sums += (ivec)_mm256_madd_epi16((__m256i)weights, (__m256i)x);
+#elif defined(__SSE2__)
+    *sums += (ivec)_mm_madd_epi16((__m128i)weights, (__m128i)x);
 #else
-    *sums += weights * x;
+    *sums += ((ivec)weights << 16 >> 16) * ((ivec)x << 16 >> 16) + ((ivec)weights >> 16) * ((ivec)x >> 16);
 #endif
 }
 
@@ -268,11 +264,8 @@ static void add_rows(const char *weights, int64_t width, const char *next, int p
     for (int n = 0; n < CHUNK; n += TAKEN, weights += FOUR * TAKEN, out += TAKEN, next += width / FOUR * pace)
         switch (rows) {
 #define CASE(n) case n: tile_bytes(n, weights, width, next, pace, x, out); break
-        CASE(1); CASE(2); CASE(3); CASE(4);
-#if MOST_BYTES > 4
-        CASE(5); CASE(6);
-#endif
-#if MOST_BYTES > 6
+        CASE(1); CASE(2); CASE(3); CASE(4); CASE(5); CASE(6);
+#if FOURS
         CASE(7); CASE(8); CASE(9); CASE(10); CASE(11); CASE(12);
 #endif
 #undef CASE

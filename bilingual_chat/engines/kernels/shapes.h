@@ -19,7 +19,7 @@
 
 /* LANES: numbers in a vector, as many as a register holds: of vectors that are larger the compiler keeps every one in
    memory. SUMS: vectors of sums at a time, beside what is multiplied in as many registers as there are. */
-#if defined(__AVX512F__)
+#if defined(__AVX512BW__)
 #define LANES 16
 #define SUMS 16
 #elif defined(__AVX2__)
