@@ -4,6 +4,7 @@ Interleaved.
 
     python benchmarks/at_once.py /tmp/4b --quantize int8
     python benchmarks/at_once.py /tmp/4b --quantize int8 --turns --rounds 15
+    python benchmarks/at_once.py /tmp/4b --quantize int8 --tuning '-mavx2 -mfma'   # as on a processor without AVX-512
     python benchmarks/at_once.py --questions                # lookahead on the embedded model's own replies
 
 Four replies share the reading of the weights. Lookahead cannot change a reply, so both ways say the same: what
@@ -31,7 +32,7 @@ from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.config import load_config
 from bilingual_chat.conversation import Speaker, Utterance
 from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import QuantizeName, lookahead, open_engine
+from bilingual_chat.engines import QuantizeName, lookahead, native, open_engine
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.session import Model
 from bilingual_chat.tokenizer import Tokenizer
@@ -56,7 +57,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--questions", action="store_true")
     parser.add_argument("--turns", action="store_true")
+    parser.add_argument("--tuning", help="the compiler's options for a processor, say '-mavx2 -mfma'")
     options = parser.parse_args()
+    if options.tuning:
+        native._tuning = options.tuning.split
     if options.questions:
         own_replies(options.rounds)
     elif options.directory is None:
