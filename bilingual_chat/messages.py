@@ -543,8 +543,8 @@ TABLE: dict[str, Message] = {
         "会話を {path} に保存できません（{reason}）。保存済みの部分は無事です。次のメッセージでもう一度試します。",
     ),
     "transcript.locked": Message(
-        "{path} is open in another bchat. Close it there, or go on here in a copy.",
-        "{path} は別の bchat で開かれています。そちらを閉じるか、こちらでは写しで続けてください。",
+        "{path} is open in another bchat; what is said here goes into a copy.",
+        "{path} は別の bchat で開かれています。ここからは写しに保存されます。",
     ),
     "transcript.not-written": Message(
         "{path} could not be written: {reason}. Mend that, or save to another place.",
@@ -721,6 +721,7 @@ TABLE: dict[str, Message] = {
     ),
     "command.lang": Message("bchat's own messages in English or Japanese", "bchat のメッセージの言語を切り替える"),
     "command.exit": Message("leave (also Ctrl-D)", "終了する（Ctrl-D でも可）"),
+    "help.aliases": Message("also {names}", "別名 {names}"),
     "help.keys": Message(
         "Alt+Enter: new line · Ctrl-C: stop a reply, clear the line · Ctrl-R: search earlier lines · Ctrl-D: leave",
         "Alt+Enter：改行 · Ctrl-C：返答の中止、行の消去 · Ctrl-R：以前の入力を検索 · Ctrl-D：終了",
@@ -849,6 +850,8 @@ TABLE: dict[str, Message] = {
         "The last message of the file has no reply; it was left out.",
         "ファイルの最後のメッセージには返答がないため、除きました。",
     ),
+    "resume.open": Message("(open in a bchat)", "（使用中）"),
+    "resume.damaged": Message("(damaged)", "（破損あり）"),
     "resume.none": Message("There is no earlier conversation.", "以前の会話はありません。"),
     "resume.which": Message("Which (1–{last}, Enter: none)? ", "どれを再開しますか（1–{last}、Enter で取り消し）？ "),
     "resume.unknown": Message(

@@ -332,10 +332,13 @@ class Chat:
         return "" if self._loader.model else self.desk.text(Phrase("toolbar.failed"))
 
     def _context_used(self, model: Model) -> int:
-        """Counted once for each state of the conversation: the toolbar is drawn at every key."""
+        """Counted once for each state of the conversation: the toolbar is drawn at every key.
+
+        At most all of it: where the conversation is longer, the next message leaves its oldest turns out.
+        """
         state = (self.desk.session.conversation, model)
         if self._used[0] != state:
-            self._used = (state, self.desk.session.context_used(model))
+            self._used = (state, min(self.desk.session.context_used(model), model.context_length))
         return self._used[1]
 
     def _close(self) -> None:

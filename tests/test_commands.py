@@ -112,6 +112,8 @@ def test_help_explains_every_command_in_both_languages(
     chat, shown, _ = desk
     chat.lang = lang
     description = messages.render(f"command.{command.name}", lang)
+    names = ", ".join(f"/{each}" for each in command.aliases)
+    also = (messages.render("help.aliases", lang, names=names),) if names else ()
     execute("/help", chat)
     assert (command.usage, description) in shown.rows
     shown.rows.clear()
@@ -120,7 +122,7 @@ def test_help_explains_every_command_in_both_languages(
         if command.name in RANGES:
             assert shown.rows[-1][0] == command.name
         else:
-            assert shown.rows[-1] == (command.usage, description, ", ".join(f"/{each}" for each in command.aliases))
+            assert shown.rows[-1] == (command.usage, description, *also)
 
 
 @pytest.mark.parametrize("name", RANGES)
@@ -649,6 +651,9 @@ def test_a_conversation_that_is_open_elsewhere_is_gone_on_with_in_a_copy(convers
     path = other.journal_path
     session, _ = make_session(conversations)
     desk, shown = make_desk(session, conversations)
+    execute("/resume", desk)
+    assert shown.rows[-1][-1] == "話  (open in a bchat)"
+    shown.said.clear()
     execute("/resume 1", desk)
     assert shown.keys == ["transcript.locked", "load.done"]
     drain(session.reply("続き"))

@@ -505,6 +505,14 @@ def test_the_context_is_counted_once_for_each_state(tmp_path: Path, monkeypatch:
     assert len(counted) == 2
 
 
+def test_more_than_all_of_the_context_is_never_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply that the end of the context cut, and the markup of the next turn, are longer together."""
+    talk = make_talk(tmp_path, "Hello.")
+    talk.chat.handle("Hi")
+    monkeypatch.setattr(Session, "context_used", lambda self, model: 2060)
+    assert " 2048/2048" in talk.chat.toolbar()
+
+
 # -- signals ------------------------------------------------------------------------------------------
 
 

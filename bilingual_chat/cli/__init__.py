@@ -362,7 +362,8 @@ def _list_transcripts(options: Options) -> None:
         from bilingual_chat.commands import summary_row
         from bilingual_chat.transcript import shelf
 
-        display.put_rows([(each.id, *summary_row(each)) for each in shelf.list_conversations(paths.data_dir())])
+        listed = shelf.list_conversations(paths.data_dir())
+        display.put_rows([(each.id, *summary_row(each, display.lang)) for each in listed])
 
 
 def _find_transcript(which: str) -> Summary:

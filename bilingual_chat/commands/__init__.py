@@ -117,8 +117,9 @@ def _help(desk: Desk, argument: str) -> Action:
         command = find(topic)
     else:
         return settings.explain(desk, setting)
+    row = (command.usage, desk.text(command.description))
     aliases = ", ".join(f"/{alias}" for alias in command.aliases)
-    desk.show_rows([(command.usage, desk.text(command.description), aliases)])
+    desk.show_rows([(*row, desk.text(Phrase("help.aliases", names=aliases))) if aliases else row])
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bilingual_chat import catalogue, paths
+from bilingual_chat import catalogue, messages, paths
 from bilingual_chat.commands.desk import Action, Desk, Edit, Rows, agrees, unquoted, word
 from bilingual_chat.commands.pull import coming, named, percent_of
 from bilingual_chat.commands.settings import recorded_otherwise
@@ -73,7 +73,8 @@ def choose_conversation(desk: Desk, argument: str) -> Action:
         raise BchatError("resume.none", status=ExitStatus.USAGE)
     which = word(argument)
     if not which:
-        desk.show_rows([(str(number), *summary_row(summary)) for number, summary in enumerate(recent, start=1)])
+        rows = enumerate((summary_row(summary, desk.lang) for summary in recent), start=1)
+        desk.show_rows([(str(number), *row) for number, row in rows])
         answer = word(desk.ask(Phrase("resume.which", last=len(recent))))
         which = answer.rpartition(" ")[2]  # "/resume 1" is an answer too
         if not which:
@@ -137,10 +138,11 @@ def _recent(desk: Desk) -> list[shelf.Summary]:
     return [summary for summary in shelf.list_conversations(desk.conversations) if summary.path != current][:RECENT]
 
 
-def summary_row(summary: shelf.Summary) -> tuple[str, ...]:
-    """A conversation as one row: when, how long, with which model, its first words."""
-    marks = "!" if summary.problems else "*" if summary.locked else ""
-    return f"{summary.changed:%Y-%m-%d %H:%M}", str(summary.turns), summary.model, f"{summary.first_words}{marks}"
+def summary_row(summary: shelf.Summary, lang: str) -> tuple[str, ...]:
+    """A conversation as one row: when, how long, with which model, its first words, and what is the matter with it."""
+    mark = "damaged" if summary.problems else "open" if summary.locked else ""
+    words = f"{summary.first_words}  {messages.render(f'resume.{mark}', lang)}" if mark else summary.first_words
+    return f"{summary.changed:%Y-%m-%d %H:%M}", str(summary.turns), summary.model, words
 
 
 def choose_model(desk: Desk, argument: str) -> Action:
@@ -194,4 +196,4 @@ def model_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:
 
 
 def resume_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:
-    return [(summary.id, "  ".join(summary_row(summary))) for summary in _recent(desk)]
+    return [(summary.id, "  ".join(summary_row(summary, desk.lang))) for summary in _recent(desk)]
