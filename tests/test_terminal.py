@@ -310,7 +310,7 @@ def test_a_dumb_terminal_is_a_plain_reader(home: Path) -> None:
     terminal.type("again\n")
     terminal.wait_for("> again\nHello.\n>")
     terminal.type("/edit\n")
-    terminal.wait_for("> /edit\nagain\n>")
+    terminal.wait_for("> /edit\nThe next line takes the place of your last message.\nagain\n>")
     terminal.type(CTRL_D)
     assert terminal.leave() == 0
     assert b"\x1b" not in terminal.raw
