@@ -421,6 +421,21 @@ def test_twenty_turns_fit_where_there_is_room(context: int) -> None:
     assert whole * bench.TURNS[-1] < context or whole == 2
 
 
+def test_the_bandwidth_of_a_small_model_is_read_by_one_thread_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine several wait for each other; a large model's weights are read by all."""
+    counts: list[int] = []
+    monkeypatch.setattr(bandwidth, "threads", lambda: 2)
+    monkeypatch.setattr(bandwidth, "_read", lambda views: counts.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    bandwidth.read_bandwidth([torch.zeros(8)])
+    assert set(counts[1:]) == {1, 2}
+    assert torch.get_num_threads() == before
+    counts.clear()
+    monkeypatch.setattr(bandwidth, "SMALL_BYTES", 8)
+    bandwidth.read_bandwidth([torch.zeros(8)])
+    assert set(counts[1:]) == {2}
+
+
 def test_bandwidth_is_read_from_tensors_of_any_kind() -> None:
     """Odd sizes, parts of others, 16 bits; what is no number is only bytes."""
     tensors = [

@@ -634,6 +634,20 @@ def test_resume_lists_earlier_conversations_and_goes_on_in_one(conversations: Pa
     assert [turn.user for turn in read_journal(path).conversation.turns] == ["最初の話", "続き"]
 
 
+def test_a_damaged_conversation_is_listed_with_a_word_in_both_languages(conversations: Path, here: Path) -> None:
+    first, _ = make_session(conversations, ["はい"])
+    drain(first.reply("話"))
+    first.close()
+    (path,) = conversations.glob("*.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:-1], b"{broken\n", lines[-1]]))
+    desk, shown = make_desk(make_session(conversations)[0], conversations)
+    for lang, mark in (("en", "(damaged)"), ("ja", "（破損あり）")):
+        desk.lang = lang
+        execute("/resume", desk)
+        assert shown.rows[-1][-1] == f"話  {mark}"
+
+
 def test_resume_takes_an_id(conversations: Path, here: Path) -> None:
     first, _ = make_session(conversations)
     drain(first.reply("話"))

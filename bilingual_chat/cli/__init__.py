@@ -338,7 +338,7 @@ def transcripts_show(
             display.say(problem)
         if as_ == "json":
             display.put_json(document.document_of(loaded), indent=2)
-        elif as_ == "jsonl":
+        elif as_ == "jsonl":  # escaped: visible marks for what would act would read back
             display.put_json(export.messages_of(loaded))
         else:
             display.put(export.FORMATS[f".{as_}"](loaded).decode().removesuffix("\n"))

@@ -5,7 +5,7 @@
 #include "vector.h"
 #include "widened.h"
 
-/* TAKEN: rows of the matrix at a time. MOST_BYTES: rows of digits at a time, an even number, so that both bytes of a row
+/* TAKEN: rows of the matrix at a time. MOST_DIGITS: rows of digits at a time, an even number, so that both bytes of a row
    lie together; there are registers for the sums of so many.
    PIECE: columns at a time, so that what they are multiplied with stays in the first cache, or they themselves where a
    CHUNK is not taken whole; and so that products add up within 32 bits.
@@ -13,7 +13,7 @@
    all columns add up to. */
 #if FOURS
 #define TAKEN CHUNK
-#define MOST_BYTES 12
+#define MOST_DIGITS 12
 #define PIECE 3072
 #define VECTORS (TAKEN / LANES)
 #define DIGITS(matrix) (matrix)->parts
@@ -24,7 +24,7 @@ typedef int32_t whole;
 #else
 #define VECTORS 2
 #define TAKEN (VECTORS * LANES / 2)
-#define MOST_BYTES 6
+#define MOST_DIGITS 6
 #define PIECE 512
 #define DIGITS(matrix) 1
 typedef ivec integers; /* for each row of the matrix two sums, of every other two columns */
@@ -43,8 +43,8 @@ INLINE float *factors_of(const void *x, int rows, const struct matrix *matrix) {
 
 /* The rows of digits, of `all`, that lie together with the one `at`: the first of them, and how many. */
 INLINE int group_of(int all, int at, int *size) {
-    const int first = at / MOST_BYTES * MOST_BYTES;
-    *size = all - first < MOST_BYTES ? all - first : MOST_BYTES;
+    const int first = at / MOST_DIGITS * MOST_DIGITS;
+    *size = all - first < MOST_DIGITS ? all - first : MOST_DIGITS;
     return first;
 }
 
@@ -236,7 +236,7 @@ INLINE void add_sums(const integers sums[VECTORS], whole *out) {
    needed next is fetched, `pace` bytes for each four columns. `rows` is a constant wherever this is inlined. */
 INLINE void tile_bytes(int rows, const char *weights, int64_t width, const char *next, int pace, const digit *x,
                        whole *out) {
-    integers total[MOST_BYTES][VECTORS];
+    integers total[MOST_DIGITS][VECTORS];
     _Pragma("GCC unroll 12") /* or the sums are not kept in registers */
     for (int r = 0; r < rows; r++)
         _Pragma("GCC unroll 2")
@@ -278,7 +278,7 @@ static void add_rows(const char *weights, int64_t width, const char *next, int p
 static void chunk_of_bytes(const struct matrix *matrix, int64_t first, int count, int64_t next, const void *x, int rows,
                            float *out, whole *scratch) {
     const int64_t columns = matrix->columns;
-    const int parts = DIGITS(matrix), all = rows * parts, groups = (all + MOST_BYTES - 1) / MOST_BYTES;
+    const int parts = DIGITS(matrix), all = rows * parts, groups = (all + MOST_DIGITS - 1) / MOST_DIGITS;
     const int pace = (FOUR * TAKEN + groups - 1) / groups;
     const char *weights = (const char *)matrix->numbers + first * columns;
     memset(scratch, 0, (size_t)all * CHUNK * sizeof *scratch);
