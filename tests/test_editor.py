@@ -17,7 +17,8 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from bilingual_chat.commands import Desk
-from bilingual_chat.editor import CommandCompleter, Editor, SharedHistory
+from bilingual_chat.editor import CommandCompleter, Editor
+from bilingual_chat.editor.history import SharedHistory
 from bilingual_chat.messages import Phrase
 from tests.scripted import make_desk, make_session
 
@@ -147,6 +148,57 @@ def test_loading_begins_after_the_first_prompt_is_painted(desk: Desk, keys: Pipe
     assert editor.read() == "x"
 
 
+# -- drafts -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("draft" + CTRL_C + UP + ENTER, "draft"),
+        ("one" + CTRL_J + "two" + CTRL_C + UP + ENTER, "one\ntwo"),
+        ("first" + CTRL_C + "second" + CTRL_C + UP + UP + ENTER, "first"),
+        ("first" + CTRL_C + "second" + CTRL_C + UP + ENTER, "second"),
+        ("draft" + CTRL_C + "  " + CTRL_C + UP + ENTER, "draft"),
+        ("draft" + CTRL_C + UP + "!" + CTRL_C + UP + ENTER, "draft!"),
+        ("draft" + CTRL_C + UP + "!" + CTRL_C + UP + UP + ENTER, "draft"),
+        ("draft" + CTRL_C + UP + CTRL_C + UP + UP + ENTER, "draft"),
+    ],
+)
+def test_a_draft_that_ctrl_c_put_away_comes_back(editor: Editor, keys: PipeInput, typed: str, read: str) -> None:
+    keys.send_text(typed)
+    assert editor.read() == read
+
+
+def test_a_draft_below_the_line_that_is_sent_is_kept(editor: Editor, keys: PipeInput) -> None:
+    """Type, go up to an earlier line, and send that."""
+    keys.send_text("earlier" + CTRL_C + "draft" + UP + ENTER)
+    assert editor.read() == "earlier"
+    assert editor._history.get_strings() == ["draft", "earlier"]
+
+
+def test_an_edit_that_was_given_up_comes_back_on_the_next_line(editor: Editor, keys: PipeInput) -> None:
+    keys.send_text("!" + CTRL_C)
+    with pytest.raises(KeyboardInterrupt):
+        editor.read("old text")
+    buffer = editor._session.default_buffer
+    later(keys, (lambda: len(buffer._working_lines) == 2, UP + ENTER))
+    assert editor.read() == "old text!"
+
+
+def test_a_draft_enters_the_history_file_when_it_is_sent_and_not_before(
+    editor: Editor, keys: PipeInput, tmp_path: Path
+) -> None:
+    file = tmp_path / "state" / "history"
+    keys.send_text("secret" + CTRL_C + "said" + ENTER)
+    editor.read()
+    assert list(SharedHistory(file).load_history_strings()) == ["said"]
+    buffer = editor._session.default_buffer
+    later(keys, (lambda: len(buffer._working_lines) == 3, UP + UP + ENTER))
+    assert editor.read() == "secret"
+    assert list(SharedHistory(file).load_history_strings()) == ["secret", "said"]
+    assert editor._history.get_strings() == ["said", "secret"]
+
+
 # -- history ------------------------------------------------------------------------------------------
 
 
@@ -210,7 +262,7 @@ def test_a_torn_entry_spoils_no_other(tmp_path: Path) -> None:
 
 
 def test_of_a_huge_history_the_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bilingual_chat.editor.HISTORY_LIMIT", 100)
+    monkeypatch.setattr("bilingual_chat.editor.history.HISTORY_LIMIT", 100)
     history = SharedHistory(tmp_path / "history")
     for number in range(100):
         history.store_string(f"entry\n{number}")
@@ -229,7 +281,7 @@ def test_without_a_place_for_the_history_the_chat_goes_on(tmp_path: Path) -> Non
 WRITER = """
 import sys
 from pathlib import Path
-from bilingual_chat.editor import SharedHistory
+from bilingual_chat.editor.history import SharedHistory
 history, who = SharedHistory(Path(sys.argv[1])), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import datetime
+from contextlib import suppress
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
@@ -20,7 +17,6 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import Condition, completion_is_selected, has_focus
 from prompt_toolkit.formatted_text import FormattedText
-from prompt_toolkit.history import History
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
@@ -30,6 +26,7 @@ from prompt_toolkit.styles import Style
 
 from bilingual_chat import commands
 from bilingual_chat.commands import COMMANDS, Command, Desk
+from bilingual_chat.editor.history import SharedHistory
 from bilingual_chat.errors import BchatError
 from bilingual_chat.messages import Phrase
 from bilingual_chat.untrusted import MARKS, inward, outward_line
@@ -37,7 +34,6 @@ from bilingual_chat.untrusted import MARKS, inward, outward_line
 REFRESH_S = 0.25  # how often the toolbar looks again, while a model loads
 BETWEEN_S = 0.5  # at most, from what is said before a line is read to the reading of it
 SETTLED_S = 0.01  # from the first paint to what takes the processor for itself
-HISTORY_LIMIT = 2_000_000  # bytes of the history file that are read
 
 # No colours of a theme: what the terminal has.
 STYLE = Style.from_dict(
@@ -71,8 +67,9 @@ class Editor:
         self._keys, self._screen = keys, screen
         self._completer = CommandCompleter(desk)
         self._prefilled = False
+        self._history = SharedHistory(history_file)
         self._session: PromptSession[str] = PromptSession(
-            history=SharedHistory(history_file) if history_file else None,
+            history=self._history,
             auto_suggest=AutoSuggestFromHistory(),
             completer=self._completer,
             complete_while_typing=Condition(lambda: commands.is_command(get_app().current_buffer.text)),
@@ -157,6 +154,7 @@ class Editor:
 
         @keys.add(Keys.Enter, filter=in_line & ~completion_is_selected)
         def _(event: KeyPressEvent) -> None:
+            self._history.keep_drafts(event.current_buffer, sent=event.current_buffer.text)
             event.current_buffer.validate_and_handle()
 
         @keys.add(Keys.Enter, filter=in_line & completion_is_selected)
@@ -170,9 +168,10 @@ class Editor:
 
         @keys.add(Keys.ControlC, filter=in_line)
         def _(event: KeyPressEvent) -> None:
+            self._history.keep_drafts(event.current_buffer)
             if event.current_buffer.text and not self._prefilled:
-                event.current_buffer.reset()
-                self._tell_typed(event.current_buffer)  # which `reset` does not
+                self._history.begin_line(event.current_buffer, event.app)
+                self._tell_typed(event.current_buffer)
             else:
                 event.app.exit(exception=KeyboardInterrupt(), style="class:aborting")
 
@@ -233,65 +232,3 @@ def _matching(typed: str, choices: Iterable[tuple[str, str]]) -> Iterator[Comple
     for text, remark in choices:
         if text.lower().startswith(wanted):
             yield Completion(text, -len(typed), display=outward_line(text), display_meta=outward_line(remark))
-
-
-# -- history ------------------------------------------------------------------------------------------
-
-
-class SharedHistory(History):
-    """Lines typed before, in a file that several bchats may write: each entry is one locked append, mode 0600.
-
-    The format is prompt_toolkit's own (`FileHistory`): a comment, then "+" before each line of an entry.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = path
-        self._guard = threading.Lock()
-
-    def load_history_strings(self) -> Iterable[str]:
-        try:
-            with self._path.open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - HISTORY_LIMIT))
-                is_cut = file.tell() > 0
-                data = file.read().decode("utf-8", "replace")
-        except OSError:
-            return []
-        if is_cut:  # begin with a whole entry
-            data = data.partition("\n#")[2]
-        entries: list[str] = []
-        lines: list[str] = []
-        for line in [*data.split("\n"), ""]:
-            if line.startswith("+"):
-                lines.append(line[1:])
-            elif lines:
-                entries.append("\n".join(lines))
-                lines = []
-        return reversed(entries)
-
-    def store_string(self, string: str) -> None:
-        lines = "".join(f"+{line}\n" for line in inward(string).split("\n"))
-        entry = f"\n# {datetime.now()}\n{lines}".encode()
-        # A line history is a convenience: where it cannot be written, the chat goes on without a word.
-        with self._guard, suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                with _locked(fd):
-                    os.write(fd, entry)
-            finally:
-                os.close(fd)
-
-
-@contextmanager
-def _locked(fd: int) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # Windows: O_APPEND alone
-        yield
-        return
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)
