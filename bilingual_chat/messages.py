@@ -427,6 +427,16 @@ TABLE: dict[str, Message] = {
         "This model cannot be computed in {precision} on {device}; use `--quantize none`.",
         "このモデルは {device} では {precision} で計算できません。`--quantize none` を使ってください。",
     ),
+    "engine.quantize-family": Message(
+        "{name} is not a GPT-NeoX model, so bchat cannot quantize it to {precision}; use `--quantize none`.",
+        "{name} は GPT-NeoX のモデルではないため、{precision} に量子化できません。`--quantize none` を使ってください。",
+    ),
+    "engine.rounded": Message(
+        "The weights are stored in {dtype}, which is slow on a CPU; they are rounded to {narrow}."
+        " `--quantize none` computes them in float32 instead, which takes twice the memory.",
+        "重みは {dtype} で保存されていますが、CPU では遅いため {narrow} に丸めて計算します。"
+        "丸めずに float32 で計算するには `--quantize none` を付けてください（メモリーは 2 倍必要です）。",
+    ),
     "engine.narrowed": Message(
         "The weights are opened in {precision}: in {dtype} they would take {needed} GB of the {available} GB that are"
         " free. `--quantize none` insists.",

@@ -52,6 +52,8 @@ class ScriptedEngine:
     scripts: Iterable[str | Script] = ()
     context_length: int = 2048
     name: str = "scripted"
+    precision: str = "float32"
+    device_name: str = "cpu"
     on_step: Callable[[], None] = lambda: None
     prompts: list[tuple[int, ...]] = field(default_factory=list)
     parameters: list[DecodingParameters] = field(default_factory=list)

@@ -258,6 +258,8 @@ def test_json_has_everything_and_reads_back(run: Run) -> None:
         "prompt_ids",
         "reply_ids",
         "model",
+        "precision",
+        "device",
         "settings",
         "usage",
         "timings",
@@ -277,6 +279,7 @@ def test_json_has_everything_and_reads_back(run: Run) -> None:
     }
     assert set(ran.json["usage"]) == {"prompt_tokens", "cached_tokens", "completion_tokens"}
     assert ran.json["usage"]["completion_tokens"] == len(ran.json["reply_ids"])
+    assert (ran.json["precision"], ran.json["device"]) == ("float32", "cpu")
     assert set(ran.json["timings"]) == {"first_token_s", "total_s", "tokens_per_second"}
     assert ran.json["dropped_turns"] == 0
     assert outward(ran.out) == ran.out

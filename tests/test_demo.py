@@ -9,8 +9,11 @@ import sys
 import tomllib
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from bilingual_chat import paths, prompt
 from bilingual_chat.catalogue import locate
@@ -18,6 +21,7 @@ from bilingual_chat.config import load_config
 from bilingual_chat.conversation import Speaker, Utterance
 from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.engines import open_engine
+from bilingual_chat.engines.gpt_neox import GptNeox
 from bilingual_chat.prompt import PromptFormat
 from bilingual_chat.tokenizer import Tokenizer
 
@@ -49,6 +53,29 @@ def test_the_catalogue_says_how_large_it_is(tokenizer: Tokenizer) -> None:
     assert getattr(engine, "parameter_count", None) == entry.parameters
     assert engine.context_length == entry.context_length
     assert 5_000_000 <= entry.parameters <= 10_000_000
+
+
+def test_every_pass_takes_one_thread(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a prompt, too: on a busy machine two threads wait for each other at each tiny kernel, and use the CPU
+    meanwhile."""
+    engine = open_engine(paths.demo_model_dir(), tokenizer, name="demo")
+    counts: list[tuple[int, int]] = []
+    run = GptNeox.run
+
+    def counted(self: GptNeox, ids: Tensor, *rest: Any) -> Tensor:
+        counts.append((len(ids), torch.get_num_threads()))
+        return run(self, ids, *rest)
+
+    monkeypatch.setattr(GptNeox, "run", counted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        list(engine.complete(tokenizer.encode("猫はどこですか。" * 30), DecodingParameters(max_new_tokens=2), 1))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert {threads for _, threads in counts} == {1}
+    assert counts[0][0] > 1
 
 
 def test_its_tokenizer_keeps_everything(tokenizer: Tokenizer) -> None:

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -27,6 +27,7 @@ from bilingual_chat import catalogue
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.conversation import FinishReason, Speaker, Utterance
 from bilingual_chat.decoding import DecodingParameters
+from bilingual_chat.engines import foreign
 from bilingual_chat.engines.foreign import ForeignEngine, open_foreign
 from bilingual_chat.engines.templated import TemplateTokenizer
 from bilingual_chat.errors import BchatError, ExitStatus
@@ -443,6 +444,91 @@ def test_a_tokenizer_that_loses_text_is_refused(copy: Path) -> None:
 def test_a_template_that_leaves_out_what_is_said_is_refused(copy: Path) -> None:
     rewrite(copy / "tokenizer_config.json", chat_template="hello")
     refusal(copy, "tokenizer.template-silent")
+
+
+# -- precision ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["int8", "w8a8", "int4"])
+def test_a_quantised_kind_is_refused_and_never_ignored(
+    directories: dict[str, Path], kind: Literal["int8", "w8a8", "int4"]
+) -> None:
+    """Before anything is read: bchat quantises GPT-NeoX only."""
+    with pytest.raises(BchatError) as caught:
+        open_model(catalogue.open_path(directories["byte-level"]), Opening(quantize=kind))
+    assert (caught.value.key, caught.value.status) == ("engine.quantize-family", ExitStatus.MODEL)
+    assert kind in str(caught.value)
+    assert "--quantize none" in str(caught.value)
+
+
+FP64, FP32, BF16, FP16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
+
+
+@pytest.mark.parametrize(
+    ("stored", "device", "free", "insists", "computed", "said"),
+    [
+        (FP32, "cpu", 8.0, False, FP32, None),
+        (FP32, "cpu", None, False, FP32, None),
+        (FP32, "cuda", 8.0, False, FP32, None),
+        (FP64, "cpu", 8.0, False, FP32, None),
+        (FP32, "cpu", 4.4, False, BF16, "engine.narrowed"),
+        (FP32, "cuda", 4.4, False, BF16, "engine.narrowed"),
+        (FP32, "cpu", 4.4, True, FP32, None),
+        (BF16, "cpu", 4.4, False, BF16, None),
+        (BF16, "cuda", 4.4, True, BF16, None),
+        (FP16, "cpu", 8.0, False, BF16, "engine.rounded"),
+        (FP16, "cpu", 8.0, True, FP32, None),
+        (FP16, "cuda", 8.0, False, FP16, None),
+    ],
+)
+def test_weights_are_computed_as_they_are_stored_or_it_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+    stored: torch.dtype,
+    device: str,
+    free: float | None,
+    insists: bool,
+    computed: torch.dtype,
+    said: str | None,
+) -> None:
+    """A billion parameters, and so many GB free."""
+    monkeypatch.setattr(foreign, "free_memory", lambda place: free and int(free * 1e9))
+    kind, remark = foreign._pick_dtype("auto", insists, torch.device(device), 10**9, stored)
+    assert (kind, remark and remark.key) == (computed, said)
+
+
+def test_float32_weights_that_do_not_fit_are_announced_before_the_first_reply(
+    directories: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign, "SMALL", 0)
+    monkeypatch.setattr(foreign, "free_memory", lambda place: 1)
+    session, model = make_chat(directories["byte-level"], tmp_path)
+    assert drain(session.reply("hello")).keys[0] == "engine.narrowed"
+    assert model.precision == session.conversation.turns[-1].details["precision"] == "bfloat16"
+    session.close()
+
+
+def test_a_transcript_records_precision_and_device(directories: dict[str, Path], tmp_path: Path) -> None:
+    session, _ = make_chat(directories["byte-level"], tmp_path)
+    drain(session.reply("hello"))
+    details = session.conversation.turns[-1].details
+    assert (details["precision"], details["device"]) == ("float32", "cpu")
+    session.close()
+
+
+def test_a_small_model_takes_one_thread(opened: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two mostly wait for each other, and use the CPU meanwhile."""
+    words, engine = opened["byte-level"]
+    counts: list[int] = []
+    network = engine._network
+    monkeypatch.setattr(engine, "_network", lambda **given: counts.append(torch.get_num_threads()) or network(**given))
+    engine.forget()
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run(engine, words.tell([user("hello")], TEMPLATE)[1])
+    finally:
+        torch.set_num_threads(before)
+    assert set(counts) == {1}
 
 
 # -- the catalogue, and a chat ------------------------------------------------------------------------

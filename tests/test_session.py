@@ -128,6 +128,7 @@ def test_the_details_say_how_a_reply_can_be_made_again(tmp_path: Path) -> None:
     assert details["settings"]["temperature"] == 0.5
     assert details["settings"]["seed"] == details["seed"] == engine.seeds[0] == 7
     assert details["model"] == "scripted"
+    assert (details["precision"], details["device"]) == ("float32", "cpu")
     assert details["dropped_turns"] == 0
     assert details["usage"] == {
         "prompt_tokens": len(engine.prompts[0]),

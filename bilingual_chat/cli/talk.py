@@ -162,10 +162,10 @@ def ask(options: Options, display: Display, words: list[str], as_json: bool) -> 
         display.doing(None)
         display.end_reply()
     if as_json and session.last is not None:
-        display.put_json(_as_json(session.last, beginning.entry.name))
+        display.put_json(_as_json(session.last))
 
 
-def _as_json(last: Completion, model: str) -> dict[str, object]:
+def _as_json(last: Completion) -> dict[str, object]:
     from dataclasses import asdict
 
     return {
@@ -174,7 +174,7 @@ def _as_json(last: Completion, model: str) -> dict[str, object]:
         "prompt": last.prompt.text,
         "prompt_ids": list(last.prompt.ids),
         "reply_ids": list(last.reply_ids),
-        "model": model,
+        **last.model,
         "settings": asdict(last.parameters),
         "usage": last.usage,
         "timings": last.timings,

@@ -48,6 +48,14 @@ class Engine(Protocol):
     def context_length(self) -> int:
         """Positions the model was trained for: prompt and reply together never exceed it."""
 
+    @property
+    def precision(self) -> str:
+        """What the weights are in: "float32", "bfloat16", "int8", …; transcripts record it."""
+
+    @property
+    def device_name(self) -> str:
+        """Where it computes: "cpu", "cuda:0", …"""
+
     def complete(
         self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int, progress: Progress | None = None
     ) -> Iterator[Chunk]:

@@ -21,8 +21,9 @@ from transformers.utils import logging
 from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.engines import Chunk, DeviceName, DtypeName, Progress, one_after_another
 from bilingual_chat.engines.files import find_weights, read_json, refused
+from bilingual_chat.engines.hardware import DTYPES, ROOM, free_memory, name_of, pick_device, tenths
 from bilingual_chat.engines.memory import SMALL, available_memory, needed_memory
-from bilingual_chat.engines.reply import Reading, Reply, allocation_errors
+from bilingual_chat.engines.reply import Reading, Reply, allocation_errors, threads
 from bilingual_chat.engines.templated import TemplateTokenizer
 from bilingual_chat.engines.weights import read_tensors
 from bilingual_chat.errors import BchatError, ExitStatus
@@ -31,14 +32,22 @@ from bilingual_chat.prompt import PromptFormat
 
 PREFILL_ROWS = 256  # prompt tokens a pass: Ctrl-C acts between passes at the latest
 USUAL_CONTEXT = 2048  # positions, where config.json does not say; and of the KV cache that must fit
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# What holds every number of the weights, by what they are stored as; float16 is slow on a CPU.
+_LOSSLESS = {torch.float64: torch.float32, torch.float32: torch.float32, torch.float16: torch.float16}
 
 
 def open_foreign(
-    directory: Path, format: PromptFormat, *, name: str, device: DeviceName = "auto", dtype: DtypeName = "auto"
+    directory: Path,
+    format: PromptFormat,
+    *,
+    name: str,
+    device: DeviceName = "auto",
+    dtype: DtypeName = "auto",
+    insists: bool = False,
 ) -> tuple[TemplateTokenizer, ForeignEngine]:
     """The tokenizer and the engine of a directory with config.json, tokenizer.json and safetensors.
 
+    insists: the precision in which the weights are stored, even where that is slow or leaves little memory.
     Raises BchatError (MODEL): no template, an unknown architecture, one that brings its own code, weights
     that are pickled, damaged, or no match for the config, too little memory.
     """
@@ -46,7 +55,13 @@ def open_foreign(
     _check_config(directory, config)
     tokenizer = TemplateTokenizer(directory, format)
     engine = ForeignEngine(
-        directory, name=name, eos_ids=tokenizer.eos_ids, vocab_size=tokenizer.vocab_size, device=device, dtype=dtype
+        directory,
+        name=name,
+        eos_ids=tokenizer.eos_ids,
+        vocab_size=tokenizer.vocab_size,
+        device=device,
+        dtype=dtype,
+        insists=insists,
     )
     return tokenizer, engine
 
@@ -66,14 +81,20 @@ class ForeignEngine:
         vocab_size: int,
         device: DeviceName = "auto",
         dtype: DtypeName = "auto",
+        insists: bool = False,
     ) -> None:
-        """Load `directory` and try it; eos_ids (at least one) end a reply, ids from vocab_size on are not sampled."""
+        """Load `directory` and try it; eos_ids (at least one) end a reply, ids from vocab_size on are not sampled.
+
+        dtype, insists: see `open_foreign`.
+        """
         paths = find_weights(directory)
         if any(path.suffix != ".safetensors" for path in paths):
             raise refused("engine.foreign-pickle", paths[0])
         parameters, stored = _measure(paths)
-        place = _pick_device(device, parameters)
-        kind = _pick_dtype(dtype, place, parameters, stored)
+        place = pick_device(device, parameters)
+        kind, remark = _pick_dtype(dtype, insists, place, parameters, stored)
+        self._notices = (remark,) if remark else ()
+        self._threads = 1 if place.type == "cpu" and parameters < SMALL else None
         with allocation_errors():
             self._network = _load(directory, kind, parameters).to(place)
         text_config = self._network.config.get_text_config()
@@ -83,7 +104,9 @@ class ForeignEngine:
         self._context_length = positions if isinstance(positions, int) and positions > 0 else USUAL_CONTEXT
         self._name, self._vocab_size, self._device = name, vocab_size, place
         self._eos_ids = [each for each in eos_ids if each < vocab_size]
-        self._only_last = "logits_to_keep" in inspect.signature(self._network.forward).parameters
+        accepted = inspect.signature(self._network.forward).parameters
+        self._only_last = "logits_to_keep" in accepted
+        self._cache_name = "cache" if "cache" in accepted else "past_key_values"  # renamed in transformers 5.24
         self._crops = True
         self.forget()
         self._try_once()
@@ -98,9 +121,19 @@ class ForeignEngine:
         return self._context_length
 
     @property
-    def dtype_name(self) -> str:
+    def precision(self) -> str:
         """What it computes in: "float32", "bfloat16" or "float16"."""
-        return str(self._network.dtype).removeprefix("torch.")
+        return name_of(self._network.dtype)
+
+    @property
+    def device_name(self) -> str:
+        """Where it computes: "cpu", "cuda:0", …"""
+        return str(self._device)
+
+    @property
+    def notices(self) -> tuple[Phrase, ...]:
+        """What a person should know about how the model was opened; mostly nothing."""
+        return self._notices
 
     @property
     def cached_ids(self) -> tuple[int, ...]:
@@ -185,11 +218,11 @@ class ForeignEngine:
 
     def _run(self, ids: list[int]) -> Tensor:
         """One pass over `ids` after what is cached: float32 logits (tokenizer's vocabulary,) after the last."""
-        options: dict[str, Any] = {"logits_to_keep": 1} if self._only_last else {}
+        options: dict[str, Any] = {self._cache_name: self._cache, **({"logits_to_keep": 1} if self._only_last else {})}
         try:
-            with allocation_errors(), torch.inference_mode():
+            with allocation_errors(), threads(self._threads), torch.inference_mode():
                 rows = torch.tensor([ids], device=self._device)
-                result = self._network(input_ids=rows, past_key_values=self._cache, use_cache=True, **options)
+                result = self._network(input_ids=rows, use_cache=True, **options)
                 logits: Tensor = result.logits[0, -1, : self._vocab_size].float().cpu()
         except BaseException:
             self.forget()  # half a pass is no cache
@@ -250,23 +283,28 @@ def _measure(paths: Sequence[Path]) -> tuple[int, torch.dtype]:
     return sum(counts.values()), max(counts, key=lambda each: counts[each])
 
 
-def _pick_device(name: DeviceName, parameters: int) -> torch.device:
-    """As `hardware.pick_device`."""
-    if name == "auto":
-        return torch.device("cuda" if parameters >= SMALL and torch.cuda.is_available() else "cpu")
-    is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(name, True)
-    if not is_there:
-        raise _refused("engine.device", device=name)
-    return torch.device(name)
+def _pick_dtype(
+    name: DtypeName, insists: bool, device: torch.device, parameters: int, stored: torch.dtype
+) -> tuple[torch.dtype, Phrase | None]:
+    """auto: float32 if small, else what the weights are stored as; bfloat16 where that is slow or does not fit.
 
-
-def _pick_dtype(name: DtypeName, device: torch.device, parameters: int, stored: torch.dtype) -> torch.dtype:
-    """As `hardware.pick_dtype`."""
+    The second value says that numbers are rounded, and why.
+    """
     if name != "auto":
-        return _DTYPES[name]
+        return DTYPES[name], None
     if parameters < SMALL:
-        return torch.float32
-    return torch.float16 if stored == torch.float16 and device.type != "cpu" else torch.bfloat16
+        return torch.float32, None
+    lossless = _LOSSLESS.get(stored, torch.bfloat16)
+    is_slow = lossless == torch.float16 and device.type == "cpu"
+    if insists or lossless == torch.bfloat16:
+        return (torch.float32 if is_slow else lossless), None
+    if is_slow:
+        return torch.bfloat16, Phrase("engine.rounded", dtype=name_of(lossless), narrow="bfloat16")
+    needed, free = needed_memory(parameters, 0, lossless.itemsize), free_memory(device)
+    if free is None or needed * (1 + ROOM) <= free:
+        return lossless, None
+    told = {"needed": tenths(needed), "available": tenths(free)}
+    return torch.bfloat16, Phrase("engine.narrowed", precision="bfloat16", dtype=name_of(lossless), **told)
 
 
 def _load(directory: Path, dtype: torch.dtype, parameters: int) -> Any:

@@ -19,17 +19,17 @@ from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 
 ROOM = 0.15  # of what a model needs, that auto leaves for the rest of the machine
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def pick_device(name: DeviceName, config: NeoxConfig) -> torch.device:
+def pick_device(name: DeviceName, parameters: int) -> torch.device:
     """auto: CUDA where there is one, but not for a small model, which waits for launches there.
 
     Apple's mps only when asked for: no test has compared it with the CPU yet. Raises BchatError
     (MODEL) for a device that is not there.
     """
     if name == "auto":
-        wants_gpu = config.parameter_count >= SMALL and torch.cuda.is_available()
+        wants_gpu = parameters >= SMALL and torch.cuda.is_available()
         return torch.device("cuda" if wants_gpu else "cpu")
     missing = (name == "cuda" and not torch.cuda.is_available()) or (
         name == "mps" and not torch.backends.mps.is_available()
@@ -47,12 +47,12 @@ def pick_dtype(
     lossless: the catalogue's word for that; where there is none, what most numbers are stored as.
     """
     if name != "auto":
-        return _DTYPES[name]
+        return DTYPES[name]
     if config.parameter_count < SMALL:
         return torch.float32
     if device.type == "cpu":
         return torch.bfloat16
-    stored = _DTYPES[lossless] if lossless else stored_dtype(paths)
+    stored = DTYPES[lossless] if lossless else stored_dtype(paths)
     return torch.float16 if stored == torch.float16 else torch.bfloat16
 
 
@@ -70,7 +70,7 @@ def pick_precision(
         if not is_possible:
             raise BchatError("engine.quantize", status=ExitStatus.MODEL, precision=name, device=device.type)
         return name
-    available = _available(device)
+    available = free_memory(device)
     if not is_possible or available is None or config.parameter_count < SMALL:
         return None
     kinds: tuple[QuantizedPrecision | None, ...] = (None, "int8", "int4")
@@ -85,9 +85,9 @@ def why_narrow(precision: QuantizedPrecision, config: NeoxConfig, dtype: torch.d
     return Phrase(
         "engine.narrowed",
         precision=precision,
-        dtype=str(dtype).removeprefix("torch."),
-        needed=_tenths(_needed(config, dtype)),
-        available=_tenths(_available(device) or 0),
+        dtype=name_of(dtype),
+        needed=tenths(_needed(config, dtype)),
+        available=tenths(free_memory(device) or 0),
     )
 
 
@@ -110,12 +110,12 @@ def check_memory(
     others: models that may be named instead.
     """
     needed = _needed(config, dtype, precision)
-    available = _available(device)
+    available = free_memory(device)
     if available is None or needed <= available:
         return
     choice = _smaller_choice(config, dtype, device, available, others)
     raise BchatError(
-        "engine.memory", status=ExitStatus.MODEL, needed=_tenths(needed), available=_tenths(available), choice=choice
+        "engine.memory", status=ExitStatus.MODEL, needed=tenths(needed), available=tenths(available), choice=choice
     )
 
 
@@ -124,7 +124,8 @@ def _needed(config: NeoxConfig, dtype: torch.dtype, precision: QuantizedPrecisio
     return weight_bytes(config, dtype, precision) + cache + WORKING_MEMORY
 
 
-def _available(device: torch.device) -> int | None:
+def free_memory(device: torch.device) -> int | None:
+    """Bytes left on `device`; None where the system does not say."""
     return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else available_memory()
 
 
@@ -134,15 +135,15 @@ def _smaller_choice(
     """The first that fits: 16 bits, the CPU, fewer bits, the largest smaller model."""
     half = _needed(config, torch.bfloat16)
     if dtype.itemsize > 2 and half <= available:
-        return Phrase("engine.choose-dtype", dtype="bfloat16", needed=_tenths(half))
+        return Phrase("engine.choose-dtype", dtype="bfloat16", needed=tenths(half))
     main = available_memory() if device.type != "cpu" else None
     if main is not None and half <= main:
-        return Phrase("engine.choose-cpu", needed=_tenths(half))
+        return Phrase("engine.choose-cpu", needed=tenths(half))
     if device.type == "cpu" and can_compute(config):
         narrow: QuantizedPrecision
         for narrow in ("int8", "int4"):
             if (size := _needed(config, dtype, narrow)) <= available:
-                return Phrase("engine.choose-quantize", precision=narrow, needed=_tenths(size))
+                return Phrase("engine.choose-quantize", precision=narrow, needed=tenths(size))
     fitting = [
         each
         for each in others
@@ -150,10 +151,15 @@ def _smaller_choice(
     ]
     if fitting:
         best = max(fitting, key=lambda each: each.parameters)
-        return Phrase("engine.choose-model", name=best.name, needed=_tenths(estimate_memory(best, dtype.itemsize)))
+        return Phrase("engine.choose-model", name=best.name, needed=tenths(estimate_memory(best, dtype.itemsize)))
     return Phrase("engine.choose-smaller")
 
 
-def _tenths(size: int) -> str:
+def name_of(dtype: torch.dtype) -> str:
+    """ "float32", …"""
+    return str(dtype).removeprefix("torch.")
+
+
+def tenths(size: int) -> str:
     """Gigabytes."""
     return f"{size / 1e9:.1f}"

@@ -73,7 +73,7 @@ class LocalEngine:
         if config.vocab_size < vocab_size:
             raise _refused("engine.vocabulary", model=config.vocab_size, tokenizer=vocab_size)
         paths = find_weights(directory)
-        place = pick_device(device, config)
+        place = pick_device(device, config.parameter_count)
         kind = pick_dtype(dtype, place, config, paths, entry.dtype)
         self._quantized = pick_precision(quantize, place, config, kind)
         check_memory(config, kind, place, others, self._quantized)
@@ -88,7 +88,7 @@ class LocalEngine:
         self._notices = (*filter(None, (problem,)), *self._remarks(quantize, config, kind, place))
         self._name, self._eos_id, self._vocab_size = name, eos_id, vocab_size
         is_small = config.parameter_count < SMALL and isinstance(self._model, GptNeox)
-        self._narrow_threads = 1 if place.type == "cpu" and is_small else None
+        self._threads = 1 if place.type == "cpu" and is_small else None
         self.forget()
         self._try_once()
 
@@ -303,7 +303,7 @@ class LocalEngine:
     def _logits(self, hidden: Tensor) -> Tensor:
         """float32 (rows, tokenizer's vocabulary), finite; what was computed with other numbers is forgotten."""
         try:
-            with allocation_errors(), threads(self._narrow_threads if hidden.shape[0] == 1 else None):
+            with allocation_errors(), threads(self._threads):
                 logits = self._model.logits(hidden)[:, : self._vocab_size]
         except Exception:
             self.forget()
@@ -316,9 +316,8 @@ class LocalEngine:
         return logits
 
     def _pass(self, ids: list[int], start: int, cache: KVCache, wanted: int | None = None) -> Tensor:
-        """Hidden states (wanted, hidden). One id takes the same threads wherever it is computed: torch's sums differ
-        with their number."""
-        with allocation_errors(), threads(self._narrow_threads if len(ids) == 1 else None):
+        """Hidden states (wanted, hidden)."""
+        with allocation_errors(), threads(self._threads):
             return self._model.run(torch.tensor(ids, device=self._model.device), start, cache, wanted)
 
     def _side_by_side(self, prompts: Sequence[list[int]], caches: Sequence[KVCache]) -> list[Tensor]:

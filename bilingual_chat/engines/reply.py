@@ -91,8 +91,8 @@ class Reading:
 def threads(count: int | None) -> Iterator[None]:
     """`count` of torch's threads within; None leaves them.
 
-    Sampling and a small model's step are rows of tiny kernels: on a machine that is busy with
-    something else, two threads wait up to 8 ms for each other at each of them.
+    Sampling and the passes of a small model are rows of tiny kernels: on a machine that is busy with
+    something else, two threads wait up to 8 ms for each other at each of them, and use the CPU meanwhile.
     """
     if count is None:
         yield

@@ -166,10 +166,11 @@ class Session:
             raise
         finally:
             took = time.perf_counter() - began
+            text = detokenizer.text
             self.last = Completion(
-                asked.prompt, detokenizer.text, tuple(ids), finish, asked.parameters, cached, first, took
+                asked.model.record, asked.prompt, text, tuple(ids), finish, asked.parameters, cached, first, took
             )
-            turn = Turn(asked.text, detokenizer.text, finish, self._details(asked, self.last))
+            turn = Turn(asked.text, text, finish, self._details(asked, self.last))
             self.conversation = self.conversation.with_turn(turn)
             self.pending = None
             problem = self._keep(lambda journal: journal.record_turn(turn))
@@ -242,12 +243,9 @@ class Session:
             yield Phrase("session.look-alike")
 
     def _details(self, asked: _Asked, completion: Completion) -> dict[str, Any]:
-        model = asked.model
         settings = asdict(completion.parameters)
         return {
-            "model": model.entry.name,
-            **({"withdrawn": True} if model.is_withdrawn else {}),
-            **({"precision": model.precision} if model.precision else {}),
+            **completion.model,
             "settings": settings,
             "seed": settings["seed"],
             "preset": asked.preset,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from bilingual_chat import __version__, engines
 from bilingual_chat.catalogue import (
@@ -50,7 +50,17 @@ class Model:
     engine: engines.Engine
     notices: tuple[Phrase, ...] = ()  # what is to be said of how it was opened
     is_withdrawn: bool = False  # opened all the same, because it was asked for
-    precision: str = ""  # what its weights are in, where that is known
+
+    @property
+    def precision(self) -> str:
+        """As `Engine.precision`."""
+        return self.engine.precision
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a transcript says of it."""
+        withdrawn = {"withdrawn": True} if self.is_withdrawn else {}
+        return {"model": self.entry.name, **withdrawn, "precision": self.precision, "device": self.engine.device_name}
 
     @property
     def context_length(self) -> int:
@@ -91,15 +101,24 @@ def open_model(entry: ModelEntry, opening: Opening | None = None, progress: engi
     directory = locate(entry)
     if directory is None:
         raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
+    is_other = is_other_family(directory)
+    if is_other and opening.quantize not in ("auto", "none"):
+        raise BchatError("engine.quantize-family", status=ExitStatus.MODEL, name=entry.name, precision=opening.quantize)
     _check_whole(entry, directory, progress)
     suspect = with_suspicions(entry, directory, opening.others)
     accept = opening.accept_withdrawn
-    if is_other_family(directory):
+    if is_other:
         from bilingual_chat.engines.foreign import open_foreign  # seconds, for such a model only
 
         is_withdrawn = check_withdrawn(find_weights(directory), suspect, accept=accept, progress=progress)
-        opened = open_foreign(directory, entry.prompt, name=entry.name, device=opening.device)
-        return Model(entry, *opened, is_withdrawn=is_withdrawn)
+        words, foreign = open_foreign(
+            directory,
+            entry.prompt,
+            name=entry.name,
+            device=opening.device,
+            insists=opening.quantize == "none",
+        )
+        return Model(entry, words, foreign, foreign.notices, is_withdrawn)
     tokenizer = Tokenizer(directory / TOKENIZER_FILE, newline=entry.prompt.newline)
     engine = engines.open_engine(
         directory,
@@ -112,7 +131,7 @@ def open_model(entry: ModelEntry, opening: Opening | None = None, progress: engi
         progress=progress,
         others=opening.others,
     )
-    return Model(entry, tokenizer, engine, engine.notices, engine.withdrawn, engine.precision)
+    return Model(entry, tokenizer, engine, engine.notices, engine.withdrawn)
 
 
 def _check_whole(entry: ModelEntry, directory: Path, progress: engines.Progress | None) -> None:
@@ -137,6 +156,7 @@ def _check_whole(entry: ModelEntry, directory: Path, progress: engines.Progress 
 class Completion:
     """What one call of the engine was told and gave: everything `ask --json` prints."""
 
+    model: Mapping[str, Any]  # `Model.record`
     prompt: Prompt
     reply: str
     reply_ids: tuple[int, ...]
