@@ -733,7 +733,8 @@ TABLE: dict[str, Message] = {
     "command.exit": Message("leave (also Ctrl-D)", "終了する（Ctrl-D でも可）"),
     "help.aliases": Message("also {names}", "別名 {names}"),
     "help.keys": Message(
-        "Alt+Enter: new line · Ctrl-C: stop a reply, put the draft aside (Up: back) · Ctrl-R: search earlier lines · Ctrl-D: leave",
+        "Alt+Enter: new line · Ctrl-C: stop a reply, put a draft aside (Up: back) · "
+        "Ctrl-R: search earlier lines · Ctrl-D: leave",
         "Alt+Enter：改行 · Ctrl-C：返答の中止、下書きを脇に置く（↑ で戻す） · Ctrl-R：以前の入力を検索 · Ctrl-D：終了",
     ),
     "parameter.temperature": Message(
