@@ -34,6 +34,7 @@ OLDEST = (3, 11)
 # What `dependencies` in pyproject.toml is imported as; asked without importing any of them.
 REQUIRED = (
     "torch",
+    "numpy",
     "transformers",
     "safetensors",
     "sentencepiece",

@@ -34,6 +34,7 @@ INSIDE_OF = {"cli": {"__main__"}, "repl": {"cli"}, "editor": {"repl", "cli"}, "b
 LIBRARIES = {
     "torch": {"engines"},
     "transformers": {"engines"},
+    "numpy": {"engines"},
     "safetensors": {"engines"},
     "sentencepiece": {"tokenizer"},
     "huggingface_hub": {"hub"},
@@ -48,7 +49,7 @@ LIBRARIES = {
     "ssl": {"engines"},
     "asyncio": set(),
 }
-HEAVY = {"torch", "transformers", "sentencepiece", "huggingface_hub"}
+HEAVY = {"torch", "numpy", "transformers", "sentencepiece", "huggingface_hub"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "handler", "base", "misc"}
 LONGEST = 450
 

@@ -107,23 +107,62 @@ def test_ties_at_the_cut_are_broken_as_in_transformers(values: list[float], top_
     assert torch.equal(ours > 0, reference(torch.tensor(values), [0], 1, parameters) > 0)
 
 
-@pytest.mark.parametrize(("temperature", "least", "most"), [(1.0, 1, 256), (2.0, 256, 4096)])
-def test_a_nucleus_within_the_candidates_needs_no_full_sort(
-    monkeypatch: pytest.MonkeyPatch, temperature: float, least: int, most: int
+def hard_logits(size: int, seed: int) -> Tensor:
+    """One of: two equal favourites, a few steps only, nearly flat, huge, half of them impossible, smooth."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(size, generator=generator) * 4.0
+    if seed % 6 == 0:
+        logits[torch.randperm(size, generator=generator)[:2]] = logits.max() + 1
+    if seed % 6 == 1:
+        logits = logits.round()
+    if seed % 6 == 2:
+        logits = logits * 1e-3
+    if seed % 6 == 3:
+        logits = logits * 1e4
+    if seed % 6 == 4:
+        logits[torch.randperm(size, generator=generator)[: size // 2]] = -math.inf
+    return logits
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e-3, 1e-2, 0.1, 0.7, 1.0, 1.5, 10.0])
+@pytest.mark.parametrize("size", [1, 2, 3, 17, 64, 1000])
+def test_from_the_lowest_temperature_to_the_highest_the_same_ids_survive(
+    size: int, temperature: float, reference: Reference
 ) -> None:
-    """The peaked distribution of a language model never reaches the sort of 65,536 scores, nor does a flattened one."""
-    logits = random_logits(65536, 5) * 2 / temperature
-    expected = sampling._nucleus_by_full_sort(logits, 0.85)
-    monkeypatch.setattr(sampling, "_nucleus_by_full_sort", lambda scores, top_p: pytest.fail("sorted"))
-    ids, _ = keep_likely(logits, top_k=0, top_p=0.85)
-    assert least <= ids.numel() < most
+    """Where ten thousandths divide the scores, an error of the last bit decides between two equal favourites."""
+    for seed in range(36):
+        for top_k, top_p in ((0, 0.5), (0, 0.95), (40, 0.5), (3, 0.9)):
+            parameters = replace(PLAIN, temperature=temperature, top_k=top_k, top_p=top_p)
+            logits = hard_logits(size, seed)
+            ours, theirs = distribution(logits, [0], 1, parameters), reference(logits, [0], 1, parameters)
+            assert torch.equal(ours > 0, theirs > 0), (seed, parameters)
+            torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("size", [2, 64, 65536])
+def test_of_two_equal_favourites_half_the_mass_keeps_one(size: int, reference: Reference) -> None:
+    logits = random_logits(size, 5)
+    logits[[0, size - 1]] = 40.0
+    parameters = replace(PLAIN, temperature=0.001, top_p=0.5)
+    ids, _ = keep_likely(scale(logits, 0.001), 0, 0.5)
+    assert ids.tolist() == reference(logits, [0], 1, parameters).nonzero()[:, 0].tolist()
+    assert ids.numel() == 1
+
+
+@pytest.mark.parametrize("spread", [1e-3, 0.01, 1.0, 4.0, 8.0, 100.0])
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.85, 0.95, 0.9999])
+def test_a_nucleus_of_any_width_is_exact_without_sorting_ids(
+    monkeypatch: pytest.MonkeyPatch, spread: float, top_p: float
+) -> None:
+    """From one token to nearly all 65,536; the slow way, transformers' own, is the oracle."""
+    generator = torch.Generator().manual_seed(5)
+    distinct = torch.randn(90_000, generator=generator, dtype=torch.float64).mul(spread).float().unique()
+    scores = distinct[torch.randperm(len(distinct), generator=generator)[:65536]]
+    expected = sampling._nucleus_by_full_sort(scores, torch.arange(65536), top_p)
+    monkeypatch.setattr(sampling, "_nucleus_by_full_sort", lambda *_: pytest.fail("sorted"))
+    ids, _ = keep_likely(scores, top_k=0, top_p=top_p)
+    assert scores.numel() == 65536
     assert torch.equal(ids, expected)
-
-
-def test_a_wide_nucleus_falls_back_to_the_full_sort() -> None:
-    """A nearly flat distribution keeps far more than the candidates."""
-    ids, _ = keep_likely(random_logits(5000, 4), top_k=0, top_p=0.9)
-    assert ids.numel() > 4000
 
 
 def test_greedy_takes_the_best_penalised_score_and_draws_nothing() -> None:

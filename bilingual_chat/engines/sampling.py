@@ -9,17 +9,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bilingual_chat.decoding import DecodingParameters
-
-# Sorting 65,536 scores takes 5 to 7 ms a token, finding the best of them a fraction. The nucleus nearly always lies
-# within the first few, and where a high temperature flattens the distribution mostly within the others.
-NUCLEUS_CANDIDATES = (256, 4096)
-# Float32 rounding of transformers' softmax and cumulative sum stays well below this; a cut that is
-# nearer to top_p is decided by transformers' own arithmetic.
-NUCLEUS_MARGIN = 1e-5
 
 
 def choose(
@@ -71,20 +65,13 @@ def keep_likely(scores: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tenso
     As in Hugging Face, top_k keeps every tie of the k-th score, and top_p drops the tokens whose
     cumulative probability, from the least likely up, is at most 1 - top_p, but never the last one.
     """
-    if top_k:
-        kth = torch.topk(scores, min(top_k, scores.numel())).values[-1]
-        # What top_k drops has no probability: top_p may look at the rest alone, and it is few.
-        ids = ((scores >= kth) & (scores > -math.inf)).nonzero()[:, 0]
-        kept = _nucleus_of_candidates(scores[ids], top_p) if top_p < 1.0 else None
-        if kept is not None:
-            ids = ids[kept]
-        elif top_p < 1.0:
-            ids = _nucleus_by_full_sort(scores.masked_fill(scores < kth, -math.inf), top_p)
-    elif top_p < 1.0:
-        kept = _nucleus_of_candidates(scores, top_p)
-        ids = _nucleus_by_full_sort(scores, top_p) if kept is None else kept
-    else:
-        ids = (scores > -math.inf).nonzero()[:, 0]
+    least = torch.topk(scores, min(top_k, scores.numel())).values[-1] if top_k else scores.new_tensor(-math.inf)
+    ids = _places((scores >= least) & (scores > -math.inf))
+    kept = scores[ids]
+    if top_p < 1.0:
+        places = _nucleus(kept, scores.numel(), top_p)
+        # Which of several equal scores are kept, where not all are, depends on the sort of the whole vocabulary.
+        ids = _nucleus_by_full_sort(scores, ids, top_p) if places is None else ids[places]
     return ids, scores[ids]
 
 
@@ -101,33 +88,37 @@ def draw(probabilities: Tensor, generator: torch.Generator) -> int:
     return place if place < probabilities.numel() else int(probabilities.nonzero()[-1])
 
 
-def _nucleus_of_candidates(scores: Tensor, top_p: float) -> Tensor | None:
-    """The nucleus among the best candidates, or None where only transformers' own sort can tell."""
-    total = torch.logsumexp(scores, 0)
-    found = (_nucleus_among(scores, min(count, scores.numel()), total, top_p) for count in NUCLEUS_CANDIDATES)
-    return next((ids for ids in found if ids is not None), None)
+def _nucleus(scores: Tensor, size: int, top_p: float) -> Tensor | None:
+    """Where TopPLogitsWarper keeps `scores`, all that is finite in a vocabulary of `size`; None if it splits a tie.
+
+    numpy sorts 65,536 scores in 0.1 ms; torch takes 4 to 8 ms, since it sorts their ids along with them.
+    """
+    values = torch.from_numpy(np.sort(scores.numpy()))
+    whole = torch.nn.functional.pad(values, (size - len(values), 0), value=-math.inf)
+    drop = _dropped(whole, top_p)[-len(values) :]
+    first = int(np.count_nonzero(drop.numpy()))  # cumulative sums never fall: all that is dropped comes first
+    least = values[first]
+    return None if first and values[first - 1] == least else _places(scores >= least)
 
 
-def _nucleus_among(scores: Tensor, count: int, total: Tensor, top_p: float) -> Tensor | None:
-    best = torch.topk(scores, count)  # best first
-    probabilities = (best.values - total).double().exp()
-    likelier = probabilities.cumsum(0) - probabilities  # mass strictly above each
-    if bool(((likelier - top_p).abs() < NUCLEUS_MARGIN).any()):
-        return None
-    kept = max(1, int((likelier < top_p).sum()))
-    if kept < count:
-        if best.values[kept - 1] == best.values[kept]:
-            return None  # the cut is within a tie
-    elif count < scores.numel():
-        return None  # it may go on beyond the candidates
-    ids: Tensor = best.indices[:kept][best.values[:kept] > -math.inf].sort().values
-    return ids
+def _nucleus_by_full_sort(scores: Tensor, ids: Tensor, top_p: float) -> Tensor:
+    """Those of `ids` that TopPLogitsWarper keeps, operation by operation.
+
+    Its sort is not stable: the order of equal scores depends on all others.
+    """
+    masked = torch.full_like(scores, -math.inf).index_copy(0, ids, scores[ids])
+    values, indices = torch.sort(masked[None], descending=False)
+    kept = torch.zeros_like(masked, dtype=torch.bool).scatter(0, indices[0], ~_dropped(values[0], top_p))
+    return ids[_places(kept[ids])]
 
 
-def _nucleus_by_full_sort(scores: Tensor, top_p: float) -> Tensor:
-    """TopPLogitsWarper, operation by operation: its sort is not stable, so ties depend on each of them."""
-    values, indices = torch.sort(scores[None], descending=False)
-    drop = values.softmax(dim=-1).cumsum(dim=-1) <= (1 - top_p)
-    drop[..., -1:] = False
-    drop = drop.scatter(1, indices, drop)[0]
-    return (~drop & (scores > -math.inf)).nonzero()[:, 0]
+def _dropped(values: Tensor, top_p: float) -> Tensor:
+    """Which of a vocabulary's scores `values`, in ascending order, top_p drops: transformers' arithmetic."""
+    drop = values[None].softmax(dim=-1).cumsum(dim=-1)[0] <= (1 - top_p)
+    drop[-1] = False
+    return drop
+
+
+def _places(chosen: Tensor) -> Tensor:
+    """Where `chosen` is true, in ascending order; numpy finds it in a fifth of torch's time."""
+    return torch.from_numpy(np.flatnonzero(chosen.numpy()))
