@@ -95,10 +95,11 @@ def load_catalogue(
     return catalogue
 
 
-def find(catalogue: Mapping[str, ModelEntry], name: str) -> ModelEntry:
+def find(catalogue: Mapping[str, ModelEntry], name: str, *, advises_path: bool = True) -> ModelEntry:
     """The model called `name` in any of its names, or the one in the directory of that path.
 
-    Case and width are folded. Raises BchatError (MODEL) with the nearest name.
+    Case and width are folded. Raises BchatError (MODEL) with the nearest name; `advises_path` is false
+    where a path would not help: what is not on this machine has none.
     """
     wanted = _fold(name)
     for entry in catalogue.values():
@@ -109,7 +110,7 @@ def find(catalogue: Mapping[str, ModelEntry], name: str) -> ModelEntry:
         return open_path(directory, catalogue)
     every = [each for entry in catalogue.values() for each in entry.names]
     raise BchatError(
-        "model.unknown",
+        "model.unknown" if advises_path else "model.unknown-name",
         status=ExitStatus.MODEL,
         name=name,
         suggestion=did_you_mean(wanted, every),

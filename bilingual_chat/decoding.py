@@ -58,7 +58,11 @@ def resolve_name(name: str) -> str:
     folded = ALIASES.get(folded, folded)
     if folded not in RANGES:
         raise BchatError(
-            "setting.unknown", status=ExitStatus.USAGE, name=name, suggestion=messages.did_you_mean(folded, RANGES)
+            "setting.unknown",
+            status=ExitStatus.USAGE,
+            name=name,
+            suggestion=messages.did_you_mean(folded, RANGES),
+            known=", ".join(RANGES),
         )
     return folded
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from bilingual_chat import messages
 from bilingual_chat.errors import BchatError
 from bilingual_chat.linebreak import Erase, LineBreaker, break_lines, count_cells
-from bilingual_chat.messages import Phrase
+from bilingual_chat.messages import Phrase, Place
 from bilingual_chat.untrusted import outward, outward_line
 
 if TYPE_CHECKING:
@@ -55,14 +55,15 @@ def _to_stdout() -> Iterator[None]:
         raise OutputLost(error.errno, error.strerror) from error
 
 
-def sentence(said: Phrase | BchatError, lang: str) -> str:
+def sentence(said: Phrase | BchatError, lang: str, place: Place = "shell") -> str:
     """A sentence of bchat's with what is foreign in it made visible, on one line each."""
-    return messages.render(said.key, lang, **{name: _shown(value, lang) for name, value in said.values.items()})
+    shown = {name: _shown(value, lang, place) for name, value in said.values.items()}
+    return messages.render(said.key, lang, place, **shown)
 
 
-def _shown(value: object, lang: str) -> object:
+def _shown(value: object, lang: str, place: Place) -> object:
     if isinstance(value, BchatError | Phrase):
-        return sentence(value, lang)
+        return sentence(value, lang, place)
     return value if isinstance(value, int | float) else outward_line(str(value))
 
 
@@ -71,6 +72,7 @@ class Display:
 
     def __init__(self, lang: str = "en", *, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self.lang = lang
+        self.place: Place = "shell"  # "chat" while a chat goes on: advice is for where it is read
         self._out = _tolerant(out or sys.stdout)
         self._err = _tolerant(err or sys.stderr)
         self.is_terminal = _is_screen(self._out)
@@ -148,7 +150,7 @@ class Display:
 
     def say(self, said: Phrase | BchatError, *, is_error: bool = False) -> None:
         """A sentence; an error in red, anything else dim."""
-        self._print(sentence(said, self.lang), RED if is_error or isinstance(said, BchatError) else DIM)
+        self._print(self.text(said), RED if is_error or isinstance(said, BchatError) else DIM)
 
     def show(self, text: str) -> None:
         """Text of any origin, as it is, except that it cannot act."""
@@ -160,7 +162,7 @@ class Display:
 
     def text(self, said: Phrase | BchatError) -> str:
         """A sentence in the language that is spoken."""
-        return sentence(said, self.lang)
+        return sentence(said, self.lang, self.place)
 
     def _print(self, text: str, style: str = "") -> None:
         if self._download.is_half_written:
@@ -189,7 +191,7 @@ class Display:
         is_screen = _is_screen(self._err)
         if not self._download.is_news(now, each_tenth=not is_screen):
             return
-        text = sentence(_progress_phrase(now), self.lang)
+        text = self.text(_progress_phrase(now))
         if is_screen:
             fitting = (_lines(text, _width(self._err) - 1) or [""])[0]
             self._download.is_half_written = now.done < now.size
@@ -201,11 +203,11 @@ class Display:
     def doing(self, said: Phrase | None) -> None:
         """What is being done: one line that changes on a screen and goes with None, else a line each."""
         if _is_screen(self._err) and (said is not None or self._download.is_half_written):
-            text = sentence(said, self.lang) if said is not None else ""
+            text = self.text(said) if said is not None else ""
             self._rewrite_line((_lines(text, _width(self._err) - 1) or [""])[0], end="")
             self._download.is_half_written = said is not None
         elif said is not None:
-            self._err.write(sentence(said, self.lang) + "\n")
+            self._err.write(self.text(said) + "\n")
         self._err.flush()
 
     def reading(self, done: int, size: int) -> None:

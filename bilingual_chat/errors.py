@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from bilingual_chat import messages
+from bilingual_chat.messages import Place
 
 
 class ExitStatus(IntEnum):
@@ -36,9 +37,9 @@ class BchatError(Exception):
         self.status = status
         self.values = values
 
-    def sentence(self, lang: str = "en") -> str:
+    def sentence(self, lang: str = "en", place: Place = "") -> str:
         """What is wrong, and how to mend it where the table knows, in `lang` ("en" or "ja")."""
-        return messages.render(self.key, lang, **self.values)
+        return messages.render(self.key, lang, place, **self.values)
 
     def __str__(self) -> str:
         return self.sentence()

@@ -1,16 +1,21 @@
 """Every sentence bchat says, in English and Japanese.
 
 A plain table at the bottom of the house, so that any room can raise an error that speaks both
-languages. Placeholders are filled with `str.format`; both languages must use the same ones (test).
+languages. Placeholders are filled as by `str.format`; both languages must use the same ones (test).
+
+A remedy depends on the place: `/retry` means nothing in a shell. The key `KEY@shell` or `KEY@chat` holds
+the sentence for one place, where it differs from `KEY`. A count takes its noun from `FORMS`: `{count:turn}`.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from string import Formatter
+from typing import Any, Literal, NamedTuple
 
 LANGUAGES = ("en", "ja")
+Place = Literal["", "chat", "shell"]  # where a sentence is read; "" for logs and tests
 
 
 def language_of(environ: Mapping[str, str]) -> str:
@@ -32,14 +37,37 @@ class Phrase:
         self.values = values
 
 
-def render(key: str, lang: str, **values: object) -> str:
-    """The sentence `key` in `lang`; raises KeyError for a key that is not in the table."""
-    message = TABLE[key]
+class Forms(NamedTuple):
+    """How a count is said: of one, and of any other number."""
+
+    one: Message
+    other: Message
+
+
+class _Writer(Formatter):
+    """Fills the placeholders of one language; a format that names `FORMS` says a count."""
+
+    def __init__(self, lang: str) -> None:
+        self._lang = lang
+
+    def write(self, message: Message, values: Mapping[str, object]) -> str:
+        return self.vformat(message.ja if self._lang == "ja" else message.en, (), values)
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        forms = FORMS.get(format_spec)
+        if forms is None:
+            return str(super().format_field(value, format_spec))
+        return self.write(forms.one if str(value) == "1" else forms.other, {"n": value})
+
+
+def render(key: str, lang: str, place: Place = "", /, **values: object) -> str:
+    """The sentence `key` in `lang`, as it is said in `place`; raises KeyError for a key that is not in the table."""
+    message = TABLE.get(f"{key}@{place}") or TABLE[key]
     spoken = {
-        name: render(value.key, lang, **value.values) if isinstance(value, Phrase) else value
+        name: render(value.key, lang, place, **value.values) if isinstance(value, Phrase) else value
         for name, value in values.items()
     }
-    return (message.ja if lang == "ja" else message.en).format(**spoken)
+    return _Writer(lang).write(message, spoken)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> Phrase:
@@ -48,12 +76,32 @@ def did_you_mean(name: str, known: Iterable[str]) -> Phrase:
     return Phrase("suggestion", name=close[0]) if close else Phrase("nothing")
 
 
+FORMS: dict[str, Forms] = {
+    "turn": Forms(Message("1 turn", "1 往復"), Message("{n} turns", "{n} 往復")),
+    "first-turns": Forms(Message("first turn", "最初の 1 往復"), Message("first {n} turns", "最初の {n} 往復")),
+    "character": Forms(Message("1 character", "1 文字"), Message("{n} characters", "{n} 文字")),
+    "first-characters": Forms(
+        Message("first character", "最初の 1 文字"), Message("first {n} characters", "最初の {n} 文字")
+    ),
+    "token": Forms(Message("1 token", "1 トークン"), Message("{n} tokens", "{n} トークン")),
+    "tensor": Forms(Message("1 tensor", "テンソル 1 個"), Message("{n} tensors", "テンソル {n} 個")),
+    "position": Forms(Message("1 position", "位置 1"), Message("{n} positions", "位置 {n}")),
+    "damaged-line": Forms(Message("1 damaged line", "壊れた 1 行"), Message("{n} damaged lines", "壊れた {n} 行")),
+    # What may be chosen, where the numbers begin at 1.
+    "choice": Forms(Message("1", "1"), Message("1–{n}", "1〜{n}")),
+    "number": Forms(Message("the number 1", "1"), Message("a number from 1 to {n}", "1 〜 {n} の番号")),
+}
+
 TABLE: dict[str, Message] = {
     "nothing": Message("", ""),
     # -- decoding
     "setting.unknown": Message(
         "There is no setting {name!r}.{suggestion} /settings lists them.",
         "設定 {name!r} はありません。{suggestion} /settings で一覧を見られます。",
+    ),
+    "setting.unknown@shell": Message(
+        "There is no setting {name!r}.{suggestion} Known: {known}.",
+        "設定 {name!r} はありません。{suggestion} 使えるのは {known} です。",
     ),
     "setting.range": Message(
         "{name} must be between {low} and {high}, not {value}.",
@@ -68,8 +116,8 @@ TABLE: dict[str, Message] = {
     "kind.float": Message("a number", "数値"),
     # -- prompt
     "prompt.too-long": Message(
-        "The message is too long: {tokens} tokens, and only {budget} fit. Shorten it, or lower max_new_tokens.",
-        "メッセージが長すぎます（{tokens} トークン、上限 {budget}）。短くするか、max_new_tokens を下げてください。",
+        "The message is too long: {tokens:token}, with room for {budget}. Shorten it, or lower max_new_tokens.",
+        "メッセージが長すぎます（{tokens:token}、上限 {budget}）。短くするか、max_new_tokens を下げてください。",
     ),
     # -- paths, config, catalogue
     "paths.no-home": Message(
@@ -136,6 +184,10 @@ TABLE: dict[str, Message] = {
         "There is no model {name!r}.{suggestion} Known: {known}; or give the path of a model's directory.",
         "モデル {name!r} はありません。{suggestion} 使えるのは {known} か、モデルのディレクトリのパスです。",
     ),
+    "model.unknown-name": Message(
+        "There is no model {name!r}.{suggestion} Known: {known}.",
+        "モデル {name!r} はありません。{suggestion} 使えるのは {known} です。",
+    ),
     "model.no-directory": Message(
         "There is no directory {path}; give the directory that holds a model's config.json.",
         "ディレクトリ {path} がありません。モデルの config.json があるディレクトリを指定してください。",
@@ -148,6 +200,10 @@ TABLE: dict[str, Message] = {
     "model.file-damaged": Message(
         "{file} of the model {name} is not what the hub has: it is damaged; fetch it again with: bchat pull {name}",
         "モデル {name} の {file} が壊れています（Hub のものと異なります）。bchat pull {name} で取り直してください。",
+    ),
+    "model.file-damaged@chat": Message(
+        "{file} of the model {name} is not what the hub has: it is damaged; fetch it again with: /pull {name}",
+        "モデル {name} の {file} が壊れています（Hub のものと異なります）。/pull {name} で取り直してください。",
     ),
     "hub.nothing-to-fetch": Message(
         "The model {name} is not on the hub; there is nothing to download.",
@@ -247,9 +303,12 @@ TABLE: dict[str, Message] = {
         "{repo} の {file} は、学習データの一部が非商用ライセンスだったため公開が取り下げられた版です。"
         "`bchat rm` と `bchat pull` で現在の版にするか、--accept-withdrawn を付けてください。",
     ),
-    "hub.not-here": Message(
-        "The model {name} is not on this machine; `bchat pull` fetches it.",
-        "モデル {name} はこのコンピューターにありません。`bchat pull` で取得できます。",
+    "hub.withdrawn@chat": Message(
+        "{file} of {repo} is the version that was withdrawn, because part of its training data has a "
+        "non-commercial licence; get the current one in the shell with `bchat rm` and `bchat pull`, or add "
+        "--accept-withdrawn there.",
+        "{repo} の {file} は、学習データの一部が非商用ライセンスだったため公開が取り下げられた版です。"
+        "シェルで `bchat rm` と `bchat pull` を実行して現在の版にするか、--accept-withdrawn を付けてください。",
     ),
     "hub.not-read": Message(
         "{path} cannot be read: {reason}. Mend that and try again.",
@@ -303,6 +362,12 @@ TABLE: dict[str, Message] = {
         "The chat template of the model in {path} does not take this conversation ({reason}); /clear starts a new one.",
         "{path} のモデルのチャットテンプレートがこの会話を受け付けません（{reason}）。/clear でやり直せます。",
     ),
+    "tokenizer.template@shell": Message(
+        "The chat template of the model in {path} does not take this conversation ({reason}); ask without it, or use "
+        "another model.",
+        "{path} のモデルのチャットテンプレートがこの会話を受け付けません（{reason}）。"
+        "会話なしで質問するか、別のモデルを使ってください。",
+    ),
     "tokenizer.template-silent": Message(
         "The chat template of the model in {path} leaves out what is said to it; use another model.",
         "{path} のモデルのチャットテンプレートは発言の内容を渡しません。別のモデルを使ってください。",
@@ -348,9 +413,8 @@ TABLE: dict[str, Message] = {
         "このモデルは使わないでください。",
     ),
     "engine.weights-incomplete": Message(
-        "The weights in {directory} lack {count} tensors, {name} the first; download the model again.",
-        "{directory} の重みにはテンソルが {count} 個足りません（最初は {name}）。"
-        "モデルをダウンロードし直してください。",
+        "The weights in {directory} lack {count:tensor}, {name} the first; download the model again.",
+        "{directory} の重みは{count:tensor}が足りません（最初は {name}）。モデルをダウンロードし直してください。",
     ),
     "engine.weights-foreign": Message(
         "{file} in {directory} holds the tensor {name}, which is no part of its config.json; use matching files.",
@@ -393,9 +457,9 @@ TABLE: dict[str, Message] = {
         "ダウンロードし直してください。",
     ),
     "engine.foreign-keys": Message(
-        "The weights in {directory} do not match its config.json ({count} tensors, {name} the first); "
+        "The weights in {directory} do not match its config.json ({count:tensor}, {name} the first); "
         "use files that belong together.",
-        "{directory} の重みは config.json と一致しません（テンソル {count} 個、最初は {name}）。"
+        "{directory} の重みは config.json と一致しません（{count:tensor}、最初は {name}）。"
         "対応するファイルを使ってください。",
     ),
     "engine.foreign-fails": Message(
@@ -407,8 +471,8 @@ TABLE: dict[str, Message] = {
         "このモデルの config.json の {name}（{value!r}）には対応していません。別のモデルを使ってください。",
     ),
     "engine.vocabulary": Message(
-        "The model knows {model} tokens but its tokenizer has {tokenizer}; use files that belong together.",
-        "モデルの語彙は {model} 個ですが、トークナイザーには {tokenizer} 個あります。"
+        "The model knows {model:token} but its tokenizer has {tokenizer}; use files that belong together.",
+        "モデルの語彙は {model:token}ですが、トークナイザーには {tokenizer} 個あります。"
         "対応するファイルを使ってください。",
     ),
     "engine.memory": Message(
@@ -420,38 +484,40 @@ TABLE: dict[str, Message] = {
         "{dtype} なら {needed} GB で収まります",
     ),
     "engine.choose-quantize": Message(
-        "with `--quantize {precision}` it needs {needed} GB and fits",
-        "`--quantize {precision}` なら {needed} GB で収まります",
+        "`bchat --quantize {precision}` in the shell needs {needed} GB and fits",
+        "シェルの `bchat --quantize {precision}` なら {needed} GB で収まります",
     ),
     "engine.quantize": Message(
-        "This model cannot be computed in {precision} on {device}; use `--quantize none`.",
-        "このモデルは {device} では {precision} で計算できません。`--quantize none` を使ってください。",
+        "This model cannot be computed in {precision} on {device}; in the shell, use `bchat --quantize none`.",
+        "このモデルは {device} では {precision} で計算できません。シェルで `bchat --quantize none` を使ってください。",
     ),
     "engine.quantize-family": Message(
-        "{name} is not a GPT-NeoX model, so bchat cannot quantize it to {precision}; use `--quantize none`.",
-        "{name} は GPT-NeoX のモデルではないため、{precision} に量子化できません。`--quantize none` を使ってください。",
+        "{name} is not a GPT-NeoX model, so bchat cannot quantize it to {precision}; in the shell, use"
+        " `bchat --quantize none`.",
+        "{name} は GPT-NeoX のモデルではないため、{precision} に量子化できません。"
+        "シェルで `bchat --quantize none` を使ってください。",
     ),
     "engine.rounded": Message(
         "The weights are stored in {dtype}, which is slow on a CPU; they are rounded to {narrow}."
-        " `--quantize none` computes them in float32 instead, which takes twice the memory.",
+        " In the shell, `bchat --quantize none` computes them in float32 instead, which takes twice the memory.",
         "重みは {dtype} で保存されていますが、CPU では遅いため {narrow} に丸めて計算します。"
-        "丸めずに float32 で計算するには `--quantize none` を付けてください（メモリーは 2 倍必要です）。",
+        "丸めずに float32 で計算するには、シェルで `bchat --quantize none` を使ってください（メモリーは 2 倍）。",
     ),
     "engine.narrowed": Message(
         "The weights are opened in {precision}: in {dtype} they would take {needed} GB of the {available} GB that are"
-        " free. `--quantize none` insists.",
+        " free. In the shell, `bchat --quantize none` insists.",
         "重みを {precision} で開きました。{dtype} では空きメモリー {available} GB のうち {needed} GB を使うためです。"
-        "元のまま開くには `--quantize none` を付けてください。",
+        "元のまま開くには、シェルで `bchat --quantize none` を使ってください。",
     ),
     "engine.no-compiler": Message(
         "No C compiler was found (cc, gcc or clang), so {precision} is slow here; install one, or use"
-        " `--quantize none`.",
+        " `bchat --quantize none` in the shell.",
         "C コンパイラ（cc、gcc、clang）が見つからないため、{precision} の計算は遅くなります。インストールするか、"
-        "`--quantize none` を使ってください。",
+        "シェルで `bchat --quantize none` を使ってください。",
     ),
     "engine.choose-cpu": Message(
-        "on the CPU (--device cpu) there is room for the {needed} GB that it needs there",
-        "CPU（--device cpu）なら必要な {needed} GB が空いています",
+        "on the CPU (`bchat --device cpu` in the shell) there is room for the {needed} GB that it needs there",
+        "CPU（シェルで `bchat --device cpu`）なら必要な {needed} GB が空いています",
     ),
     "engine.choose-model": Message(
         "the model {name} needs {needed} GB and fits",
@@ -466,6 +532,14 @@ TABLE: dict[str, Message] = {
         "licence; get the good weights{good} with `bchat pull {name}`, or add --accept-withdrawn.",
         "{directory} の {file} は、学習データの一部が非商用ライセンスのため公開元が取り下げた重みです。"
         "`bchat pull {name}` で正しい重み{good}を入手するか、--accept-withdrawn を付けてください。",
+    ),
+    "engine.withdrawn@chat": Message(
+        "{file} in {directory} was withdrawn by its publisher, because part of its training data has a non-commercial "
+        "licence; get the good weights{good} in the shell with `bchat rm {name}` and `bchat pull {name}`, or start "
+        "bchat with --accept-withdrawn.",
+        "{directory} の {file} は、学習データの一部が非商用ライセンスのため公開元が取り下げた重みです。シェルで"
+        " `bchat rm {name}` と `bchat pull {name}` を実行して正しい重み{good}を入手するか、"
+        "--accept-withdrawn を付けて bchat を起動してください。",
     ),
     "engine.good-weights": Message(" ({good}, MD5 {md5})", "（{good}、MD5 {md5}）"),
     "engine.no-room-to-convert": Message(
@@ -487,8 +561,8 @@ TABLE: dict[str, Message] = {
         "メモリーが足りなくなりました。ほかのプログラムを閉じるか、会話を短くするか、より小さいモデルを選んでください。",
     ),
     "engine.prompt-too-long": Message(
-        "The prompt has {prompt} tokens, and the model has {context} positions for prompt and reply; shorten it.",
-        "プロンプトは {prompt} トークンですが、モデルの位置は返答を含めて {context} 個です。短くしてください。",
+        "The prompt has {prompt:token}, and the model has {context:position} for prompt and reply; shorten it.",
+        "プロンプトは {prompt:token}ですが、返答を含めて入るのは{context:position} までです。短くしてください。",
     ),
     "engine.not-numbers": Message(
         "The model gave something that is no number; its weights are damaged: download the model again.",
@@ -503,21 +577,33 @@ TABLE: dict[str, Message] = {
         "The reply broke off without an end; what came is kept. /retry asks again.",
         "返答が途中で途切れました。届いた分は残しました。/retry でやり直せます。",
     ),
+    "session.broke-off@shell": Message(
+        "The reply broke off without an end; ask again.",
+        "返答が途中で途切れました。もう一度質問してください。",
+    ),
     "session.silent": Message(
         "(the model said nothing; /retry asks again)",
         "（モデルは何も答えませんでした。/retry でやり直せます）",
+    ),
+    "session.silent@shell": Message(
+        "(the model said nothing; ask again, or with another --seed)",
+        "（モデルは何も答えませんでした。もう一度質問するか、--seed を変えてください）",
     ),
     "session.full": Message(
         "(the model's context is full, so the reply ends here; the next message makes room)",
         "（モデルのコンテキストがいっぱいになり、返答はここまでです。次のメッセージで古い部分を除きます）",
     ),
+    "session.full@shell": Message(
+        "(the model's context is full, so the reply ends here)",
+        "（モデルのコンテキストがいっぱいになり、返答はここまでです）",
+    ),
     "session.dropped": Message(
-        "The conversation no longer fits the model's context: it is now told without its first {count} turn(s).",
-        "会話がモデルのコンテキストに収まらなくなったため、最初の {count} 往復を除いて伝えます。",
+        "The conversation no longer fits the model's context: it is now told without its {count:first-turns}.",
+        "会話がモデルのコンテキストに収まらなくなったため、{count:first-turns}を除いて伝えます。",
     ),
     "session.cut": Message(
-        "The text no longer fits the model's context: the model reads it without its first {count} characters.",
-        "文章がモデルのコンテキストに収まらないため、最初の {count} 文字を除いて渡します。",
+        "The text no longer fits the model's context: the model reads it without its {count:first-characters}.",
+        "文章がモデルのコンテキストに収まらないため、{count:first-characters}を除いて渡します。",
     ),
     "session.look-alike": Message(
         "A line of this message looks like a speaker label; the model is told it with one space before it.",
@@ -527,6 +613,10 @@ TABLE: dict[str, Message] = {
         "(max_new_tokens reached; /max_new_tokens allows longer replies)",
         "（max_new_tokens に達しました。/max_new_tokens で長くできます）",
     ),
+    "session.length@shell": Message(
+        "(max_new_tokens reached; --set max_new_tokens=N allows longer replies)",
+        "（max_new_tokens に達しました。--set max_new_tokens=N で長くできます）",
+    ),
     "session.same-again": Message(
         "(temperature 0 gives the same reply each time; /retry temperature=0.8 gives another)",
         "（temperature が 0 だと返答は毎回同じです。/retry temperature=0.8 なら変わります）",
@@ -535,16 +625,20 @@ TABLE: dict[str, Message] = {
         "(stopped: the reply went round in circles; /retry repetition_penalty={penalty} tries again)",
         "（同じ内容の繰り返しになったため止めました。/retry repetition_penalty={penalty} でやり直せます）",
     ),
+    "session.repetition@shell": Message(
+        "(stopped: the reply went round in circles; try --set repetition_penalty={penalty})",
+        "（同じ内容の繰り返しになったため止めました。--set repetition_penalty={penalty} を試してください）",
+    ),
     "session.nothing-to-undo": Message(
         "There is no turn yet; say something first.", "まだやり取りがありません。先に何か話しかけてください。"
     ),
-    "model.not-here-yet": Message(
+    "model.not-here": Message(
+        "The model {name} is not on this machine; get it with: bchat pull {name}",
+        "モデル {name} はこのマシンにありません。bchat pull {name} で入手できます。",
+    ),
+    "model.not-here@chat": Message(
         "The model {name} is not on this machine; get it while you chat with: /pull {name}",
         "モデル {name} はこのマシンにありません。/pull {name} を実行すると、会話しながら入手できます。",
-    ),
-    "model.not-here": Message(
-        "The model {name} is not on this machine; get it in the shell with: bchat pull {name}",
-        "モデル {name} はこのマシンにありません。シェルで bchat pull {name} を実行すると入手できます。",
     ),
     # -- transcript
     "transcript.not-saved": Message(
@@ -610,8 +704,8 @@ TABLE: dict[str, Message] = {
         "{path} の最後の記録は途中で切れていたため除きました。それより前はすべて読み込みました。",
     ),
     "transcript.damaged": Message(
-        "{count} damaged line(s) of {path} were left out ({lines}); everything else was read.",
-        "{path} の壊れた {count} 行（{lines}）を除きました。それ以外はすべて読み込みました。",
+        "{path} was read but for {count:damaged-line} ({lines}).",
+        "{path} の{count:damaged-line}（{lines}）を除きました。それ以外はすべて読み込みました。",
     ),
     "transcript.header-lost": Message(
         "The header of {path} was lost; model and time are not known, what was said was read.",
@@ -709,8 +803,8 @@ TABLE: dict[str, Message] = {
         "最後の発言についてはまだ比べていません。/compare で比べられます。",
     ),
     "take.number": Message(
-        "/take takes a number from 1 to {most}, not {value!r}.",
-        "/take には 1 〜 {most} の番号を書いてください（{value!r} は使えません）。",
+        "/take takes {most:number}, not {value!r}.",
+        "/take には{most:number}を書いてください（{value!r} は使えません）。",
     ),
     "take.anew": Message(
         "That reply was not shown to its end: it is answered anew, in full, with its settings.",
@@ -793,8 +887,8 @@ TABLE: dict[str, Message] = {
     "persona.removed": Message("The persona is gone.", "役割を外しました。"),
     "undo.done": Message("Taken back: {text}", "取り消しました：{text}"),
     "undo.count": Message(
-        "{value!r} is not a number of turns from 1 to {turns}.",
-        "取り消せるのは 1 から {turns} 往復です（{value!r} は使えません）。",
+        "There is no more than {turns:turn} to take back, so {value!r} cannot be done; write: /undo {turns:choice}",
+        "取り消せるのは最大 {turns:turn}です（{value!r} は使えません）。例：/undo {turns:choice}",
     ),
     "clear.done": Message(
         "A new conversation; the old one is kept (/resume).",
@@ -816,11 +910,11 @@ TABLE: dict[str, Message] = {
     "finish.repetition": Message("stopped: repetition", "繰り返しのため停止"),
     "finish.failed": Message("failed", "失敗"),
     "prompt.counts": Message(
-        "{tokens} tokens of {context}, {characters} characters, {dropped} turn(s) left out.",
-        "{tokens} トークン（上限 {context}）、{characters} 文字、除いた往復 {dropped}。",
+        "{tokens:token} of {context}, {characters:character}, {dropped:turn} left out.",
+        "{tokens:token}（上限 {context}）、{characters:character}（除いたのは {dropped:turn}）。",
     ),
     "prompt.ids": Message("the token ids", "トークン ID"),
-    "save.done": Message("Saved {turns} turn(s) to {path}", "{turns} 往復を {path} に保存しました。"),
+    "save.done": Message("Saved {turns:turn} to {path}", "{turns:turn}を {path} に保存しました。"),
     "save.export": Message(
         "/save writes JSON, which can be loaded again; write: /export {path}",
         "/save は読み込み直せる JSON を書きます。この形式なら /export {path} を使ってください。",
@@ -837,7 +931,7 @@ TABLE: dict[str, Message] = {
         "{path} exists, and is not a transcript of bchat's. Overwrite it? [y/N] ",
         "{path} はすでにあり、bchat の会話ファイルではありません。上書きしますか？ [y/N] ",
     ),
-    "load.done": Message("Going on after {turns} turn(s).", "{turns} 往復の会話を続けます。"),
+    "load.done": Message("Going on after {turns:turn}.", "{turns:turn}の会話を続けます。"),
     "load.other-model": Message(
         "The last reply is by {name}; /model {name} goes on with it.",
         "最後の返答は {name} のものです。/model {name} で同じモデルと続けられます。",
@@ -864,10 +958,12 @@ TABLE: dict[str, Message] = {
     "resume.open": Message("(open in a bchat)", "（使用中）"),
     "resume.damaged": Message("(damaged)", "（破損あり）"),
     "resume.none": Message("There is no earlier conversation.", "以前の会話はありません。"),
-    "resume.which": Message("Which (1–{last}, Enter: none)? ", "どれを再開しますか（1–{last}、Enter で取り消し）？ "),
+    "resume.which": Message(
+        "Which ({last:choice}, Enter: none)? ", "どれを再開しますか（{last:choice}、Enter で取り消し）？ "
+    ),
     "resume.unknown": Message(
-        "There is no conversation {which!r}; give a number from 1 to {last}.",
-        "会話 {which!r} はありません。1 から {last} の番号を指定してください。",
+        "There is no conversation {which!r}; give {last:number}.",
+        "会話 {which!r} はありません。{last:number}を指定してください。",
     ),
     "model.here": Message("here", "あり"),
     "model.coming": Message("fetching, {percent} %", "取得中、{percent} %"),
@@ -911,7 +1007,7 @@ TABLE: dict[str, Message] = {
         "Stopped fetching {name} at {percent} %; what has come is kept: /pull {name} goes on.",
         "{name} の取得を {percent} % で中止しました。届いた分は残っています。/pull {name} で続きから再開します。",
     ),
-    "pull.left": Message(
+    "pull.stopped@shell": Message(
         "Stopped fetching {name} at {percent} %; what has come is kept: bchat pull {name} goes on.",
         "{name} の取得を {percent} % で中止しました。届いた分は残っています。bchat pull {name} で続きから再開します。",
     ),
@@ -1222,8 +1318,8 @@ TABLE: dict[str, Message] = {
         "{path} is empty; choose a file with some text.", "{path} は空です。文章のあるファイルを選んでください。"
     ),
     "bench.text-short": Message(
-        "The text has {tokens} tokens, which say nothing; take one of at least {least}.",
-        "テキストが {tokens} トークンしかありません。{least} トークン以上のものにしてください。",
+        "The text has only {tokens:token}, which is too little; take one of at least {least}.",
+        "テキストが {tokens:token}しかありません。{least} トークン以上のものにしてください。",
     ),
     "bench.no-room": Message(
         "{needed} are needed for a while in {directory}, and {free} are free; make room and try again.",
@@ -1239,9 +1335,9 @@ TABLE: dict[str, Message] = {
     "bench.doing.prepare": Message("preparing the weights, once", "重みを準備しています（初回のみ）"),
     "bench.doing.bandwidth": Message("reading the weights", "重みを読んでいます"),
     "bench.doing.prefill": Message("reading a prompt", "プロンプトを読ませています"),
-    "bench.doing.decode": Message("decoding at {positions} positions", "位置 {positions} から生成しています"),
+    "bench.doing.decode": Message("decoding at {positions:position}", "{positions:position} から生成しています"),
     "bench.doing.turns": Message("a chat of twenty turns", "20 往復の会話を試しています"),
-    "bench.doing.judge": Message("judging {tokens} tokens", "{tokens} トークンを評価しています"),
+    "bench.doing.judge": Message("judging {tokens:token}", "{tokens:token}を評価しています"),
     "bench.stopped": Message("Stopped; this was measured until then.", "中止しました。そこまでの測定結果です。"),
     "bench.explained": Message(
         "Limit: every token needs all weights, so none can come faster than memory gives them; in brackets the share "
@@ -1249,16 +1345,16 @@ TABLE: dict[str, Message] = {
         "上限：1トークンごとに重みをすべて読むため、メモリーの速さで決まります。括弧内は上限に対する割合です。",
     ),
     "bench.turns": Message(
-        "Turns are of {tokens} tokens each; what was read in earlier ones is not read again.",
-        "会話は1往復 {tokens} トークンです。前の往復で読んだ部分は読み直しません。",
+        "Turns are of {tokens:token} each; what was read in earlier ones is not read again.",
+        "会話は1往復 {tokens:token}です。前の往復で読んだ部分は読み直しません。",
     ),
     "bench.row.precision": Message("weights in", "重みの精度"),
     "bench.row.load": Message("opening it", "読み込み"),
     "bench.row.bytes": Message("weights read for a token", "1トークンで読む重み"),
     "bench.row.bandwidth": Message("memory gives", "メモリーの速さ"),
     "bench.row.limit": Message("limit", "上限"),
-    "bench.row.prefill": Message("prompt of {tokens} tokens", "プロンプト（{tokens} トークン）"),
-    "bench.row.decode": Message("reply at {positions} positions", "生成（位置 {positions}）"),
+    "bench.row.prefill": Message("prompt of {tokens:token}", "プロンプト（{tokens:token}）"),
+    "bench.row.decode": Message("reply at {positions:position}", "生成（{positions:position}）"),
     "bench.row.turn": Message("first token, turn {turn}", "最初のトークンまで（{turn} 往復目）"),
     "bench.row.private": Message("memory, not mapped from files", "メモリー（ファイル以外）"),
     "bench.row.peak": Message("memory at most, mapped files too", "メモリー最大（ファイル込み）"),

@@ -167,6 +167,7 @@ class Chat:
         except KeyboardInterrupt:
             return ExitStatus.INTERRUPTED
         finally:
+            self._display.place = "shell"
             self._close()
 
     def _read(self, reader: Reader, interactive: bool) -> str | None:

@@ -247,13 +247,13 @@ def test_a_seed_can_be_taken_away_again(desk: tuple[Desk, Shown, Any]) -> None:
         ("/retry temp=99", "setting.range", "temperature"),
         ("/retry bogus=1", "setting.unknown", "bogus"),
         ("/help nothing", "command.unknown", "nothing"),
-        ("/undo 3", "undo.count", "1 to 2"),
-        ("/undo 0", "undo.count", "1 to 2"),
+        ("/undo 3", "undo.count", "2 turns"),
+        ("/undo 0", "undo.count", "2 turns"),
         ("/undo all", "undo.count", "all"),
-        ("/undo ½", "undo.count", "1 to 2"),
+        ("/undo ½", "undo.count", "2 turns"),
         ("/lang fr", "lang.unknown", "fr"),
         ("/model sfft", "model.unknown", "Did you mean sft?"),
-        ("/model sft", "model.not-here-yet", "/pull sft"),
+        ("/model sft", "model.not-here", "/pull sft"),
         ("/model " + "x" * 5000, "model.no-directory", ""),
         ("/model ./nothing", "model.no-directory", "nothing"),
         ("/load nothing.json", "transcript.unreadable", "nothing.json"),
@@ -271,7 +271,7 @@ def test_what_cannot_be_done_is_one_sentence_and_changes_nothing(
     chat, _, engine = desk
     error = refused(line, chat)
     assert error.key == key
-    assert hint in str(error)
+    assert hint in error.sentence("en", "chat")
     assert len(engine.prompts) == 2
 
 

@@ -182,7 +182,7 @@ def test_a_model_that_is_not_here_cannot_be_verified() -> None:
     assert recall(ENTRY) is None
     with pytest.raises(BchatError) as error:
         verify(ENTRY)
-    assert key_of(error) == "hub.not-here"
+    assert key_of(error) == "model.not-here"
 
 
 # -- a directory of one's own that is also on the hub

@@ -149,7 +149,7 @@ def test_one_comes_at_a_time_and_none_is_opened_half(desk: tuple[Desk, Shown], s
     execute("/pull sft", chat)
     assert refused(chat, "/pull ppo") == "pull.busy"
     assert refused(chat, "/model sft") == "pull.not-yet"
-    assert refused(chat, "/model ppo") == "model.not-here-yet"
+    assert refused(chat, "/model ppo") == "model.not-here"
 
 
 def test_leaving_the_chat_stops_it_and_says_how_it_goes_on(desk: tuple[Desk, Shown], served: Hub) -> None:
@@ -160,7 +160,7 @@ def test_leaving_the_chat_stops_it_and_says_how_it_goes_on(desk: tuple[Desk, Sho
     began = time.monotonic()
     pull.leave(chat)
     assert time.monotonic() - began < 2
-    assert shown.keys[-1] == "pull.left"
+    assert shown.keys[-1] == "pull.stopped"
     assert partial().stat().st_size == 100_000
     assert locate(ENTRY) is None
 
@@ -194,7 +194,7 @@ def test_something_unforeseen_is_a_sentence_too(
     ("line", "key"),
     [
         ("/pull demo", "hub.nothing-to-fetch"),
-        ("/pull sfft", "model.unknown"),
+        ("/pull sfft", "model.unknown-name"),
         ("/pull stop", "pull.none"),
         ("/pull " + "x" * 5000, "model.no-directory"),
     ],

@@ -57,7 +57,8 @@ def _withdrawn(config: Config, entry: ModelEntry, directory: Path, file: FileSta
 
 def pull(config: Config, display: Display, name: str, *, accept_withdrawn: bool = False) -> None:
     """Say how much there is to fetch and where to, fetch it, and say how to go on; also where Ctrl-C ends it."""
-    entry = with_withdrawn_of(catalogue.find(config.catalogue, name), config.catalogue.values())
+    found = catalogue.find(config.catalogue, name, advises_path=False)
+    entry = with_withdrawn_of(found, config.catalogue.values())
     asked: list[Size] = []
 
     def begin(size: Size) -> None:
@@ -85,7 +86,7 @@ def remove(config: Config, display: Display, name: str) -> None:
     """The model's files in the hub's cache, and what was converted from them."""
     from bilingual_chat.engines import converted
 
-    entry = catalogue.find(config.catalogue, name)
+    entry = catalogue.find(config.catalogue, name, advises_path=False)
     freed = remove_files(entry) + converted.sweep()
     display.say(
         Phrase("models.removed" if freed else "models.nothing-removed", name=entry.name, size=f"{freed / 1e9:.2f}")

@@ -14,7 +14,7 @@ from bilingual_chat.cli.options import Beginning, Options, begin
 from bilingual_chat.commands import Desk, tell_going_on
 from bilingual_chat.commands.offer import SHOWN, Offer, find_offer, remember
 from bilingual_chat.commands.pull import offer_phrase
-from bilingual_chat.display import Display, sentence
+from bilingual_chat.display import Display
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 from bilingual_chat.reader import DumbReader, PlainReader
@@ -27,6 +27,7 @@ MAX_QUESTION = 10_000_000  # characters from standard input
 def chat(options: Options, display: Display) -> int:
     """Until the person leaves; the exit status."""
     beginning = begin(options, display)
+    display.place = "chat"
     loader = repl.Loader(beginning.entry, opening=beginning.how)
     session = Session(
         lambda: talk.obtain_model(),
@@ -100,7 +101,7 @@ def _banner(beginning: Beginning, display: Display, offer: Offer | None) -> None
     entry = beginning.entry
 
     def tell(said: Phrase) -> None:
-        display.show(sentence(said, display.lang))
+        display.show(display.text(said))
 
     display.show(f"bchat {__version__}")
     if entry.embedded:

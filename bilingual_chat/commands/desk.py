@@ -62,7 +62,7 @@ class Desk:
     compared_words: str = ""  # and the message that they answered
 
     def text(self, phrase: Phrase) -> str:
-        return messages.render(phrase.key, self.lang, **phrase.values)
+        return messages.render(phrase.key, self.lang, "chat", **phrase.values)
 
 
 # -- what the loop is to do after a command -----------------------------------------------------------

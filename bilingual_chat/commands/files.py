@@ -156,7 +156,7 @@ def choose_model(desk: Desk, argument: str) -> Action:
     if (percent := percent_of(desk, entry)) is not None and not is_whole:
         raise BchatError("pull.not-yet", status=ExitStatus.MODEL, name=entry.name, percent=percent)
     if catalogue.locate(entry) is None:
-        raise BchatError("model.not-here-yet", status=ExitStatus.MODEL, name=entry.name)
+        raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
     if entry != session.entry or desk.model_ready() is None:
         session.use_model(desk.load(entry), entry, session.settings.for_model(entry))
     desk.say(Phrase("model.chosen", name=entry.name, preset=session.settings.preset))

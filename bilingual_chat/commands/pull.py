@@ -29,14 +29,14 @@ def pull(desk: Desk, argument: str) -> Action:
     elif not argument and desk.pulls.is_running:
         desk.show(progress_text(desk))
     else:
-        fetch(desk, named(desk, argument or DEFAULT_MODEL))
+        fetch(desk, named(desk, argument or DEFAULT_MODEL, advises_path=False))
     return None
 
 
-def named(desk: Desk, argument: str) -> ModelEntry:
+def named(desk: Desk, argument: str, *, advises_path: bool = True) -> ModelEntry:
     """The model of this name, or in the directory of this path."""
     try:
-        return catalogue.find(desk.config.catalogue, unquoted(argument))
+        return catalogue.find(desk.config.catalogue, unquoted(argument), advises_path=advises_path)
     except OSError as error:  # a name that no file can have, a directory that may not be read
         raise BchatError("model.no-directory", status=ExitStatus.MODEL, path=argument) from error
 
@@ -109,7 +109,7 @@ def leave(desk: Desk) -> None:
     if desk.pulls.is_running and delivery is not None:
         delivery.stop()
         desk.pulls.delivery = None
-        desk.say(Phrase("pull.left", name=delivery.entry.name, percent=_percent(delivery)))
+        desk.say(Phrase("pull.stopped", name=delivery.entry.name, percent=_percent(delivery)))
     else:
         tell_news(desk)
 

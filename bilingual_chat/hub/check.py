@@ -30,7 +30,7 @@ def verify(entry: ModelEntry, progress: Tell | None = None) -> Report:
 def _locate(entry: ModelEntry) -> Path:
     directory = locate(entry)
     if directory is None:
-        raise BchatError("hub.not-here", status=ExitStatus.MODEL, name=entry.name)
+        raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
     return directory
 
 
