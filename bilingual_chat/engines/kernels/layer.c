@@ -103,7 +103,7 @@ struct pool *bchat_pool(int threads) {
     pool->own_size = calloc(threads, sizeof *pool->own_size);
     pool->counts = aligned_alloc(sizeof *pool->counts, PHASES * threads * sizeof *pool->counts);
     if (!pool->own || !pool->own_size || !pool->counts || pthread_mutex_init(&pool->mutex, NULL) ||
-        pthread_cond_init(&pool->wake, NULL))
+        pthread_cond_init(&pool->wake, NULL) || pthread_cond_init(&pool->met, NULL))
         return NULL;
     pool->threads = 1;
     for (int i = 1; i < threads; i++) {

@@ -5,9 +5,12 @@
 #include "shapes.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+
+#ifndef SPINS
+#define SPINS 4000 /* looks at another thread's progress before sleeping; a tenth of a millisecond or so */
+#endif
 
 /* What was taken of one thread's share; a line of the cache of its own. */
 struct count {
@@ -16,10 +19,10 @@ struct count {
 
 struct pool {
     int threads;
-    atomic_int generation, arrived, sense, asleep;
+    atomic_int generation, arrived, sense, asleep, waiting;
     struct count *counts; /* (PHASES, threads) */
     pthread_mutex_t mutex;
-    pthread_cond_t wake;
+    pthread_cond_t wake, met;
     void (*work)(struct pool *, int);
     void *argument;
     void *shared;
@@ -36,18 +39,29 @@ INLINE void breathe(void) {
 #endif
 }
 
-/* All threads meet. On a busy machine a spinning thread gives way to the one it waits for. */
+/* All threads meet. Where one comes late, the machine is busy: the others sleep, because who spins (or yields, and is
+   scheduled again at once) takes the time that the late one needs, and the system prefers who has slept. */
 static void meet(struct pool *pool) {
     int sense = atomic_load_explicit(&pool->sense, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel) == pool->threads - 1) {
         atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&pool->sense, !sense, memory_order_release);
+        atomic_store(&pool->sense, !sense);
+        if (atomic_load(&pool->waiting)) {
+            pthread_mutex_lock(&pool->mutex);
+            pthread_cond_broadcast(&pool->met);
+            pthread_mutex_unlock(&pool->mutex);
+        }
         return;
     }
-    for (int turn = 0; atomic_load_explicit(&pool->sense, memory_order_acquire) == sense; turn++) {
-        if (turn < 4000) breathe();
-        else sched_yield();
+    for (int turn = 0; turn < SPINS; turn++) {
+        if (atomic_load_explicit(&pool->sense, memory_order_acquire) != sense) return;
+        breathe();
     }
+    pthread_mutex_lock(&pool->mutex);
+    atomic_fetch_add(&pool->waiting, 1);
+    while (atomic_load(&pool->sense) == sense) pthread_cond_wait(&pool->met, &pool->mutex);
+    atomic_fetch_sub(&pool->waiting, 1);
+    pthread_mutex_unlock(&pool->mutex);
 }
 
 struct member {
