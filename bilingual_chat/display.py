@@ -82,6 +82,11 @@ class Display:
         self._at_line_start = True
         self._download = _Download()
 
+    @property
+    def out(self) -> TextIO:
+        """The stream of the model's words."""
+        return self._out
+
     # -- the model's words ----------------------------------------------------------------------------
 
     def begin_reply(self) -> None:

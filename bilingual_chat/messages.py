@@ -1251,7 +1251,8 @@ TABLE: dict[str, Message] = {
         "公開停止の重みでも開く（記録に残ります）。",
     ),
     "option.debug": Message(
-        "Show a traceback when something unforeseen happens.", "予期しないエラーのとき詳細を表示する。"
+        "Show a traceback when something unforeseen happens, and what libraries print.",
+        "予期しないエラーの詳細と、ライブラリの警告やログを表示する。",
     ),
     "option.help": Message("Show this help.", "このヘルプを表示する。"),
     "option.install-completion": Message("Set up completion in this shell.", "このシェルに補完を設定する。"),

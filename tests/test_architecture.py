@@ -134,6 +134,16 @@ def test_no_room_has_a_name_that_means_nothing() -> None:
     assert not {part for path in sources() for part in dotted(path)} & VAGUE
 
 
+def test_only_the_display_and_the_command_line_use_the_standard_streams() -> None:
+    """Within a command sys.stdout and sys.stderr lead nowhere: what libraries print there is not for a person."""
+    users = set()
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.stdout", "sys.stderr"):
+                users.add("/".join(dotted(path)))
+    assert users == {"bootstrap", "cli", "cli/ending", "cli/quiet", "display"}
+
+
 def docstrings(tree: ast.Module) -> set[int]:
     """The ids of the nodes that are statements of nothing but a string."""
     return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}

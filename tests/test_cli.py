@@ -85,6 +85,58 @@ def program(command: list[str], stdin: bytes = b"", **environment: str) -> subpr
     return subprocess.run(command, input=stdin, capture_output=True, env=env, check=False, timeout=60)
 
 
+# -- what libraries print by themselves ----------------------------------------------------------------
+
+NOISES = {
+    "warnings": "import warnings; warnings.warn('NOISE', FutureWarning)",
+    "a warning that is always shown": "import warnings; warnings.simplefilter('always'); warnings.warn('NOISE')",
+    "logging": "import logging; logging.warning('NOISE')",
+    "a logger of its own": "import logging, sys; it = logging.getLogger('it'); "
+    "it.addHandler(logging.StreamHandler()); it.error('NOISE')",
+    "no handler": "import logging; logging.getLogger('it').error('NOISE')",
+    "transformers": "from transformers.utils import logging; logging.get_logger('transformers.x').error('NOISE')",
+    "huggingface_hub": "from huggingface_hub.utils import logging as it; "
+    "it.get_logger('huggingface_hub.x').error('NOISE')",
+    "tqdm": "from tqdm import tqdm; list(tqdm(range(3), desc='NOISE'))",
+    "print": "print('NOISE')",
+    "stderr": "import sys; sys.stderr.write('NOISE')",
+    "native code": "import ctypes; ctypes.CDLL(None).write(2, b'NOISE', 5)",
+    "a child": "import subprocess; subprocess.run('echo NOISE >&2', shell=True)",
+    "a thread": "import threading; it = threading.Thread(target=lambda: 1 / 0, name='NOISE'); it.start(); it.join()",
+}
+NOISY = """
+import sys
+from bilingual_chat.cli import talk
+from bilingual_chat import cli, repl
+from bilingual_chat.session import Model
+from tests.scripted import ScriptedEngine, tokenizer
+
+def make(entry, *how):
+    exec(NOISE)
+    return Model(entry, tokenizer(), ScriptedEngine(["Hello."], on_step=lambda: exec(NOISE)))
+
+talk.open_model = make
+repl.Loader.__init__.__defaults__ = (make, None)
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("command", ["ask", "chat"])
+def test_what_libraries_print_reaches_no_screen(noise: str, command: str) -> None:
+    """While a model is opened and while it computes; what bchat says still does."""
+    source = f"NOISE = {NOISES[noise]!r}\n{NOISY}"
+    ran = program([sys.executable, "-c", source, command, *(["-"] if command == "ask" else [])], b"Hi\n/nosuch\n")
+    assert ran.stdout.decode() == "Hello.\n"
+    assert ("nosuch" in ran.stderr.decode()) == (command == "chat")
+    assert not re.search(b"NOISE|Warning|Traceback|Error", ran.stderr)
+
+
+def test_debug_shows_what_libraries_print() -> None:
+    source = f"NOISE = {NOISES['warnings']!r}\n{NOISY}"
+    assert b"NOISE" in program([sys.executable, "-c", source, "ask", "--debug", "Hi"]).stderr
+
+
 # -- exit statuses ------------------------------------------------------------------------------------
 
 

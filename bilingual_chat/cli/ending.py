@@ -13,6 +13,7 @@ import typer
 
 from bilingual_chat import messages
 from bilingual_chat.cli.options import Options, spoken
+from bilingual_chat.cli.quiet import quiet_libraries
 from bilingual_chat.errors import BchatError, ExitStatus
 
 if TYPE_CHECKING:
@@ -24,30 +25,31 @@ def ending(options: Options) -> Iterator[Display]:
     """What a command prints on; raises typer.Exit where it cannot go on."""
     from bilingual_chat.display import Display, OutputLost
 
-    display = Display(spoken(options.lang))
-    try:
-        if options.lang and options.lang not in messages.LANGUAGES:
-            raise BchatError("lang.unknown", status=ExitStatus.USAGE, name=options.lang)
-        yield display
-    except (typer.Exit, typer.Abort):
-        raise
-    except BchatError as error:
-        with suppress(OSError):
-            display.say(error)
-        leave(error.status)
-    except KeyboardInterrupt:
-        leave(ExitStatus.INTERRUPTED)
-    except BrokenPipeError:
-        discard_output()
-        leave(ExitStatus.CLOSED_PIPE)
-    except OutputLost as error:
-        tell_output_lost(error, display)
-        leave(ExitStatus.FAILED)
-    except Exception as error:
-        if options.debug:
+    with quiet_libraries(but_show=options.debug) as (out, err):
+        display = Display(spoken(options.lang), out=out, err=err)
+        try:
+            if options.lang and options.lang not in messages.LANGUAGES:
+                raise BchatError("lang.unknown", status=ExitStatus.USAGE, name=options.lang)
+            yield display
+        except (typer.Exit, typer.Abort):
             raise
-        report(error, display)
-        leave(ExitStatus.FAILED)
+        except BchatError as error:
+            with suppress(OSError):
+                display.say(error)
+            leave(error.status)
+        except KeyboardInterrupt:
+            leave(ExitStatus.INTERRUPTED)
+        except BrokenPipeError:
+            discard_output(out)
+            leave(ExitStatus.CLOSED_PIPE)
+        except OutputLost as error:
+            tell_output_lost(error, display)
+            leave(ExitStatus.FAILED)
+        except Exception as error:
+            if options.debug:
+                raise
+            report(error, display)
+            leave(ExitStatus.FAILED)
 
 
 def leave(status: int) -> NoReturn:
@@ -58,7 +60,7 @@ def tell_output_lost(error: OSError, display: Display) -> None:
     """One sentence for a full disk under stdout, however often the rest of the output would meet it again."""
     from bilingual_chat.transcript.disk import reason
 
-    discard_output()
+    discard_output(display.out)
     with suppress(OSError):
         display.say(BchatError("cli.output-lost", reason=reason(error)))
 

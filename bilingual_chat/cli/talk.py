@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
@@ -75,7 +75,8 @@ def _on_a_terminal(beginning: Beginning, desk: Desk, talk: repl.Chat, loader: re
     from bilingual_chat.editor import Editor
 
     history = paths.state_dir() / "history"
-    editor = Editor(desk, history, talk.toolbar, talk.is_busy, when_shown=loader.start, typed=talk.ahead.typed)
+    with redirect_stdout(display.out):  # prompt_toolkit looks it up here
+        editor = Editor(desk, history, talk.toolbar, talk.is_busy, when_shown=loader.start, typed=talk.ahead.typed)
     desk.ask = editor.ask
     talk.ahead.when_further = editor.refresh
     desk.pulls.foreground = None
