@@ -1384,13 +1384,47 @@ TABLE: dict[str, Message] = {
         "setting up, this once: making {path} with Python {version} …",
         "初回の準備をします。Python {version} で {path} を作成中…",
     ),
-    "bootstrap.torch": Message(
-        "installing torch {version}, the build without CUDA …",
-        "torch {version}（CUDA なし）をインストール中…",
+    "bootstrap.torch-cpu": Message(
+        "installing torch {version}, the CPU build …",
+        "torch {version}（CPU 版）をインストール中…",
     ),
-    "bootstrap.torch-full": Message(
-        "there is none here; the ordinary build comes instead, which may take gigabytes …",
-        "CUDA なしのものが見つからないため、通常の torch を入れます（数 GB になることがあります）…",
+    "bootstrap.torch-pytorch": Message(
+        "your package index has no CPU build of torch; trying PyTorch's index …",
+        "パッケージインデックスに torch の CPU 版がないため、PyTorch のインデックスを試します…",
+    ),
+    "bootstrap.torch-cuda": Message(
+        "installing torch {version}, the CUDA build; it downloads about 3 GB (BCHAT_TORCH=cpu: 0.2 GB) …",
+        "torch {version}（CUDA 版）をインストール中です。約 3 GB をダウンロードします（BCHAT_TORCH=cpu なら 0.2 GB）…",
+    ),
+    "bootstrap.torch-without-cuda": Message(
+        "your package index has no CUDA build of torch; installing the build that it has …",
+        "パッケージインデックスに torch の CUDA 版がないため、インデックスにあるものを入れます…",
+    ),
+    "bootstrap.torch-question": Message(
+        "Neither your package index nor PyTorch's offers a CPU build of torch here. The CUDA build also runs without"
+        " a GPU, but downloads about 3 GB and takes 5 GB on disk. Install the CUDA build? [y/N]",
+        "torch の CPU 版が、お使いのパッケージインデックスからも PyTorch のインデックスからも取得できません。"
+        "CUDA 版は GPU がなくても動きますが、約 3 GB をダウンロードし、ディスクを 5 GB 使います。"
+        "CUDA 版をインストールしますか？ [y/N]",
+    ),
+    "bootstrap.torch-none": Message(
+        "Set-up stopped: no package index offered a CPU build of torch {version}, and bchat does not download the CUDA"
+        " build (3 GB, 5 GB on disk) unasked. Set PIP_EXTRA_INDEX_URL to an index with that CPU build, or"
+        " BCHAT_TORCH=cuda to accept the CUDA build, and run this again.",
+        "準備を中止しました。torch {version} の CPU 版を取得できるパッケージインデックスがありません。"
+        "CUDA 版（3 GB、ディスク 5 GB）は、指示がない限りダウンロードしません。CPU 版のあるインデックスを"
+        " PIP_EXTRA_INDEX_URL に指定するか、CUDA 版でよければ BCHAT_TORCH=cuda を指定して、もう一度実行してください。",
+    ),
+    "bootstrap.torch-no-cuda": Message(
+        "Set-up stopped: your package index has no CUDA build of torch {version}. Set PIP_EXTRA_INDEX_URL to an index"
+        " that has it, or unset BCHAT_TORCH, and run this again.",
+        "準備を中止しました。パッケージインデックスに torch {version} の CUDA 版がありません。"
+        "CUDA 版のあるインデックスを PIP_EXTRA_INDEX_URL に指定するか、BCHAT_TORCH の指定をやめて、"
+        "もう一度実行してください。",
+    ),
+    "bootstrap.torch-choice": Message(
+        "BCHAT_TORCH is '{value}'; set it to cpu, cuda or any, or unset it.",
+        "BCHAT_TORCH が「{value}」になっています。cpu、cuda、any のどれかにするか、指定をやめてください。",
     ),
     "bootstrap.libraries": Message("installing bchat and its libraries …", "bchat とライブラリーをインストール中…"),
     "bootstrap.downloading": Message("  downloading {name}, {size}", "  ダウンロード中: {name}（{size}）"),

@@ -141,7 +141,7 @@ def test_only_the_display_and_the_command_line_use_the_standard_streams() -> Non
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.stdout", "sys.stderr"):
                 users.add("/".join(dotted(path)))
-    assert users == {"bootstrap", "cli", "cli/ending", "cli/quiet", "display"}
+    assert users == {"bootstrap/console", "cli", "cli/ending", "cli/quiet", "display"}
 
 
 def docstrings(tree: ast.Module) -> set[int]:

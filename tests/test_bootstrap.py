@@ -5,11 +5,10 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,14 @@ import pytest
 import bilingual_chat
 from bilingual_chat import bootstrap
 from bilingual_chat import messages as sentences
+from bilingual_chat.bootstrap import environment, pip, torch_build
 from tests import __main__ as suite
 
 PACKAGE = Path(bilingual_chat.__file__).parent
-ALONE = ("__init__", "__main__", "bootstrap", "errors", "messages", "untrusted")
+ALONE = [
+    *("__init__", "__main__", "errors", "messages", "untrusted"),
+    *(f"bootstrap/{path.stem}" for path in (PACKAGE / "bootstrap").glob("*.py")),
+]
 
 NO_MATCH = [
     "ERROR: Could not find a version that satisfies the requirement torch==9.9.0+cpu (from versions: 9.8.0, 9.9.0)",
@@ -47,19 +50,21 @@ class Stage:
         self.asked: list[list[str]] = []
         self.answers: list[list[str] | type[BaseException]] = []
         self.became: list[list[str]] = []
+        self.torch = ""
+        self.has_gpu = False
 
-    def pip(self, root: Path, wanted: list[str], say: bootstrap.Say) -> list[str]:
-        self.asked.append(wanted)
+    def pip(self, root: Path, wanted: Sequence[str], patience: float | None = None) -> list[str]:
+        self.asked.append(list(wanted))
         answer = self.answers.pop(0) if self.answers else []
         if isinstance(answer, list):
             return answer
         raise answer
 
-    def make_environment(self, root: Path, say: bootstrap.Say) -> None:
-        python = bootstrap.python_of(root)
+    def make_environment(self, root: Path) -> None:
+        python = environment.python_of(root)
         python.parent.mkdir(parents=True, exist_ok=True)
         python.touch()
-        bootstrap._write_marker(root, bootstrap.UNFINISHED)
+        environment.write_marker(root, environment.UNFINISHED)
 
     def become(self, command: list[str]) -> int:
         self.became.append(command)
@@ -67,7 +72,7 @@ class Stage:
 
     @property
     def marker(self) -> str:
-        return bootstrap._read_marker(self.root)
+        return environment.read_marker(self.root)
 
 
 @pytest.fixture(autouse=True)
@@ -86,27 +91,34 @@ def bare_checkout(root: Path, torch: str = "torch==9.9.0\n") -> Path:
     (root / "bilingual_chat").mkdir()
     (root / "bilingual_chat" / "__init__.py").write_text("")
     (root / "pyproject.toml").write_text("[project]\n")
-    (root / bootstrap.CONSTRAINTS).write_text(torch)
+    (root / environment.CONSTRAINTS).write_text(torch)
     return root
 
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    return staged(tmp_path, monkeypatch)
+
+
+def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """Everything but venv, pip and exec is real."""
     stage = Stage(bare_checkout(tmp_path / "a checkout"))
     monkeypatch.setattr(bootstrap, "checkout", lambda: stage.root)
-    monkeypatch.setattr(bootstrap, "_pip", stage.pip)
-    monkeypatch.setattr(bootstrap, "_make_environment", stage.make_environment)
+    monkeypatch.setattr(pip, "install", stage.pip)
+    monkeypatch.setattr(environment, "make", stage.make_environment)
     monkeypatch.setattr(bootstrap, "_become", stage.become)
-    monkeypatch.setattr(bootstrap, "wants_cpu_torch", lambda: True)
+    monkeypatch.setattr(torch_build, "installed_version", lambda root: stage.torch)
+    monkeypatch.setattr(torch_build, "has_nvidia_gpu", lambda: stage.has_gpu)
+    monkeypatch.setattr(torch_build, "LINUX", True)
+    monkeypatch.delenv("BCHAT_TORCH", raising=False)
     return stage
 
 
 def test_set_up_then_start(stage: Stage) -> None:
     """torch's CPU build first, then the rest, then the environment's Python with the same arguments."""
     assert bootstrap.run(["-m", "bilingual_chat", "--version"]) == 7
-    assert stage.asked == [["torch==9.9.0+cpu"], ["--editable", "."]]
-    assert stage.became == [[str(bootstrap.python_of(stage.root)), "-m", "bilingual_chat", "--version"]]
+    assert stage.asked == [["torch==9.9.0+cpu"], ["--editable", ".", "torch==9.9.0+cpu"]]
+    assert stage.became == [[str(environment.python_of(stage.root)), "-m", "bilingual_chat", "--version"]]
 
 
 def test_the_second_time_nothing_is_installed(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +130,7 @@ def test_the_second_time_nothing_is_installed(stage: Stage, capsys: pytest.Captu
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", bootstrap.CONSTRAINTS, "bilingual_chat/__init__.py"])
+@pytest.mark.parametrize("name", ["pyproject.toml", environment.CONSTRAINTS, "bilingual_chat/__init__.py"])
 def test_a_change_of_what_is_wanted_is_installed(stage: Stage, name: str) -> None:
     bootstrap.run([])
     (stage.root / name).write_text("torch==9.9.1\n")
@@ -137,7 +149,7 @@ def test_a_checkout_that_was_moved_is_set_up_again(stage: Stage) -> None:
 
 def test_a_python_that_went_away_is_noticed(stage: Stage) -> None:
     bootstrap.run([])
-    bootstrap.python_of(stage.root).unlink()
+    environment.python_of(stage.root).unlink()
     assert not bootstrap.is_current(stage.root)
 
 
@@ -146,37 +158,9 @@ def test_the_tests_want_more_than_the_chat(stage: Stage) -> None:
     bootstrap.run([])
     assert not bootstrap.is_current(stage.root, "dev")
     bootstrap.run([], extra="dev")
-    assert stage.asked[-1] == ["--editable", ".[dev]"]
+    assert stage.asked[-1] == ["--editable", ".[dev]", "torch==9.9.0+cpu"]
     assert bootstrap.is_current(stage.root, "dev")
     assert bootstrap.is_current(stage.root)
-
-
-@pytest.mark.parametrize("answer", [NO_MATCH, CONFLICT])
-def test_where_pip_knows_no_cpu_build_the_ordinary_one_comes(
-    stage: Stage, capsys: pytest.CaptureFixture[str], answer: list[str]
-) -> None:
-    """As from PyPI: a pip that is given constraints speaks of a conflict, not of a version that is not there."""
-    stage.answers = [answer, []]
-    assert bootstrap.run([]) == 7
-    assert stage.asked[1] == ["--editable", "."]
-    assert "gigabytes" in capsys.readouterr().err
-
-
-def test_a_machine_with_a_gpu_gets_the_ordinary_torch(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap, "wants_cpu_torch", lambda: False)
-    bootstrap.run([])
-    assert stage.asked == [["--editable", "."]]
-
-
-@pytest.mark.parametrize(
-    ("platform", "smi", "wanted"), [("linux", None, True), ("linux", "/bin/nvidia-smi", False), ("darwin", None, False)]
-)
-def test_a_gpu_is_known_by_its_tool(
-    monkeypatch: pytest.MonkeyPatch, platform: str, smi: str | None, wanted: bool
-) -> None:
-    monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(shutil, "which", lambda name: smi)
-    assert bootstrap.wants_cpu_torch() is (wanted and not Path("/proc/driver/nvidia").exists())
 
 
 def test_without_network_it_says_so_at_once(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,7 +182,7 @@ def test_when_pip_fails_its_last_lines_and_one_sentence_are_shown(
     assert shown[-1].startswith("bchat: Set-up failed, since pip could not install the libraries")
     assert shown[-2] == "  | ERROR: ␛[31mNo space left on device"
     assert "  | line 3" not in shown
-    assert stage.marker == bootstrap.INCOMPLETE
+    assert stage.marker == environment.INCOMPLETE
 
 
 def test_what_failed_is_done_the_next_time(stage: Stage) -> None:
@@ -212,7 +196,7 @@ def test_what_failed_is_done_the_next_time(stage: Stage) -> None:
 def test_ctrl_c_leaves_with_130_and_a_note_for_the_next_time(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     stage.answers = [[], KeyboardInterrupt]
     assert bootstrap.run([]) == 130
-    assert stage.marker == bootstrap.UNFINISHED
+    assert stage.marker == environment.UNFINISHED
     assert capsys.readouterr().err.splitlines()[-1].startswith("bchat: set-up interrupted")
 
 
@@ -242,7 +226,8 @@ def test_an_old_python_can_read_this_far(name: str) -> None:
     tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"), feature_version=(3, 8))
     for node in tree.body:
         if isinstance(node, ast.Assign):
-            assert not isinstance(node.value, ast.Subscript)
+            is_alias = isinstance(node.value, ast.Subscript)
+            assert not is_alias or ast.unparse(node.value).startswith("Literal[")
             assert not (isinstance(node.value, ast.BinOp) and isinstance(node.value.op, ast.BitOr))
 
 
@@ -306,11 +291,12 @@ def test_inside_the_environment_nothing_is_started_twice(stage: Stage, monkeypat
 def test_pip_is_not_led_astray_by_the_persons_settings() -> None:
     """Where to install is ours to say; where from is theirs."""
     theirs = {"PIP_INDEX_URL": "theirs", "PIP_TARGET": "/x", "PIP_USER": "1", "PYTHONPATH": "/y", "PYTHONHOME": "/z"}
-    told = bootstrap._pip_environment(theirs)
+    theirs["PIP_FORCE_REINSTALL"] = "1"  # would replace the CPU build by the index's usual one
+    told = pip.environment(theirs)
     assert told["PIP_INDEX_URL"] == "theirs"
     assert told["PIP_USER"] == "0"
-    assert told["PIP_CONSTRAINT"] == bootstrap.CONSTRAINTS
-    assert not {"PIP_TARGET", "PYTHONPATH", "PYTHONHOME"} & told.keys()
+    assert told["PIP_CONSTRAINT"] == environment.CONSTRAINTS
+    assert not {"PIP_TARGET", "PYTHONPATH", "PYTHONHOME", "PIP_FORCE_REINSTALL"} & told.keys()
 
 
 @pytest.fixture
@@ -319,7 +305,7 @@ def scripted_pip(tmp_path: Path) -> Callable[[str], Path]:
 
     def make(script: str) -> Path:
         root = bare_checkout(tmp_path / "scripted")
-        python = bootstrap.python_of(root)
+        python = environment.python_of(root)
         python.parent.mkdir(parents=True)
         python.write_text(f"#!/bin/sh\n{script}\n")
         python.chmod(0o755)
@@ -329,24 +315,41 @@ def scripted_pip(tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
-def test_pip_is_quiet_but_for_what_takes_a_while(scripted_pip: Callable[[str], Path]) -> None:
+def test_pip_is_quiet_but_for_what_takes_a_while(
+    scripted_pip: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     """A small download passes unseen, a large one is announced; everything is in the log."""
     root = scripted_pip(
         "echo 'Collecting torch'\n"
         "echo '  Downloading torch-9.9.0-cp311.whl (190.3 MB)'\n"
+        "echo '  Downloading https://an.index/whl/torch-9.9.0%2Bcpu-cp311.whl (2180.5 MB)'\n"
         "echo '  Downloading rich-15.0.0-py3.whl (310 kB)'\n"
         "echo '  Downloading idna-3.0-py3.whl (1.2 MB)'"
     )
-    said: list[tuple[str, dict[str, object]]] = []
-    assert bootstrap._pip(root, ["torch"], lambda key, **values: said.append((key, values))) == []
-    assert said == [("bootstrap.downloading", {"name": "torch", "size": "190.3 MB"})]
-    assert b"rich-15.0.0" in (root / ".venv" / bootstrap.LOG).read_bytes()
+    assert pip.install(root, ["torch"]) == []
+    assert capsys.readouterr().err == "bchat:   downloading torch, 190.3 MB\nbchat:   downloading torch, 2180.5 MB\n"
+    assert b"rich-15.0.0" in (root / ".venv" / environment.LOG).read_bytes()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
 @pytest.mark.parametrize("script", ["echo it broke; exit 3", "exit 3"])
 def test_a_pip_that_fails_is_never_taken_for_one_that_did_not(scripted_pip: Callable[[str], Path], script: str) -> None:
-    assert bootstrap._pip(scripted_pip(script), ["torch"], lambda key, **values: None)
+    assert pip.install(scripted_pip(script), ["torch"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+def test_a_pip_that_starts_no_download_in_time_is_ended(scripted_pip: Callable[[str], Path]) -> None:
+    """As with an index that a firewall swallows; it counts as unreachable."""
+    last = pip.install(scripted_pip("echo Looking in indexes; exec sleep 600"), ["torch"], patience=0.5)
+    assert last[0] == "Looking in indexes"
+    assert pip.is_unreachable(last)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+def test_a_download_that_has_started_may_take_longer(scripted_pip: Callable[[str], Path]) -> None:
+    root = scripted_pip("echo '  Downloading torch-9.9.0-cp311.whl (190.3 MB)'; sleep 2; echo whole")
+    assert pip.install(root, ["torch"], patience=1) == []
+    assert b"whole" in (root / ".venv" / environment.LOG).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -408,6 +411,7 @@ def small_checkout(tmp_path: Path) -> Path:
     """bchat's own first command around a bchat that needs no library, so that no network is needed."""
     root = bare_checkout(tmp_path / "a checkout", torch="")
     for name in ALONE:
+        (root / "bilingual_chat" / name).parent.mkdir(exist_ok=True)
         (root / "bilingual_chat" / f"{name}.py").write_bytes((PACKAGE / f"{name}.py").read_bytes())
     (root / "bilingual_chat" / "cli.py").write_text("import sys\ndef main(): print(sys.argv[1:]); return 3\n")
     (root / "backend").mkdir()
@@ -446,11 +450,11 @@ def test_the_first_command_for_real(small_checkout: Path) -> None:
 
     leftover = small_checkout / ".venv" / "half-unpacked"
     leftover.touch()
-    (small_checkout / ".venv" / bootstrap.MARKER).unlink()
+    (small_checkout / ".venv" / environment.MARKER).unlink()
     (small_checkout / "pyproject.toml").write_text(PYPROJECT + "description = ''\n")
     killed = begin(small_checkout)
     deadline = time.monotonic() + 60
-    while bootstrap._read_marker(small_checkout) != bootstrap.UNFINISHED and time.monotonic() < deadline:
+    while environment.read_marker(small_checkout) != environment.UNFINISHED and time.monotonic() < deadline:
         time.sleep(0.01)
     killed.kill()
     killed.communicate()

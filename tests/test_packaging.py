@@ -17,6 +17,7 @@ import pytest
 
 import bilingual_chat
 from bilingual_chat import bootstrap
+from bilingual_chat.bootstrap import environment
 
 ROOT = Path(__file__).parent.parent
 VERSION = bilingual_chat.__version__
@@ -131,11 +132,11 @@ def test_set_up_asks_for_every_dependency() -> None:
 
 
 def test_set_up_wants_the_python_that_pyproject_wants() -> None:
-    assert pyproject()["project"]["requires-python"] == ">=" + ".".join(map(str, bootstrap.OLDEST))
+    assert pyproject()["project"]["requires-python"] == ">=" + ".".join(map(str, environment.OLDEST))
 
 
 def pins() -> dict[str, str]:
-    text = (ROOT / bootstrap.CONSTRAINTS).read_text(encoding="utf-8")
+    text = (ROOT / environment.CONSTRAINTS).read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return {canonical(line): line.partition("==")[2].split(";")[0] for line in lines}
 
@@ -170,3 +171,13 @@ def test_everything_that_is_installed_is_pinned() -> None:
 
 def test_pins_are_exact() -> None:
     assert all(re.fullmatch(r"\d+(\.\d+)*", version) for version in pins().values())
+
+
+def test_the_cpu_build_is_that_of_the_pinned_torch() -> None:
+    """PyTorch's index gives that version only, in the files that are listed, and no other project."""
+    lines = (ROOT / ".ci" / "torch-cpu.txt").read_text(encoding="utf-8").splitlines()
+    index, requirement, *hashes = [line.strip(" \\") for line in lines if not line.startswith("#")]
+    assert index == "--index-url https://download.pytorch.org/whl/cpu"
+    assert requirement == f"torch=={pins()['torch']}+cpu"
+    assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", line) for line in hashes)
+    assert len(set(hashes)) == 10  # Python 3.11, 3.12, 3.13, 3.14 and 3.14t, each for x86_64 and aarch64

@@ -1,0 +1,131 @@
+"""The checkout's .venv: made, marked as finished or not, and locked while it changes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from bilingual_chat.bootstrap.console import say, show_last
+from bilingual_chat.errors import BchatError
+from bilingual_chat.untrusted import outward_line
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+OLDEST = (3, 11)
+# Relative, since pip splits PIP_CONSTRAINT at blanks and a checkout's path may hold some.
+CONSTRAINTS = ".ci/constraints.txt"
+MARKER, LOCK, LOG = "bchat-setup", "bchat-setup.lock", "bchat-setup.log"
+UNFINISHED, INCOMPLETE = "unfinished", "incomplete"
+WINDOWS = os.name == "nt"
+
+
+def python_of(root: Path) -> Path:
+    """The Python of the checkout's environment, there or not."""
+    return root / ".venv" / ("Scripts/python.exe" if WINDOWS else "bin/python")
+
+
+def runs_now(root: Path) -> bool:
+    """Whether the running Python is that of the checkout's environment."""
+    return Path(sys.prefix).resolve() == (root / ".venv").resolve()
+
+
+def read_marker(root: Path) -> str:
+    """What the last set-up noted; "" if there was none."""
+    try:
+        return (root / ".venv" / MARKER).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def write_marker(root: Path, state: str) -> None:
+    """Notes how far the set-up is."""
+    (root / ".venv" / MARKER).write_text(state + "\n", encoding="utf-8")
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Holds the set-up's lock, which the system gives back however the process ends."""
+    (root / ".venv").mkdir(exist_ok=True)
+    with (root / ".venv" / LOCK).open("a+b") as file:
+        if not _lock(file):
+            say("bootstrap.waiting")
+            while not _lock(file):
+                time.sleep(0.3)
+        yield
+
+
+def _lock(file: BinaryIO) -> bool:
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # held by another; Windows says the second
+        return False
+    except OSError:  # a file system without locks: better unguarded than not at all
+        return True
+    return True
+
+
+def make(root: Path) -> None:
+    """A .venv whose Python runs and has pip; an unfinished or broken one of ours is made anew."""
+    directory = root / ".venv"
+    state = read_marker(root)
+    if state != UNFINISHED and _has_pip(python_of(root)):
+        write_marker(root, UNFINISHED)
+        return
+    if not state and not runs_now(root) and any(path.name != LOCK for path in directory.iterdir()):
+        raise BchatError("bootstrap.foreign", path=outward_line(str(directory)))
+    if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
+        raise BchatError("bootstrap.no-venv", version=dotted(sys.version_info[:2]))
+    say("bootstrap.environment", version=dotted(sys.version_info[:3]), path=outward_line(str(directory)))
+    write_marker(root, UNFINISHED)
+    if not runs_now(root):
+        _empty(directory)
+    made = subprocess.run(
+        [sys.executable, "-I", "-m", "venv", str(directory)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    if made.returncode:
+        show_last(made.stdout.decode(errors="replace").splitlines())
+        raise BchatError("bootstrap.venv-failed", path=outward_line(str(directory)))
+
+
+def _has_pip(python: Path) -> bool:
+    if not python.exists():
+        return False
+    check = f"import sys, pip; sys.exit(sys.version_info < {OLDEST})"
+    command = [str(python), "-I", "-c", check]
+    try:
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def _empty(directory: Path) -> None:
+    for path in directory.iterdir():
+        if path.name in (LOCK, MARKER):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def dotted(version: Sequence[int]) -> str:
+    """3.11, say."""
+    return ".".join(map(str, version))

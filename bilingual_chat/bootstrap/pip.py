@@ -1,0 +1,117 @@
+"""Runs the pip of the checkout's environment, and tells its failures apart."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from bilingual_chat.bootstrap.console import say, show_last
+from bilingual_chat.bootstrap.environment import CONSTRAINTS, LOG, python_of
+from bilingual_chat.errors import BchatError
+from bilingual_chat.untrusted import outward_line
+
+# Where to install, what, and which Python code runs meanwhile: for bchat to decide, not for the user's shell.
+NOT_INHERITED = {
+    "PYTHONHOME",
+    "PYTHONPATH",
+    *(
+        f"PIP_{name}"
+        for name in ("TARGET", "PREFIX", "ROOT", "PYTHON", "DRY_RUN", "NO_DEPS", "REQUIREMENT", "EDITABLE")
+    ),
+    *(f"PIP_{name}" for name in ("IGNORE_INSTALLED", "FORCE_REINSTALL", "UPGRADE", "PRE", "REQUIRE_HASHES")),
+}
+TIMED_OUT = "no answer within"
+UNREACHABLE = (
+    "NewConnectionError|Failed to establish|name resolution|ConnectTimeout|ReadTimeout|ProxyError|Max retries|"
+    f"{TIMED_OUT}"
+)
+
+
+def install(root: Path, wanted: Sequence[str], patience: float | None = None) -> list[str]:
+    """Installs `wanted`; [] on success, else pip's last lines. The log in .venv has all of them.
+
+    pip is ended if no download starts within `patience` seconds.
+    """
+    command = [str(python_of(root)), "-I", "-m", "pip", "install", "--progress-bar", "off", *wanted]
+    with (root / ".venv" / LOG).open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=root,
+            env=environment(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            last = _follow(process, log, patience)
+            status = process.wait()
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    return (last or [f"pip: {status}"]) if status else []
+
+
+def _follow(process: subprocess.Popen[bytes], log: BinaryIO, patience: float | None) -> list[str]:
+    """Writes pip's output to the log and announces large downloads; the last lines."""
+    assert process.stdout is not None
+    last: deque[str] = deque(maxlen=40)
+    started, timed_out = threading.Event(), threading.Event()
+    if patience is not None:
+        threading.Thread(target=_end_if_late, args=(process, patience, started, timed_out), daemon=True).start()
+    with process.stdout as output:
+        for raw in output:
+            log.write(raw)
+            line = raw.decode(errors="replace").rstrip()
+            last.append(line)
+            if "Downloading " in line:
+                started.set()
+            _announce(line)
+    started.set()
+    return [*last, f"pip: {TIMED_OUT} {patience} s"] if timed_out.is_set() else list(last)
+
+
+def _end_if_late(
+    process: subprocess.Popen[bytes], patience: float, started: threading.Event, timed_out: threading.Event
+) -> None:
+    if not started.wait(patience):
+        timed_out.set()
+        process.terminate()
+
+
+def _announce(line: str) -> None:
+    """Says the name and size of a download from 10 MB on; pip names some by file, some by URL."""
+    large = re.match(r"\s*Downloading (?:\S*/)?([A-Za-z0-9_.]+)-\S+ \((\d{2,}\.\d MB|[\d.]+ GB)\)", line)
+    if large:
+        say("bootstrap.downloading", name=large[1], size=large[2])
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` with the user's indexes, proxies and certificates, and with bchat's decisions where to install."""
+    kept = {name: value for name, value in environ.items() if name not in NOT_INHERITED}
+    ours = {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_QUIET": "0"}
+    # As variables, so that they also hold for what builds the package; newer pips read the second one there.
+    return {**kept, **ours, "PIP_CONSTRAINT": CONSTRAINTS, "PIP_BUILD_CONSTRAINT": CONSTRAINTS}
+
+
+def is_unreachable(lines: Sequence[str]) -> bool:
+    """Whether pip failed because no package index answered."""
+    return any(re.search(UNREACHABLE, line) for line in lines)
+
+
+def is_unknown(lines: Sequence[str]) -> bool:
+    """Whether no index has the version; pip calls it a conflict where a constraint names the project as well."""
+    return any(re.search(r"No matching distribution found for torch|ResolutionImpossible", line) for line in lines)
+
+
+def failed(root: Path, last: Sequence[str]) -> BchatError:
+    """The error to raise, after showing pip's last lines."""
+    show_last(last)
+    key = "bootstrap.offline" if is_unreachable(last) else "bootstrap.pip-failed"
+    return BchatError(key, log=outward_line(str(root / ".venv" / LOG)))
