@@ -6,7 +6,8 @@ A model is data: a table of configs/models.toml or of the user's TOML, whose key
 
 from __future__ import annotations
 
-import json
+import fnmatch
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -15,10 +16,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from bilingual_chat import paths, tables
+from bilingual_chat import paths, storage, tables
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import LANGUAGES, Phrase, did_you_mean
 from bilingual_chat.prompt import TEMPLATE, PromptFormat
+from bilingual_chat.storage import reading
 from bilingual_chat.tables import WrongValue
 
 DEFAULT_MODEL = "sft"
@@ -38,8 +40,13 @@ PICKLES = "pytorch_model*.bin"
 DTYPES = ("float16", "bfloat16", "float32")
 # The cards of newer chat models have temperatures from 0.6 to 0.8; 1.0 is that of rinna's.
 OTHER_PRESET = "balanced"
-_MOST_JSON = 16 << 20  # bytes
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
+_MOST_REF = 1000  # bytes of the file that names a commit
+_MOST_POSITIONS, _MOST_PARAMETERS = 1 << 30, 1 << 50
+# As huggingface_hub has them (its validate_repo_id).
+_HUB_ID = re.compile(r"(?=.{1,96}\Z)(?!.*(?:--|\.\.))\w(?:[\w.-]*\w)?(?:/\w(?:[\w.-]*\w)?)?", re.ASCII)
+_REVISION = re.compile(r"(?=.{1,200}\Z)(?!.*\.\.)[\w.-]+(?:/[\w.-]+)*", re.ASCII)
+_MD5 = re.compile(r"[0-9a-fA-F]{32}")
 
 
 @dataclass(frozen=True)
@@ -87,11 +94,15 @@ def load_catalogue(
 
     Raises WrongValue for unknown keys, wrong types, names that are taken, and new models that lie nowhere.
     """
+    tables.check_size((), models)
     catalogue = dict(known)
+    taken = {_fold(each): entry.name for entry in known.values() for each in entry.names}
     for name, table in models.items():
+        tables.name((name,), name)
         entry = _parse_entry(name, tables.table((name,), table), catalogue.get(name, ModelEntry(name)))
-        _check_names(entry, catalogue.values())
+        _check_names(entry, taken)
         catalogue[name] = entry
+        taken |= dict.fromkeys(map(_fold, entry.names), name)
     return catalogue
 
 
@@ -106,7 +117,8 @@ def find(catalogue: Mapping[str, ModelEntry], name: str, *, advises_path: bool =
         if wanted in map(_fold, entry.names):
             return entry
     directory = paths.expand(name.strip())
-    if directory.is_dir() or name.lstrip().startswith((".", "~")) or directory.is_absolute():
+    is_path = name.lstrip().startswith((".", "~")) or directory.is_absolute()
+    if is_path or storage.is_dir(directory) or storage.trouble([directory]) is not None:
         return open_path(directory, catalogue)
     every = [each for entry in catalogue.values() for each in entry.names]
     raise BchatError(
@@ -124,14 +136,15 @@ def open_path(directory: Path, catalogue: Mapping[str, ModelEntry] = MappingProx
     Where the directory, or the model it was saved from, is one of the catalogue's, its format and
     settings are taken from there; else it is a chat model, in the speaker/text format or, if it is
     of another family, with the chat template in its files.
-    Raises BchatError (MODEL) for a directory that holds no whole model.
+    Raises BchatError (MODEL) for a directory that holds no whole model, or cannot be looked at.
     """
-    if not directory.is_dir():
-        raise BchatError("model.no-directory", status=ExitStatus.MODEL, path=directory.absolute())
+    check_readable([directory, directory / CONFIG_FILE])
+    if not storage.is_dir(directory):
+        raise BchatError("model.no-directory", status=ExitStatus.MODEL, path=_absolute(directory))
     missing = missing_file(directory)
     if missing is not None:
         raise BchatError("model.incomplete", status=ExitStatus.MODEL, path=directory, file=missing)
-    directory = directory.absolute()
+    directory = _absolute(directory)
     name = _name_of(directory)
     like = _known_as(name, catalogue.values()) or _saved_from(directory, catalogue.values())
     if like is None and is_other_family(directory):
@@ -156,14 +169,52 @@ def with_withdrawn_of(entry: ModelEntry, others: Iterable[ModelEntry]) -> ModelE
 
 
 def locate(entry: ModelEntry) -> Path | None:
-    """The directory that holds the whole model on this machine, None if there is none. No network."""
+    """The directory that holds the whole model on this machine, None if there is none. No network.
+
+    What cannot be looked at is passed over, whatever the reason; `trouble` tells it.
+    """
+    return next((directory for directory in _candidates(entry) if missing_file(directory) is None), None)
+
+
+def trouble(entry: ModelEntry) -> tuple[Path, str] | None:
+    """Where this model would lie and cannot be looked at, and why; None if it is here or nothing is in the way."""
+    if locate(entry) is not None:
+        return None
+    is_cached = not (entry.directory or entry.embedded)
+    folder = hub_folder(entry.hub_id)
+    above = (paths.hub_cache(), folder, folder / "snapshots") if is_cached else ()
+    candidates = [part for each in _candidates(entry) for part in (each, each / CONFIG_FILE)]
+    return storage.trouble([*above, *candidates])
+
+
+def require_here(entry: ModelEntry) -> Path:
+    """`locate`. Raises BchatError (MODEL): it is not here, or cannot be looked at."""
+    directory = locate(entry)
+    if directory is not None:
+        return directory
+    if (found := trouble(entry)) is not None:
+        raise BchatError("model.unreadable", status=ExitStatus.MODEL, path=found[0], reason=found[1])
+    raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
+
+
+def check_readable(places: Iterable[Path]) -> None:
+    """Raises BchatError (MODEL) for the first of `places` that may be there but cannot be looked at."""
+    if (found := storage.trouble(places)) is not None:
+        raise BchatError("model.unreadable", status=ExitStatus.MODEL, path=found[0], reason=found[1])
+
+
+def pickles_in(directory: Path) -> list[Path]:
+    """The files of a model directory that are named as transformers names its pickles."""
+    return [
+        path for path in storage.entries(directory) if fnmatch.fnmatch(path.name, PICKLES) and storage.is_file(path)
+    ]
+
+
+def _candidates(entry: ModelEntry) -> list[Path]:
+    """The directories in which the model may lie, the best first."""
     if entry.embedded:
-        candidates = [paths.demo_model_dir()]
-    elif entry.directory:
-        candidates = [paths.expand(entry.directory)]
-    else:
-        candidates = _snapshots(entry)
-    return next((directory for directory in candidates if missing_file(directory) is None), None)
+        return [paths.demo_model_dir()]
+    return [paths.expand(entry.directory)] if entry.directory else _snapshots(entry)
 
 
 def default_entry(catalogue: Mapping[str, ModelEntry]) -> ModelEntry:
@@ -174,13 +225,13 @@ def default_entry(catalogue: Mapping[str, ModelEntry]) -> ModelEntry:
 
 def missing_file(directory: Path) -> str | None:
     """The first file that a model directory lacks, None for a whole one (content is not looked at)."""
-    if not (directory / CONFIG_FILE).is_file():
+    if not storage.is_file(directory / CONFIG_FILE):
         return CONFIG_FILE
-    if not (directory / TOKENIZER_FILE).is_file() and not is_other_family(directory):
+    if not storage.is_file(directory / TOKENIZER_FILE) and not is_other_family(directory):
         return TOKENIZER_FILE
     lacking = WEIGHT_FILES[0]
     for name in WEIGHT_FILES:
-        if (directory / name).is_file():
+        if storage.is_file(directory / name):
             shard = _missing_shard(directory / name) if name.endswith(".json") else None
             if shard is None:
                 return None
@@ -190,13 +241,14 @@ def missing_file(directory: Path) -> str | None:
 
 def is_other_family(directory: Path) -> bool:
     """Whether this is a model directory whose tokenizer is not sentencepiece's but transformers' own."""
-    return (directory / OTHER_TOKENIZER_FILE).is_file() and not (directory / TOKENIZER_FILE).is_file()
+    return storage.is_file(directory / OTHER_TOKENIZER_FILE) and not storage.is_file(directory / TOKENIZER_FILE)
 
 
 def _missing_shard(index: Path) -> str | None:
     weight_map = _read_json(index).get("weight_map")
     shards = sorted(set(map(str, weight_map.values()))) if isinstance(weight_map, dict) else []
-    return next((name for name in shards if not (index.parent / name).is_file()), None if shards else index.name)
+    missing = (name for name in shards if not storage.is_file(index.parent / name))
+    return next(missing, None if shards else index.name)
 
 
 def hub_folder(hub_id: str) -> Path:
@@ -210,24 +262,35 @@ def _snapshots(entry: ModelEntry) -> list[Path]:
         return []
     folder = hub_folder(entry.hub_id)
     try:
-        commit = (folder / "refs" / entry.revision).read_text(encoding="utf-8").strip()
+        commit = reading.read_bytes(folder / "refs" / entry.revision, _MOST_REF).decode().strip()
     except (OSError, ValueError):
         commit = entry.revision
     named = [folder / "snapshots" / commit] if _COMMIT.fullmatch(commit) else []
     if entry.revision != "main":
         return named
-    try:
-        others = sorted((folder / "snapshots").iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    except OSError:
-        others = []
+    others = sorted(storage.entries(folder / "snapshots"), key=_changed, reverse=True)
     return named + [path for path in others if path not in named]
+
+
+def _changed(path: Path) -> float:
+    """When; long ago for what cannot be looked at."""
+    found = storage.status(path)
+    return found.st_mtime if found is not None else 0.0
+
+
+def _absolute(directory: Path) -> Path:
+    """As it is where nobody knows where we are: the directory bchat was started in may be gone."""
+    try:
+        return directory.absolute()
+    except OSError:
+        return directory
 
 
 def _name_of(directory: Path) -> str:
     """The last part of the path; for a snapshot in the hub's cache, the repository's name."""
     if directory.parent.name == "snapshots" and directory.parent.parent.name.startswith("models--"):
         return directory.parent.parent.name.rpartition("--")[2]
-    return directory.resolve().name or str(directory)
+    return Path(os.path.realpath(directory)).name or str(directory)
 
 
 def _known_as(name: str, entries: Iterable[ModelEntry]) -> ModelEntry | None:
@@ -250,23 +313,22 @@ def _saved_from(directory: Path, entries: Iterable[ModelEntry]) -> ModelEntry | 
 def _read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`, an empty one where there is none: the engine says what is wrong with it."""
     try:
-        value = json.loads(path.read_bytes()) if path.stat().st_size <= _MOST_JSON else None
-    except (OSError, ValueError, RecursionError):
-        value = None
-    return value if isinstance(value, dict) else {}
+        return reading.read_json(path)
+    except (OSError, ValueError):
+        return {}
 
 
 def _fold(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
-def _check_names(entry: ModelEntry, others: Iterable[ModelEntry]) -> None:
-    for other in others:
-        taken = set(map(_fold, other.names)) if other.name != entry.name else set()
-        for name in (entry.name, *entry.aliases):
-            if _fold(name) in taken:
-                path = (entry.name,) if name == entry.name else (entry.name, "aliases")
-                raise WrongValue(path, Phrase("config.taken", field=name, name=other.name))
+def _check_names(entry: ModelEntry, taken: Mapping[str, str]) -> None:
+    """taken: the model that has a name, by the name as it is compared."""
+    for name in (entry.name, *entry.aliases):
+        owner = taken.get(_fold(name), entry.name)
+        if owner != entry.name:
+            path = (entry.name,) if name == entry.name else (entry.name, "aliases")
+            raise WrongValue(path, Phrase("config.taken", field=name, name=owner))
 
 
 def _parse_entry(name: str, table: Mapping[str, Any], base: ModelEntry) -> ModelEntry:
@@ -293,19 +355,19 @@ def _parse_prompt(name: str, value: Any, base: PromptFormat) -> PromptFormat:
 
 
 _READERS: dict[str, tables.Read] = {
-    "aliases": tables.texts,
-    "hub_id": tables.name,
-    "revision": tables.name,
-    "directory": tables.name,
+    "aliases": tables.list_of(tables.name),
+    "hub_id": tables.shaped(_HUB_ID, "hub-id"),
+    "revision": tables.shaped(_REVISION, "revision"),
+    "directory": tables.path,
     "embedded": tables.flag,
     "kind": tables.choice("chat", "base"),
-    "context_length": tables.count,
+    "context_length": tables.count(_MOST_POSITIONS),
     "preset": tables.name,
-    "parameters": tables.count,
+    "parameters": tables.count(_MOST_PARAMETERS),
     "dtype": tables.choice(*DTYPES),
     "licence": tables.text,
     "description": tables.mapping(tables.text, *LANGUAGES),
-    "weights_md5": tables.mapping(tables.text),
-    "withdrawn_md5": tables.texts,
+    "weights_md5": tables.mapping(tables.shaped(_MD5, "md5")),
+    "withdrawn_md5": tables.list_of(tables.shaped(_MD5, "md5")),
     "scores": tables.mapping(tables.number),
 }

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from bilingual_chat import decoding, paths, tables
+from bilingual_chat import decoding, paths, storage, tables
 from bilingual_chat.catalogue import ModelEntry, load_catalogue
 from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.errors import BchatError, ExitStatus
@@ -53,6 +53,7 @@ class Config:
     layers: tuple[Layer, ...]
     presets: Mapping[str, Preset]
     catalogue: Mapping[str, ModelEntry]
+    notices: tuple[Phrase, ...] = ()  # what is to be said once of how they were read
 
     @property
     def model(self) -> str:
@@ -176,15 +177,14 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
 def load_config(file: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
     """The shipped tables, then the user's file and the project's, or `file` in place of both, then BCHAT_*.
 
+    A file that nobody named and that cannot be read is passed over with a notice.
     Raises BchatError: DATA for a file, with its line, USAGE for the environment.
     """
     shipped_presets = tables.explained(paths.shipped_config("presets.toml"), load_presets)
     shipped_models = tables.explained(paths.shipped_config("models.toml"), load_catalogue)
     config = Config((), shipped_presets, shipped_models)
-    files = [paths.config_file(), paths.project_config_file()] if file is None else [file]
-    for path in files:
-        if file is not None or os.path.lexists(path):
-            config = tables.explained(path, partial(_with_file, config, paths.shorten(path)))
+    for path in [paths.config_file(), paths.project_config_file()] if file is None else [file]:
+        config = _with_path(config, path, is_named=file is not None)
     layer = _environment_layer(os.environ if environment is None else environment, config.presets)
     return replace(config, layers=(*config.layers, layer))
 
@@ -210,6 +210,24 @@ def _settle(settings: Settings) -> Settings:
     )
 
 
+def _with_path(config: Config, path: Path, *, is_named: bool) -> Config:
+    if not is_named and (found := storage.trouble([path])) is not None:
+        return _without(config, path, found[1])
+    if not is_named and not os.path.lexists(path):
+        return config
+    try:
+        return tables.explained(path, partial(_with_file, config, paths.shorten(path)))
+    except BchatError as error:
+        if is_named or error.key != "config.unreadable":
+            raise
+        return _without(config, path, str(error.values["reason"]))
+
+
+def _without(config: Config, path: Path, reason: str) -> Config:
+    notice = Phrase("config.skipped", path=paths.shorten(path), reason=reason)
+    return replace(config, notices=(*config.notices, notice))
+
+
 # -- one file ---------------------------------------------------------------------------------------
 
 
@@ -223,7 +241,7 @@ def _with_file(config: Config, label: str, content: Mapping[str, Any]) -> Config
     for path, name in _presets_named(content):
         if name not in presets:
             raise WrongValue(path, no_preset(name, presets))
-    return Config((*config.layers, Layer(label, values, **top)), presets, models)
+    return replace(config, layers=(*config.layers, Layer(label, values, **top)), presets=presets, catalogue=models)
 
 
 def _laid_over(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from dataclasses import dataclass, replace
@@ -49,6 +50,8 @@ RANGES: dict[str, ParameterRange] = {
 }
 
 ALIASES = {"temp": "temperature", "penalty": "repetition_penalty", "max_tokens": "max_new_tokens"}
+_SHOWN = 60  # characters of a wrong value
+_LONG = 10**20
 _NONE_WORDS = ("none", "random", "null", "off", "")
 
 
@@ -60,7 +63,7 @@ def resolve_name(name: str) -> str:
         raise BchatError(
             "setting.unknown",
             status=ExitStatus.USAGE,
-            name=name,
+            name=_shown(name),
             suggestion=messages.did_you_mean(folded, RANGES),
             known=", ".join(RANGES),
         )
@@ -95,7 +98,7 @@ def checked(name: str, value: Any) -> Any:
             status=ExitStatus.USAGE,
             name=name,
             kind=messages.Phrase(f"kind.{spec.kind.__name__}"),
-            value=value,
+            value=_shown(value),
         ) from None
     if not spec.low <= number <= spec.high:  # NaN is in no range
         raise BchatError(
@@ -104,7 +107,7 @@ def checked(name: str, value: Any) -> Any:
             name=name,
             low=_plain(spec.low),
             high=_plain(spec.high),
-            value=value.strip() if isinstance(value, str) else value,
+            value=_shown(value),
         )
     return number
 
@@ -121,6 +124,18 @@ def _as_meant(text: str) -> str:
         raise ValueError
     folded = unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-")
     return re.sub(r"(?<=\d)。(?=\d)", ".", folded).strip()
+
+
+def _shown(value: object) -> object:
+    """A wrong value for a sentence: never longer than one, and never an int of more digits than Python writes out."""
+    if isinstance(value, int) and abs(value) >= _LONG:
+        return f"{'-' if value < 0 else ''}1e{int(value.bit_length() * math.log10(2))}"
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, list | dict):
+        return type(value).__name__
+    text = str(value).strip()
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
 def _plain(number: float) -> str:

@@ -150,6 +150,30 @@ TABLE: dict[str, Message] = {
         "ここにキー {field!r} は置けません。{suggestion} 使えるのは {known} です。",
     ),
     "config.type": Message("{field} must be {kind}.", "{field} には{kind}を指定してください。"),
+    "config.too-deep": Message(
+        "a key has more than {limit} parts; settings need four at most.",
+        "キーの階層が {limit} を超えています。設定に必要な階層は 4 つまでです。",
+    ),
+    "config.too-many": Message(
+        "more than {limit} entries are here; keep fewer.",
+        "項目が {limit} 個を超えています。減らしてください。",
+    ),
+    "config.too-long": Message(
+        "{field} has more than {limit:character}; shorten it.",
+        "{field} が {limit:character}を超えています。短くしてください。",
+    ),
+    "config.path": Message(
+        "{field} holds a NUL character, which no file name can have.",
+        "{field} にファイル名として使えない NUL 文字が含まれています。",
+    ),
+    "config.range": Message(
+        "{field} must be a whole number from 0 to {most}.",
+        "{field} には 0 以上 {most} 以下の整数を指定してください。",
+    ),
+    "config.skipped": Message(
+        "The settings in {path} are ignored, because the file cannot be read ({reason}).",
+        "設定ファイル {path} を読めないため（{reason}）、その内容を無視します。",
+    ),
     "config.empty": Message("{field} must not be empty.", "{field} を空にはできません。"),
     "config.choice": Message(
         "{field} must be one of {known}, not {value!r}.{suggestion}",
@@ -174,6 +198,9 @@ TABLE: dict[str, Message] = {
     ),
     "kind.str": Message("text in quotes", "引用符で囲んだ文字列"),
     "kind.bool": Message("true or false", "true か false"),
+    "kind.hub-id": Message("the name of a repository on the hub, such as owner/name", "リポジトリ名（owner/name）"),
+    "kind.revision": Message("a branch, a tag or a commit", "ブランチ、タグ、コミットのいずれか"),
+    "kind.md5": Message("an MD5 of 32 hexadecimal digits", "16 進数 32 桁の MD5"),
     "kind.table": Message("a table", "テーブル"),
     "kind.texts": Message("a list of texts", "文字列のリスト"),
     "preset.unknown": Message(
@@ -191,6 +218,10 @@ TABLE: dict[str, Message] = {
     "model.no-directory": Message(
         "There is no directory {path}; give the directory that holds a model's config.json.",
         "ディレクトリ {path} がありません。モデルの config.json があるディレクトリを指定してください。",
+    ),
+    "model.unreadable": Message(
+        "{path} cannot be read: {reason}. Mend that, or choose another model.",
+        "{path} を読み込めません（{reason}）。原因を直すか、別のモデルを選んでください。",
     ),
     "model.incomplete": Message(
         "{path} holds no complete model: {file} is missing.",
@@ -967,6 +998,11 @@ TABLE: dict[str, Message] = {
     ),
     "model.here": Message("here", "あり"),
     "model.coming": Message("fetching, {percent} %", "取得中、{percent} %"),
+    "model.unreadable-state": Message("UNREADABLE", "読み込み不可"),
+    "models.unreadable": Message(
+        "{path} cannot be read ({reason}): a model that lies there cannot be opened.",
+        "{path} を読み込めません（{reason}）。そこにあるモデルは開けません。",
+    ),
     "model.absent": Message("not here", "なし"),
     "model.chosen": Message("Model {name}, preset {preset}.", "モデルを {name}、プリセットを {preset} にしました。"),
     # -- fetching

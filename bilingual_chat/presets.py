@@ -45,8 +45,10 @@ def load_presets(
 
     Raises WrongValue.
     """
+    tables.check_size((), new)
     presets = dict(known)
     for name, table in new.items():
+        tables.name((name,), name)
         before = presets.get(name, Preset(name))
         values = dict(tables.table((name,), table))
         description = values.pop("description", None)

@@ -6,24 +6,28 @@ from where a value stands and the value to what it means, or WrongValue.
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from bilingual_chat import paths
+from bilingual_chat import paths, storage
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase, did_you_mean
+from bilingual_chat.storage import reading
 
 KeyPath = tuple[str, ...]
 Read = Callable[[KeyPath, Any], Any]
 Result = TypeVar("Result")
 
 _LIMIT = 256  # KiB of one file
-_LONGEST = 200  # lines of one value
-_CANDIDATES = 50  # lines that may hold a wrong key, tried before giving up on its number
+_DEEPEST = 50  # parts of one dotted key: tomllib takes the square of their number in time
+_MOST_ENTRIES = 500  # of a table whose keys are anybody's
+_MOST_TEXT = 20_000  # characters of one value
+_SHOWN = 60  # characters of a wrong one
 
 
 class WrongValue(Exception):
@@ -57,17 +61,18 @@ def explained(path: Path, load: Callable[[Mapping[str, Any]], Result]) -> Result
 
 def _read(path: Path) -> str:
     try:
-        if (not path.is_file() and path.exists()) or path.stat().st_size > _LIMIT << 10:
-            raise BchatError("config.not-a-file", status=ExitStatus.DATA, path=path, limit=_LIMIT)
-        return path.read_bytes().decode("utf-8-sig")
+        return reading.read_bytes(path, _LIMIT << 10).decode("utf-8-sig")
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = storage.reason(error)
         raise BchatError("config.unreadable", status=ExitStatus.DATA, path=path, reason=reason) from error
     except UnicodeDecodeError as error:
         raise BchatError("config.not-utf8", status=ExitStatus.DATA, path=path) from error
+    except ValueError:
+        raise BchatError("config.not-a-file", status=ExitStatus.DATA, path=path, limit=_LIMIT) from None
 
 
 def _parse(path: Path, text: str) -> dict[str, Any]:
+    _check_depth(path, text)
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -76,7 +81,16 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
         where = _where(path, int(found[1]) if found else text.count("\n") + 1)
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, tables without end
         reason, where = type(error).__name__, _where(path, None)
-    raise BchatError("config.syntax", status=ExitStatus.DATA, where=where, reason=reason)
+    raise BchatError("config.syntax", status=ExitStatus.DATA, where=where, reason=reason[:_MOST_TEXT])
+
+
+def _check_depth(path: Path, text: str) -> None:
+    if not any(line.count(".") + line.count("{") >= _DEEPEST for line in text.split("\n")):
+        return
+    deep = next((line for line, key in _keys(text) if len(key) > _DEEPEST), None)
+    if deep is not None:
+        where, problem = _where(path, deep), Phrase("config.too-deep", limit=_DEEPEST)
+        raise BchatError("config.wrong", status=ExitStatus.DATA, where=where, problem=problem)
 
 
 def _where(path: Path, line: int | None) -> str:
@@ -84,44 +98,75 @@ def _where(path: Path, line: int | None) -> str:
 
 
 def line_of(text: str, path: KeyPath) -> int | None:
-    """The number of the line on which the key at `path` is set in a TOML text; None if not found.
+    """The number of the line on which the key at `path` is first set in a TOML text; else that of its table, or None.
 
-    tomllib tells no positions, so beginnings of the text are parsed: the line is the first without
-    which the key is not there yet.
+    tomllib tells no positions, so the text is gone through once more, for its keys alone.
     """
-    lines = [f"{line}\n" for line in text.split("\n")]
-    candidates = [number for number, line in enumerate(lines) if path[-1] in line][:_CANDIDATES]
-    for number in candidates:
-        if _holds(_beginning(lines[:number]), path):  # set before, in a spelling that was not found
-            continue
-        ends = range(number + 1, min(number + _LONGEST, len(lines)) + 1)
-        after = next((tables for end in ends if (tables := _beginning(lines[:end])) is not None), None)
-        if after is not None and _holds(after, path):
-            return number + 1
-    return line_of(text, path[:-1]) if len(path) > 1 else None
+    lines: dict[KeyPath, int] = {}
+    for line, key in _keys(text):
+        for end in range(1, min(len(key), _DEEPEST) + 1):
+            lines.setdefault(key[:end], line)
+    return next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), None)
 
 
-def _beginning(lines: list[str]) -> dict[str, Any] | None:
-    try:
-        return tomllib.loads("".join(lines))
-    except (ValueError, RecursionError):
-        return None
+# What a TOML text consists of, as far as keys are concerned. No part of it can be matched in two ways.
+_TOKEN = re.compile(
+    r"""
+      (?P<space>[ \t\r]++|\#[^\n]*+)
+    | (?P<newline>\n)
+    | (?P<text>\"{3}(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5}|\Z)|'{3}(?:[^']|'(?!''))*+(?:'{3,5}|\Z)
+              |"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?)
+    | (?P<bare>[A-Za-z0-9_-]++)
+    | (?P<mark>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 
 
-def _holds(tables: Any, path: KeyPath) -> bool:
-    for key in path:
-        if not isinstance(tables, dict) or key not in tables:
-            return False
-        tables = tables[key]
-    return True
+def _keys(text: str) -> Iterator[tuple[int, KeyPath]]:
+    """Every key and table header of a TOML text, whole paths, with the number of its line; inline tables included.
+
+    One pass. What is not TOML gives some keys or none; escapes in a key are not looked into.
+    """
+    header: KeyPath = ()
+    key: list[str] = []
+    inside: list[tuple[str, KeyPath]] = []  # the brackets that are open in a value, each with the key it belongs to
+    line, is_value, is_header = 1, False, False
+    for found in _TOKEN.finditer(text):
+        kind, token = found.lastgroup, found[0]
+        if kind == "newline" and not inside:
+            key, is_value, is_header = [], False, False
+        elif kind in ("bare", "text") and not is_value:
+            key.append(token if kind == "bare" else token.strip(token[0]))
+        elif token == "[" and not is_value and not key:
+            header, is_header = (), True
+        elif token == "]" and is_header and key:
+            header, key = tuple(key), []
+            yield line, header
+        elif token == "=" and not is_value:
+            is_value = True
+            yield line, (*(inside[-1][1] if inside else header), *key)
+        elif token in ("[", "{") and (is_value or inside):
+            inside.append((token, (*(inside[-1][1] if inside else header), *key)))
+            key, is_value = [], token == "["
+        elif token in ("]", "}", ",") and inside:
+            closed = inside.pop() if token != "," else inside[-1]
+            key, is_value = [], token != "," or closed[0] == "["
+        line += token.count("\n")
 
 
 def check_key(path: KeyPath, key: str, known: Iterable[str]) -> None:
     """Raises WrongValue for a `key` of the table at `path` that is not one of `known`."""
     names = list(known)
     if key not in names:
-        problem = Phrase("config.key", field=key, suggestion=did_you_mean(key, names), known=", ".join(names))
+        problem = Phrase("config.key", field=key[:_SHOWN], suggestion=did_you_mean(key, names), known=", ".join(names))
         raise WrongValue((*path, key), problem)
+
+
+def check_size(path: KeyPath, value: Sized) -> None:
+    """Raises WrongValue for a table at `path` of more entries than anybody writes."""
+    if len(value) > _MOST_ENTRIES:
+        raise WrongValue(path, Phrase("config.too-many", limit=_MOST_ENTRIES))
 
 
 def text(path: KeyPath, value: Any) -> str:
@@ -130,6 +175,8 @@ def text(path: KeyPath, value: Any) -> str:
         raise _wrong_type(path, "str")
     if not value:
         raise _empty(path)
+    if len(value) > _MOST_TEXT:
+        raise WrongValue(path, Phrase("config.too-long", field=path[-1], limit=f"{_MOST_TEXT:,}"))
     return value
 
 
@@ -140,28 +187,65 @@ def name(path: KeyPath, value: Any) -> str:
     return str(value)
 
 
+def path(where: KeyPath, value: Any) -> str:
+    """Text that can be the name of a file."""
+    if "\0" in name(where, value):
+        raise WrongValue(where, Phrase("config.path", field=where[-1]))
+    return str(value)
+
+
+def shaped(pattern: re.Pattern[str], kind: str) -> Read:
+    """A reader of text that `pattern` matches, as `kind` says."""
+
+    def read(path: KeyPath, value: Any) -> str:
+        if not pattern.fullmatch(name(path, value)):
+            raise _wrong_type(path, kind)
+        return str(value)
+
+    return read
+
+
 def flag(path: KeyPath, value: Any) -> bool:
     if not isinstance(value, bool):
         raise _wrong_type(path, "bool")
     return value
 
 
-def count(path: KeyPath, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise _wrong_type(path, "int")
-    return value
+def count(most: int) -> Read:
+    """A reader of whole numbers from 0 to `most`."""
+
+    def read(path: KeyPath, value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise _wrong_type(path, "int")
+        if not 0 <= value <= most:
+            raise WrongValue(path, Phrase("config.range", field=path[-1], most=f"{most:,}"))
+        return value
+
+    return read
 
 
 def number(path: KeyPath, value: Any) -> float:
+    """A number that a float can be: neither infinite nor NaN."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise _wrong_type(path, "float")
-    return float(value)
+    try:
+        if math.isfinite(read := float(value)):
+            return read
+    except OverflowError:
+        pass
+    raise _wrong_type(path, "float")
 
 
-def texts(path: KeyPath, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(each, str) and each.strip() for each in value):
-        raise _wrong_type(path, "texts")
-    return tuple(value)
+def list_of(read: Read) -> Callable[[KeyPath, Any], tuple[Any, ...]]:
+    """A reader of a list whose elements `read` reads."""
+
+    def read_all(path: KeyPath, value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise _wrong_type(path, "texts")
+        check_size(path, value)
+        return tuple(read(path, each) for each in value)
+
+    return read_all
 
 
 def table(path: KeyPath, value: Any) -> Mapping[str, Any]:
@@ -177,7 +261,7 @@ def choice(*choices: str) -> Callable[[KeyPath, Any], str]:
         if text(path, value) not in choices:
             known, suggestion = ", ".join(choices), did_you_mean(value, choices)
             raise WrongValue(
-                path, Phrase("config.choice", field=path[-1], known=known, value=value, suggestion=suggestion)
+                path, Phrase("config.choice", field=path[-1], known=known, value=value[:_SHOWN], suggestion=suggestion)
             )
         return str(value)
 
@@ -188,7 +272,8 @@ def mapping(read: Read, *keys: str) -> Callable[[KeyPath, Any], Mapping[str, Any
     """A reader of a table whose values `read` reads, and whose keys are among `keys` if there are any."""
 
     def read_all(path: KeyPath, value: Any) -> Mapping[str, Any]:
-        for key in table(path, value):
+        check_size(path, table(path, value))
+        for key in value:
             check_key(path, key, keys or value)
         return MappingProxyType({key: read((*path, key), each) for key, each in value.items()})
 
@@ -196,7 +281,7 @@ def mapping(read: Read, *keys: str) -> Callable[[KeyPath, Any], Mapping[str, Any
 
 
 def _wrong_type(path: KeyPath, kind: str) -> WrongValue:
-    return WrongValue(path, Phrase("config.type", field=path[-1], kind=Phrase(f"kind.{kind}")))
+    return WrongValue(path, Phrase("config.type", field=path[-1][:_SHOWN], kind=Phrase(f"kind.{kind}")))
 
 
 def _empty(path: KeyPath) -> WrongValue:

@@ -11,15 +11,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bilingual_chat import messages, prompt
+from bilingual_chat import messages, prompt, storage
 from bilingual_chat.conversation import Utterance
 from bilingual_chat.detokenizer import Detokenizer
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.prompt import PromptFormat
+from bilingual_chat.storage import reading
 
 if TYPE_CHECKING:
     import sentencepiece
 
+_MOST = 16 << 20  # bytes of a spiece.model; one of 256,000 pieces has 4
 SPACE = "▁"  # U+2581, sentencepiece's spelling of a space
 
 # Each of these must come back exactly: no NFKC normaliser touches them.
@@ -114,11 +116,12 @@ class Tokenizer:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return reading.read_bytes(path, _MOST)
     except OSError as error:
-        raise BchatError(
-            "tokenizer.unreadable", status=ExitStatus.MODEL, path=path, reason=error.strerror or error
-        ) from error
+        reason = storage.reason(error)
+        raise BchatError("tokenizer.unreadable", status=ExitStatus.MODEL, path=path, reason=reason) from error
+    except ValueError as error:
+        raise BchatError("tokenizer.broken", status=ExitStatus.MODEL, path=path) from error
 
 
 def _parse(path: Path, data: bytes) -> sentencepiece.SentencePieceProcessor:

@@ -19,7 +19,7 @@ PACKAGE = Path(bilingual_chat.__file__).parent
 ORDER = (
     ("speech", "messages errors"),
     ("what is said", "conversation decoding prompt detokenizer untrusted linebreak"),
-    ("where things are", "paths tables catalogue presets config hub tokenizer"),
+    ("where things are", "paths storage tables catalogue presets config hub tokenizer"),
     ("what answers", "engines"),
     ("one turn", "transcript session ahead explore"),
     ("what is measured", "bench"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -216,6 +217,48 @@ def test_a_link_to_a_blob_that_is_gone_is_no_model(shipped: dict[str, ModelEntry
     assert locate(shipped["sft"]) is None
 
 
+FAULTS = (errno.EACCES, errno.EIO, errno.ENOTCONN, errno.ESTALE, errno.ELOOP, errno.ENAMETOOLONG)
+
+
+@pytest.fixture(params=FAULTS, ids=[errno.errorcode[number] for number in FAULTS])
+def fault(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Nothing below `tmp_path / "bad"` can be looked at; the words for it."""
+    bad, reason = str(tmp_path / "bad"), os.strerror(request.param)
+    for name in ("stat", "lstat", "listdir", "scandir", "open"):
+        real = getattr(os, name)
+
+        def call(path: Any, *args: Any, real: Any = real, **kwargs: Any) -> Any:
+            if str(path).startswith(bad):
+                raise OSError(request.param, reason, path)
+            return real(path, *args, **kwargs)
+
+        monkeypatch.setattr(os, name, call)
+    return reason
+
+
+def test_a_directory_that_cannot_be_looked_at_is_passed_over_and_told(
+    shipped: dict[str, ModelEntry], tmp_path: Path, fault: str
+) -> None:
+    models = load_catalogue({"x": {"directory": str(tmp_path / "bad")}}, shipped)
+    assert locate(models["x"]) is None
+    assert catalogue.trouble(models["x"]) == (tmp_path / "bad", fault)
+    assert [name for name, entry in models.items() if catalogue.trouble(entry)] == ["x"]
+    assert default_entry(models).name == "demo"
+    for act in (lambda: catalogue.require_here(models["x"]), lambda: find(models, str(tmp_path / "bad" / "model"))):
+        with pytest.raises(BchatError) as caught:
+            act()
+        assert (caught.value.key, caught.value.status) == ("model.unreadable", ExitStatus.MODEL)
+        assert fault in str(caught.value)
+
+
+def test_a_cache_that_cannot_be_looked_at_is_told_once(
+    shipped: dict[str, ModelEntry], tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "bad"))
+    assert [locate(entry) for entry in shipped.values() if entry.hub_id] == [None] * 8
+    assert {catalogue.trouble(entry) for entry in shipped.values() if entry.hub_id} == {(tmp_path / "bad", fault)}
+
+
 def test_the_real_model_opens_if_it_is_here_else_the_embedded_one(
     shipped: dict[str, ModelEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +298,22 @@ WRONG = {
     "a language": ({"x": {"description": {"fr": "y"}}}, ("x", "description", "fr"), "no key 'fr'"),
     "a dtype": ({"x": {"dtype": "float8"}}, ("x", "dtype"), "float16"),
     "a flag": ({"x": {"embedded": 1}}, ("x", "embedded"), "true or false"),
+    "NUL in a hub id": ({"x": {"hub_id": "a/b\0"}}, ("x", "hub_id"), "owner/name"),
+    "a hub id that leads elsewhere": ({"x": {"hub_id": "../b"}}, ("x", "hub_id"), "owner/name"),
+    "a hub id of two names in one": ({"x": {"hub_id": "a--b/c"}}, ("x", "hub_id"), "owner/name"),
+    "a long hub id": ({"x": {"hub_id": "a/" + "b" * 95}}, ("x", "hub_id"), "owner/name"),
+    "a revision that leads elsewhere": ({"x": {"hub_id": "a/b", "revision": "../b"}}, ("x", "revision"), "branch"),
+    "NUL in a directory": ({"x": {"directory": "a\0b"}}, ("x", "directory"), "NUL"),
+    "a context of no machine": ({"x": {"hub_id": "a/b", "context_length": 1 << 31}}, ("x", "context_length"), "from 0"),
+    "a number of no machine": ({"x": {"hub_id": "a/b", "parameters": 1 << 70}}, ("x", "parameters"), "from 0 to"),
+    "a score that is no number": (
+        {"x": {"hub_id": "a/b", "scores": {"a": float("nan")}}},
+        ("x", "scores", "a"),
+        "number",
+    ),
+    "a score of no float": ({"x": {"hub_id": "a/b", "scores": {"a": 1 << 5000}}}, ("x", "scores", "a"), "number"),
+    "no MD5": ({"x": {"hub_id": "a/b", "withdrawn_md5": ["0"]}}, ("x", "withdrawn_md5"), "32 hexadecimal digits"),
+    "a long name": ({"x" * 30_000: {"hub_id": "a/b"}}, ("x" * 30_000,), "more than 20,000 characters"),
     "a taken alias": ({"x": {"hub_id": "a/b", "aliases": ["SFT"]}}, ("x", "aliases"), "model 'sft'"),
     "a taken name": ({"4b-sft": {"hub_id": "a/b"}}, ("4b-sft",), "model 'sft'"),
 }

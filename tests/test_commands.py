@@ -254,7 +254,7 @@ def test_a_seed_can_be_taken_away_again(desk: tuple[Desk, Shown, Any]) -> None:
         ("/lang fr", "lang.unknown", "fr"),
         ("/model sfft", "model.unknown", "Did you mean sft?"),
         ("/model sft", "model.not-here", "/pull sft"),
-        ("/model " + "x" * 5000, "model.no-directory", ""),
+        ("/model " + "x" * 5000, "model.unreadable", ""),
         ("/model ./nothing", "model.no-directory", "nothing"),
         ("/load nothing.json", "transcript.unreadable", "nothing.json"),
         ("/load .", "transcript.not-a-file", "ordinary file"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tomllib
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bilingual_chat import paths
@@ -16,6 +19,7 @@ from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.config import Config, Settings, load_config, parse_assignments, settings_for
 from bilingual_chat.decoding import DecodingParameters, checked
 from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.messages import LANGUAGES
 from bilingual_chat.presets import find_preset
 from bilingual_chat.tables import line_of
 
@@ -267,6 +271,112 @@ def test_the_line_of_a_key_is_found_whatever_is_around_it(before: list[str], aft
     text = "\n".join(lines)
     number = text.split("\n").index("[t]") + 3
     assert line_of(text, ("t", "wrong")) == number
+
+
+FRAGMENTS = (
+    "",
+    "# wrong = 1",
+    "wrong = 1",
+    "'wrong' = 1",
+    't.wrong = "wrong"',
+    '"a.b".wrong = 1',
+    "[t]",
+    "[ t . wrong ]",
+    "[[rows]]",
+    "t = { wrong = 1, b = { wrong = [1, { c = 2 }] } }",
+    'b = """\nwrong = 1\n\\"""\n[t]\n"""',
+    "b = '''\n[t]\nwrong\\'''",
+    "c = [\n1, # ]\n[2, ']'],\n{ wrong = 1 },\n]",
+    'd = """a"""""',
+    "wrong.wrong = 1979-05-27T07:32:00Z",
+)
+
+
+def every_path(tables: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(tables, dict):
+        for key, value in tables.items():
+            yield (*above, key)
+            yield from every_path(value, (*above, key))
+
+
+def first_line(lines: list[str], path: tuple[str, ...]) -> int | None:
+    """Where the statement begins that ends the first beginning of the text with this key; the slow way."""
+    begins = 1
+    for end in range(1, len(lines) + 1):
+        try:
+            tables = tomllib.loads("\n".join(lines[:end]) + "\n")
+        except tomllib.TOMLDecodeError:
+            continue
+        if path in every_path(tables):
+            return begins
+        begins = end + 1
+    return None
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=6))
+def test_the_line_of_every_key_is_the_one_that_parsing_every_beginning_finds(fragments: list[str]) -> None:
+    text = "\n".join(fragments)
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        assume(False)
+    assert [line_of(text, path) for path in every_path(tables)] == [
+        first_line(text.split("\n"), path) for path in every_path(tables)
+    ]
+
+
+HOSTILE: dict[str, tuple[str, str]] = {
+    "a key on thousands of lines": ('persona = """\n' + "top_q\n" * 3_000 + '"""\n[decoding]\ntop_q = 1', "top_q"),
+    "a key in a list": ("[presets.a]\n[decoding]\ntop_k = [\n" + '"top_q",\n' * 10_050 + "]\ntop_q = 1", "top_k"),
+    "a key of thousands of parts": ("models." + ".".join("a" * 100_000) + " = 1", "more than 50 parts"),
+    "tables in tables": ("a = " + "{ a = " * 40_000, "more than 50 parts"),
+    "a header of thousands of parts": ("[" + ".".join("a" * 100_000) + "]\n" + "x = 1\n" * 9_000, "more than 50 parts"),
+    "thousands of models": ("".join(f'[models.a{n}]\nhub_id = "a/b"\n' for n in range(8_000)), "more than 500 entries"),
+    "thousands of presets": ("".join(f"[presets.a{n}]\ntop_k = 1\n" for n in range(9_000)), "more than 500 entries"),
+    "thousands of names": ('[models.a]\nhub_id = "a/b"\naliases = [' + '"x",' * 60_000 + "]", "more than 500 entries"),
+    "a long key": ("w" * 200_000 + " = 1", "there is no key"),
+    "a long choice": ('lang = "' + "w" * 200_000 + '"', "more than 20,000 characters"),
+    "an int of more digits than Python writes": ("[decoding]\nseed = 0x" + "f" * 200_000, "1e240823"),
+    "a list with such an int": ("[decoding]\nseed = [0x" + "f" * 200_000 + "]", "list"),
+    "a list for a number": ("[decoding]\nseed = [" + "1," * 100_000 + "]", "list"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), HOSTILE.values(), ids=HOSTILE)
+def test_no_file_of_settings_takes_long_or_fills_the_screen(text: str, said: str) -> None:
+    """Each took from 20 s to an hour, or ended in a traceback; all of them fit into the limit of a file of settings."""
+    with pytest.raises(BchatError) as caught:
+        load(text)
+    for lang in LANGUAGES:
+        assert len(caught.value.sentence(lang)) < 400
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("call", ["stat", "open"])
+def test_a_file_of_settings_that_cannot_be_read_is_told_and_the_rest_is_in_force(
+    project: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
+    """A project's directory on a share that hangs, a config.toml of root's: bchat still starts."""
+    write_user("[decoding]\ntop_k = 7")
+    project.write_text("[decoding]\ntop_k = 9")
+    real = getattr(os, call)
+
+    def failing(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if str(path) == str(project):
+            raise OSError(number, os.strerror(number), path)
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, call, failing)
+    config = load_config(environment={})
+    assert settings_for(config, SFT).parameters.top_k == 7
+    (notice,) = config.notices
+    assert (notice.key, notice.values["reason"]) == ("config.skipped", os.strerror(number))
+    if call == "open":
+        with pytest.raises(BchatError) as caught:
+            load_config(project, {})
+        assert caught.value.key == "config.unreadable"
 
 
 def test_a_line_that_cannot_be_found_is_that_of_its_table() -> None:

@@ -27,13 +27,14 @@ from torch import Tensor
 from bilingual_chat import paths
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.config import load_config
-from bilingual_chat.engines import convert, converted, hardware, open_engine, weights, withdrawn
+from bilingual_chat.engines import convert, converted, hardware, open_engine, weights
 from bilingual_chat.engines.gpt_neox import NeoxConfig, parse_config
 from bilingual_chat.engines.hardware import check_memory, pick_dtype
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.memory import estimate_memory, needed_memory
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.session import Model, Opening, open_model
+from bilingual_chat.storage import checksums, lock
 from tests.test_engine_local import EOS, SHAPES, VOCAB, make_model, open_local, prompt, reply, save_pickle
 
 pytestmark = pytest.mark.slow  # models are written and converted
@@ -103,15 +104,15 @@ def recalled(directory: Path) -> ModelEntry:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that are read for their MD5 from now on."""
+    """Names of the files that are read for a checksum from now on."""
     seen: list[str] = []
-    blocks = withdrawn._blocks
+    remember = checksums.remember
 
-    def counted(path: Path) -> Iterator[bytes]:
+    def counted(path: Path, *args: Any, **kwargs: Any) -> None:
         seen.append(path.name)
-        return blocks(path)
+        remember(path, *args, **kwargs)
 
-    monkeypatch.setattr(withdrawn, "_blocks", counted)
+    monkeypatch.setattr(checksums, "remember", counted)
     return seen
 
 
@@ -145,7 +146,7 @@ def test_what_lies_beside_withdrawn_weights_is_refused_too(directory: Path, half
 def test_a_model_of_which_nothing_was_withdrawn_is_not_read_for_it(directory: Path, read: list[str]) -> None:
     open_local(directory, entry=ModelEntry("x"))
     assert read == []
-    assert not (paths.cache_dir() / "digests.json").exists()
+    assert not (paths.cache_dir() / "checked.json").exists()
 
 
 def test_a_file_is_read_once_until_it_changes(directory: Path, recalled: ModelEntry, read: list[str]) -> None:
@@ -157,9 +158,9 @@ def test_a_file_is_read_once_until_it_changes(directory: Path, recalled: ModelEn
     assert read == ["pytorch_model.bin"]
     size = path.stat().st_size
     assert told[-1] == (size, size)
-    memory = paths.cache_dir() / "digests.json"
+    memory = paths.cache_dir() / "checked.json"
     assert stat.S_IMODE(memory.stat().st_mode) == 0o600
-    assert [each.name for each in memory.parent.iterdir()] == ["digests.json"]
+    assert sorted(each.name for each in memory.parent.iterdir()) == ["checked.json", "checked.lock"]
     os.utime(path, ns=(1, 1))
     refusal(directory, entry=recalled)
     assert len(read) == 2
@@ -225,12 +226,22 @@ def test_safetensors_alone_cannot_be_a_withdrawn_pickle(spoken: Path, read: list
     assert read == []
 
 
+@pytest.mark.parametrize("layout", ["safetensors", "sharded safetensors"])
+def test_safetensors_are_never_read_for_what_was_withdrawn(directory: Path, layout: str, read: list[str]) -> None:
+    """Also of the very model of which a pickle was withdrawn: their MD5 can never be that of the pickle."""
+    layouts(directory, layout)
+    told: list[tuple[int, int]] = []
+    entry = ModelEntry("sft", withdrawn_md5=("0" * 32,))
+    assert not open_local(directory, entry=entry, progress=lambda *now: told.append(now)).withdrawn
+    assert (read, told) == ([], [])
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"a": 1}', b'{"a": [1, 2]}', b"\xff", b"[" * 100_000])
 def test_a_damaged_memory_of_digests_costs_time_only(directory: Path, recalled: ModelEntry, content: bytes) -> None:
     paths.cache_dir().mkdir(parents=True)
-    (paths.cache_dir() / "digests.json").write_bytes(content)
+    (paths.cache_dir() / "checked.json").write_bytes(content)
     assert refusal(directory, entry=recalled).key == "engine.withdrawn"
-    assert len(json.loads((paths.cache_dir() / "digests.json").read_bytes())) == 1
+    assert len(json.loads((paths.cache_dir() / "checked.json").read_bytes())) == 1
 
 
 def test_without_a_writable_cache_the_check_is_made_each_time(
@@ -448,6 +459,35 @@ def test_a_killed_conversion_leaves_a_part_that_the_next_one_removes(directory: 
     assert [path.name for path in kept_files()] == ["model.safetensors"] * 2
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links of POSIX")
+@pytest.mark.usefixtures("tiny_is_worth_it")
+@pytest.mark.parametrize("kind", ["symlink_to", "hardlink_to"])
+def test_a_conversion_is_not_written_through_a_link(directory: Path, tmp_path: Path, kind: str) -> None:
+    other = tmp_path / "precious"
+    other.write_text("precious")
+    (path,) = [converted.place([directory / "model.safetensors"], "torch.float32")]
+    path.parent.mkdir(parents=True)
+    getattr(path.with_name(path.name + ".part"), kind)(other)
+    open_local(directory, dtype="float32")
+    assert other.read_text() == "precious"
+    assert kept_files() == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+@pytest.mark.usefixtures("tiny_is_worth_it")
+def test_a_conversion_where_others_may_write_is_neither_used_nor_made(directory: Path) -> None:
+    """Whoever may put one there could have bchat answer with other weights."""
+    open_local(directory, dtype="float32")
+    (kept,) = kept_files()
+    written = kept.stat().st_mtime_ns
+    kept.parent.chmod(0o777)
+    engine = open_local(directory, dtype="float32")
+    assert [notice.key for notice in engine.notices] == ["engine.not-converted"]
+    assert kept.stat().st_mtime_ns == written
+    kept.parent.chmod(0o700)
+    assert open_local(directory, dtype="float32").notices == ()
+
+
 @pytest.mark.usefixtures("tiny_is_worth_it")
 def test_a_second_process_waits_for_the_first_ones_conversion(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It shows how far the other is, and then maps what the other made; a sweep leaves that alone."""
@@ -490,16 +530,16 @@ def test_a_part_that_goes_between_opening_and_locking_is_not_taken(
     theirs = converted.claim(kept, lambda done: None)
     assert theirs is not None
     theirs.write(b"whole")
-    lock = converted._is_locked
+    is_locked = lock.is_locked
     calls: list[int] = []
 
     def late(fd: int) -> bool:
         calls.append(fd)
         if len(calls) == 1:
             converted.keep(theirs, kept) if finished else converted.drop(theirs, kept)
-        return lock(fd)
+        return is_locked(fd)
 
-    monkeypatch.setattr(converted, "_is_locked", late)
+    monkeypatch.setattr(lock, "is_locked", late)
     ours = converted.claim(kept, lambda done: None)
     if finished:
         assert ours is None
@@ -534,14 +574,19 @@ def test_without_room_on_the_disk_weights_are_opened_directly_and_that_is_said(
 def test_a_disk_that_fails_while_converting_costs_nothing_but_time(
     directory: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    def fail(*args: Any, **kwargs: Any) -> None:
+    real = os.open
+
+    def fail(*args: Any, **kwargs: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fail_in_the_cache(path: Any, *args: Any, **kwargs: Any) -> int:
+        return (fail if str(path).startswith(str(paths.cache_dir())) else real)(path, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
         if call == "replace":
             patch.setattr(Path, "replace", fail)
         else:
-            patch.setattr(f"os.{call}", fail)
+            patch.setattr(f"os.{call}", fail_in_the_cache if call == "open" else fail)
         engine = open_local(directory, dtype="bfloat16")
     assert [notice.key for notice in engine.notices] == ["engine.not-converted"]
     assert "No space left" in str(engine.notices[0].values["reason"])

@@ -431,6 +431,35 @@ def test_withdrawn_weights_are_refused_unless_they_are_accepted(served: Hub) -> 
     hub.download(entry, lambda progress: None, accept_withdrawn=True)
 
 
+# -- where others may write
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links of POSIX")
+@pytest.mark.parametrize("kind", ["symlink_to", "hardlink_to"])
+def test_a_download_is_not_written_through_a_link(served: Hub, tmp_path: Path, kind: str) -> None:
+    """Nor is a lock: what the lock's own code opens, it empties."""
+    other = tmp_path / "precious"
+    other.write_text("precious")
+    partial().parent.mkdir(parents=True)
+    getattr(partial(), kind)(other)
+    lock = paths.hub_cache() / ".locks" / folder().name / f"{partial().stem}.lock"
+    lock.parent.mkdir(parents=True)
+    getattr(lock, kind)(other)
+    directory = pull()
+    assert other.read_text() == "precious"
+    assert (directory / WEIGHTS).read_bytes() == FILES[WEIGHTS]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links of POSIX")
+def test_the_name_of_a_commit_replaces_a_link(served: Hub, tmp_path: Path) -> None:
+    other, ref = tmp_path / "precious", folder() / "refs" / "main"
+    other.write_text("precious")
+    ref.parent.mkdir(parents=True)
+    ref.symlink_to(other)
+    pull()
+    assert (other.read_text(), ref.read_text(), ref.is_symlink()) == ("precious", COMMIT, False)
+
+
 # -- the token -----------------------------------------------------------------------------------------------
 
 

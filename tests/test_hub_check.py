@@ -16,12 +16,14 @@ import pytest
 
 from bilingual_chat import hub, paths
 from bilingual_chat.catalogue import ModelEntry, locate, open_path, with_withdrawn_of
+from bilingual_chat.engines.withdrawn import check_withdrawn
 from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.hub import Progress, blob, ledger, wire
+from bilingual_chat.hub import Progress, blob, wire
 from bilingual_chat.hub.check import verify
 from bilingual_chat.hub.remove import remove
 from bilingual_chat.hub.state import State, recall
 from bilingual_chat.session import open_model
+from bilingual_chat.storage import checksums
 from tests.loopback_hub import COMMIT, FILES, REPO, WANTED, WEIGHTS, Hub, digest_of
 from tests.test_hub import ENTRY, SIZE, folder, pull, served
 
@@ -66,7 +68,7 @@ def no_reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise AssertionError("a file was read")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "Digester", refuse)
+        patch.setattr(checksums, "Digester", refuse)
         yield
 
 
@@ -297,8 +299,8 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(tmp_path: Path) 
         with path.open("ab") as file:
             file.write(b"two" if path.stat().st_size < 6 else b"")
 
-    ledger.digests_of(path, [ledger.SHA256], came)
-    assert ledger.recall(path) is None
+    checksums.digests_of(path, [checksums.SHA256], came)
+    assert checksums.recall(path) is None
 
 
 # -- withdrawn -----------------------------------------------------------------------------------------------
@@ -347,6 +349,25 @@ def test_what_was_fetched_and_has_changed_is_not_opened(served: Hub, monkeypatch
         assert opening(open_path(directory)) == "model.file-damaged"
     pull()
     assert opening(ENTRY) == "tokenizer.broken"
+
+
+@pytest.mark.parametrize("can_link", [True, False])
+def test_what_pull_has_hashed_is_not_hashed_again_on_opening(
+    served: Hub, monkeypatch: pytest.MonkeyPatch, can_link: bool
+) -> None:
+    """A pickle is known by its MD5 too, where links are impossible and the file itself has moved as well."""
+    if not can_link:
+        monkeypatch.setattr(Path, "symlink_to", refuse_links)
+    del served.files[WEIGHTS]
+    suspect = replace(ENTRY, withdrawn_md5=("0" * 32,))
+    directory = hub.download(suspect, lambda progress: None)
+    with no_reading(monkeypatch):
+        assert not check_withdrawn([directory / BIN], suspect, accept=False)
+        assert opening(suspect) == "tokenizer.broken"
+
+
+def refuse_links(*args: object, **kwargs: object) -> None:
+    raise NotImplementedError
 
 
 def test_what_another_program_fetched_is_not_read_to_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,7 +196,7 @@ def test_something_unforeseen_is_a_sentence_too(
         ("/pull demo", "hub.nothing-to-fetch"),
         ("/pull sfft", "model.unknown-name"),
         ("/pull stop", "pull.none"),
-        ("/pull " + "x" * 5000, "model.no-directory"),
+        ("/pull " + "x" * 5000, "model.unreadable"),
     ],
 )
 def test_what_cannot_be_fetched_is_refused_at_once(desk: tuple[Desk, Shown], served: Hub, line: str, key: str) -> None:

@@ -81,12 +81,12 @@ def _log(error: Exception) -> Path | None:
     from datetime import datetime
 
     from bilingual_chat import paths
+    from bilingual_chat.storage import writing
 
     try:
         path = paths.state_dir() / f"error-{datetime.now():%Y%m%d-%H%M%S-%f}.log"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)
-        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+        writing.write(path, "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
     except (OSError, BchatError):
         return None
     return path

@@ -30,7 +30,9 @@ def verify(config: Config, display: Display, name: str | None) -> None:
     entries = [catalogue.find(config.catalogue, name)] if name else list(config.catalogue.values())
     here = [entry for entry in entries if catalogue.locate(entry) is not None and not entry.embedded]
     if name and not here:
+        catalogue.require_here(entries[0])
         raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entries[0].name)
+    listing.say_troubles(display, entries)
     if not here:
         display.say(Phrase("models.none-here"))
     damaged = []

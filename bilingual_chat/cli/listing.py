@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bilingual_chat import catalogue
+from bilingual_chat import catalogue, paths
 from bilingual_chat.catalogue import CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILES, ModelEntry, with_withdrawn_of
 from bilingual_chat.config import Config
 from bilingual_chat.conversation import Speaker, Utterance
@@ -46,6 +46,7 @@ def show_all(config: Config, display: Display) -> None:
         row = (f"{mark} {entry.name}", state, size_of(entry.stored_bytes).rjust(6), *memory)
         rows.append((row, _note(entry, display.lang)))
     display.put_noted_rows(rows)
+    say_troubles(display, config.catalogue.values())
     known = "models.legend" if free is not None else "models.legend-unknown"
     display.say(Phrase(known, free=f"{(free or 0) / 1e9:.1f}", name=chosen.name))
 
@@ -72,7 +73,15 @@ def show_one(config: Config, display: Display, name: str) -> None:
         *(("md5", f"{file}  {md5}") for file, md5 in entry.weights_md5.items()),
         *(("withdrawn", md5) for md5 in entry.withdrawn_md5),
     ]
+    say_troubles(display, [entry])
     display.put_rows(_without_repetition((display.text(Phrase(f"fact.{key}")), said) for key, said in facts if said))
+
+
+def say_troubles(display: Display, entries: Iterable[ModelEntry]) -> None:
+    """Each place that cannot be looked at, once, however many models would lie there."""
+    found = [trouble for entry in entries if (trouble := catalogue.trouble(entry)) is not None]
+    for path, reason in dict.fromkeys(found):
+        display.say(Phrase("models.unreadable", path=paths.shorten(path), reason=reason))
 
 
 def _chosen(config: Config) -> ModelEntry:
@@ -86,7 +95,7 @@ def _state(entry: ModelEntry) -> str:
         return "model.embedded"
     report = recall(entry)
     if report is None:
-        return "model.absent"
+        return "model.absent" if catalogue.trouble(entry) is None else "model.unreadable-state"
     return "model.withdrawn" if report.withdrawn else _STATES[report.state]
 
 

@@ -75,8 +75,7 @@ def begin(options: Options, display: Display) -> Beginning:
     entry = catalogue.find(config.catalogue, named) if named else catalogue.default_entry(config.catalogue)
     if options.like is not None:
         entry = catalogue.spoken_to_like(entry, catalogue.find(config.catalogue, options.like))
-    if catalogue.locate(entry) is None:
-        raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
+    catalogue.require_here(entry)
     chosen: dict[str, Any] = parse_assignments(options.set)
     if options.seed is not None:
         chosen |= parse_assignments([f"seed={options.seed}"])
@@ -117,6 +116,8 @@ def configured(options: Options, display: Display) -> Config:
 
     config = load_config(options.config)
     display.lang = options.lang or config.lang or display.lang
+    for notice in config.notices:
+        display.say(notice)
     return config
 
 

@@ -155,8 +155,7 @@ def choose_model(desk: Desk, argument: str) -> Action:
     is_whole = bool(entry.directory) and catalogue.locate(entry) is not None  # there, files are only compared
     if (percent := percent_of(desk, entry)) is not None and not is_whole:
         raise BchatError("pull.not-yet", status=ExitStatus.MODEL, name=entry.name, percent=percent)
-    if catalogue.locate(entry) is None:
-        raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
+    catalogue.require_here(entry)
     if entry != session.entry or desk.model_ready() is None:
         session.use_model(desk.load(entry), entry, session.settings.for_model(entry))
     desk.say(Phrase("model.chosen", name=entry.name, preset=session.settings.preset))
@@ -168,11 +167,18 @@ def model_rows(desk: Desk) -> Rows:
     return [
         (
             f"{'*' if name == desk.session.entry.name else ' '} {name}",
-            coming(desk, entry) or desk.text(Phrase("model.here" if catalogue.locate(entry) else "model.absent")),
+            coming(desk, entry) or desk.text(_where(entry)),
             entry.describe(desk.lang),
         )
         for name, entry in desk.config.catalogue.items()
     ]
+
+
+def _where(entry: catalogue.ModelEntry) -> Phrase:
+    """Whether a model is on this machine, as far as that can be seen."""
+    if catalogue.locate(entry) is not None:
+        return Phrase("model.here")
+    return Phrase("model.absent" if catalogue.trouble(entry) is None else "model.unreadable-state")
 
 
 def _path(argument: str) -> Path:

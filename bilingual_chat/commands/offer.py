@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bilingual_chat import paths
+from bilingual_chat import paths, storage
 from bilingual_chat.catalogue import DEFAULT_MODEL, ModelEntry, hub_folder, locate
 from bilingual_chat.engines import memory
 from bilingual_chat.engines.precisions import least_memory
+from bilingual_chat.storage import reading, writing
 
 SHOWN, DECLINED = "shown", "declined"
 _MARGIN = 1 << 30  # bytes of disk that are to stay free beside what is fetched
@@ -52,14 +53,13 @@ def remember(note: str) -> None:
     """SHOWN or DECLINED. Where it cannot be written, the person is asked again."""
     with suppress(OSError):
         _place().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _place().write_text(note, encoding="ascii")
+        writing.write(_place(), note.encode("ascii"))
 
 
 def _note() -> str:
     try:
-        with _place().open("rb") as file:
-            return file.read(_MOST).decode("ascii", "replace").strip()
-    except OSError:
+        return reading.read_bytes(_place(), _MOST).decode("ascii", "replace").strip()
+    except (OSError, ValueError):
         return ""
 
 
@@ -69,16 +69,14 @@ def _place() -> Path:
 
 def _half_here(entry: ModelEntry) -> int:
     """Bytes of the model that an earlier download left."""
-    try:
-        here = sum(path.stat().st_size for path in (hub_folder(entry.hub_id) / "blobs").iterdir())
-    except OSError:
-        return 0
+    here = sum(max(storage.size_of(path), 0) for path in storage.entries(hub_folder(entry.hub_id) / "blobs"))
     return here if here >= _WORTH else 0
 
 
 def _free_disk() -> int:
     directory = paths.hub_cache()
     try:
-        return shutil.disk_usage(next(each for each in (directory, *directory.parents) if each.exists())).free
+        existing = (each for each in (directory, *directory.parents) if storage.status(each) is not None)
+        return shutil.disk_usage(next(existing)).free
     except (OSError, StopIteration):
         return 0

@@ -35,10 +35,7 @@ def pull(desk: Desk, argument: str) -> Action:
 
 def named(desk: Desk, argument: str, *, advises_path: bool = True) -> ModelEntry:
     """The model of this name, or in the directory of this path."""
-    try:
-        return catalogue.find(desk.config.catalogue, unquoted(argument), advises_path=advises_path)
-    except OSError as error:  # a name that no file can have, a directory that may not be read
-        raise BchatError("model.no-directory", status=ExitStatus.MODEL, path=argument) from error
+    return catalogue.find(desk.config.catalogue, unquoted(argument), advises_path=advises_path)
 
 
 def fetch(desk: Desk, entry: ModelEntry) -> None:

@@ -101,7 +101,7 @@ def _load_kept(
     kept: Path, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, device: torch.device
 ) -> dict[str, Tensor] | None:
     """The weights in a kept conversion; None if there is none. One that the disk damaged is removed."""
-    if not kept.is_file():
+    if not converted.is_kept(kept):
         return None
     try:
         return load_weights(survey([kept], shapes), dtype, device)

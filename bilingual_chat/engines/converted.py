@@ -7,7 +7,6 @@ No torch here.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -17,30 +16,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bilingual_chat import paths
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(fd: int) -> None:
-        os.lseek(fd, 1 << 40, os.SEEK_SET)  # far behind the data: a locked byte cannot be written there
-        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-        os.lseek(fd, 0, os.SEEK_SET)
-
-else:
-    import fcntl
-
-    def _lock(fd: int) -> None:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
+from bilingual_chat import paths, storage
+from bilingual_chat.storage import lock, reading, writing
 
 FILE = "model.safetensors"
 SOURCE_KEY = "bchat.source"  # in the header's metadata
 _PART = FILE + ".part"
-_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
 _PAUSE_S = 0.2
-_MOST_HEADER = 100_000_000  # bytes
+_MOST_HEADER = 16 << 20  # bytes
 
 
 def place(sources: Iterable[Path], dtype: str) -> Path:
@@ -54,7 +37,7 @@ def describe(sources: Iterable[Path]) -> list[list[Any]]:
     described: list[list[Any]] = []
     for path in sources:
         status = path.stat()
-        described.append([str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino])
+        described.append([os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ino])
     return described
 
 
@@ -62,27 +45,34 @@ def claim(path: Path, waiting: Callable[[int], None]) -> BinaryIO | None:
     """An empty file beside `path` that only we write; None if `path` is there, or came while we waited.
 
     Waits while another process writes it, and calls `waiting` with the bytes that it has. What a
-    killed process left is written over. Raises OSError. End it with `keep` or `drop`.
+    killed process left is written over; what others put there, a link for example, is removed.
+    Raises OSError, also for a directory in which others may write. End it with `keep` or `drop`.
     """
     part = path.with_name(_PART)
-    while not path.is_file():
+    while not is_kept(path):
         _root().mkdir(mode=0o700, parents=True, exist_ok=True)
         part.parent.mkdir(mode=0o700, exist_ok=True)
+        writing.require_our_directory(part.parent)
         try:
-            fd = os.open(part, _FLAGS, 0o600)
+            fd = writing.open_own(part)
         except FileNotFoundError:  # somebody swept the folder away in between
             continue
         file = os.fdopen(fd, "r+b")
-        if not _is_locked(fd):
+        if not lock.is_locked(fd):
             waiting(os.fstat(fd).st_size)
             file.close()
             time.sleep(_PAUSE_S)
-        elif not _is_at(fd, part) or path.is_file():  # its owner finished, or it was swept away
+        elif not _is_at(fd, part) or is_kept(path):  # its owner finished, or it was swept away
             file.close()
         else:
             file.truncate(0)
             return file
     return None
+
+
+def is_kept(path: Path) -> bool:
+    """Whether this conversion is there, and nobody but us can have written it."""
+    return writing.is_ours(path)
 
 
 def keep(file: BinaryIO, path: Path) -> None:
@@ -127,7 +117,7 @@ def sweep() -> int:
     for folder in _folders():
         freed += _remove_if_abandoned(folder / _PART)
         result = folder / FILE
-        if result.is_file() and not _is_current(result):
+        if storage.is_file(result) and not _is_current(result):
             freed += _remove(result)
         _remove_folder(folder)
     return freed
@@ -135,7 +125,7 @@ def sweep() -> int:
 
 def kept_bytes() -> int:
     """How much the cache of conversions takes."""
-    return sum(path.stat().st_size for folder in _folders() for path in folder.iterdir() if path.is_file())
+    return sum(max(storage.size_of(path), 0) for folder in _folders() for path in storage.entries(folder))
 
 
 def _root() -> Path:
@@ -143,8 +133,7 @@ def _root() -> Path:
 
 
 def _folders() -> Iterator[Path]:
-    with contextlib.suppress(OSError):
-        yield from [path for path in _root().iterdir() if path.is_dir() and not path.is_symlink()]
+    yield from (path for path in storage.entries(_root()) if storage.is_dir(path) and not storage.is_link(path))
 
 
 def _is_current(result: Path) -> bool:
@@ -152,7 +141,7 @@ def _is_current(result: Path) -> bool:
     try:
         with result.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, _MOST_HEADER)))
+            header = reading.parse_json(file.read(min(length, _MOST_HEADER)))
         sources = json.loads(header["__metadata__"][SOURCE_KEY])
         return bool(describe(Path(source[0]) for source in sources) == sources)
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
@@ -160,37 +149,26 @@ def _is_current(result: Path) -> bool:
 
 
 def _remove_if_abandoned(part: Path) -> int:
-    if not part.is_file():
-        return 0
     try:
-        fd = os.open(part, _FLAGS & ~os.O_CREAT)
+        fd = writing.open_own(part, create=False)
     except OSError:
         return 0
     try:
-        return _remove(part) if _is_locked(fd) else 0
+        return _remove(part) if lock.is_locked(fd) else 0
     finally:
         os.close(fd)
 
 
-def _is_locked(fd: int) -> bool:
-    """Whether the lock is ours now. Where the file system knows no locks, it counts as ours."""
-    try:
-        _lock(fd)
-    except OSError as error:
-        return error.errno not in _HELD
-    return True
-
-
 def _is_at(fd: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(fd), path.stat())
+        return os.path.samestat(os.fstat(fd), path.lstat())
     except OSError:
         return False
 
 
 def _remove(path: Path) -> int:
     try:
-        size = path.stat().st_size
+        size = path.lstat().st_size
         path.unlink()
     except OSError:
         return 0

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import json
+import stat
 from pathlib import Path
 from typing import Any
 
+from bilingual_chat import storage
 from bilingual_chat.catalogue import WEIGHT_FILES
 from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.storage import reading
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
-_MOST_JSON = 64 << 20  # bytes
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`. Raises BchatError (MODEL): missing, a pointer, too large, not an object."""
     check_file(path)
     try:
-        if path.stat().st_size > _MOST_JSON:
-            raise ValueError
-        value = json.loads(path.read_bytes())
+        return reading.read_json(path)
     except OSError as error:
         raise unreadable(path, error) from None
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise refused("engine.json", path)
-    return value
+    except ValueError:
+        raise refused("engine.json", path) from None
 
 
 def find_weights(directory: Path) -> list[Path]:
     """The weight files of a model directory; several where it is sharded. Raises BchatError (MODEL)."""
     for name in WEIGHT_FILES:
         path = directory / name
-        if path.is_file():
+        if storage.is_file(path):
             return _shards(path) if name.endswith(".index.json") else [path]
     raise BchatError("engine.weights-missing", status=ExitStatus.MODEL, directory=str(directory))
 
@@ -41,10 +37,12 @@ def find_weights(directory: Path) -> list[Path]:
 def check_file(path: Path) -> None:
     """A regular file with something in it that is not a Git-LFS pointer; else BchatError (MODEL)."""
     try:
-        if not path.is_file():
+        if not stat.S_ISREG(path.stat().st_mode):
             raise refused("engine.file-missing", path)
         with path.open("rb") as file:
             start = file.read(len(_POINTER))
+    except FileNotFoundError:
+        raise refused("engine.file-missing", path) from None
     except OSError as error:
         raise unreadable(path, error) from None
     if not start:
@@ -58,7 +56,7 @@ def refused(key: str, path: Path, **values: object) -> BchatError:
 
 
 def unreadable(path: Path, error: OSError) -> BchatError:
-    return refused("engine.file-unreadable", path, reason=error.strerror or type(error).__name__)
+    return refused("engine.file-unreadable", path, reason=storage.reason(error))
 
 
 def _shards(index: Path) -> list[Path]:

@@ -126,7 +126,7 @@ def _pieces(tensors: Sequence[Stored], precision: QuantizedPrecision) -> Iterato
 
 def _load_kept(kept: Path, shapes: Mapping[str, tuple[int, ...]], precision: QuantizedPrecision) -> Weights | None:
     """What was kept; None if there is none. A file that the disk damaged is removed."""
-    if not kept.is_file():
+    if not converted.is_kept(kept):
         return None
     try:
         found = dict(read_tensors(kept))

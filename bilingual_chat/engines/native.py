@@ -26,6 +26,7 @@ from bilingual_chat import paths
 from bilingual_chat.engines.gpt_neox import HEAD, KVCache, NeoxConfig, rotary_angles
 from bilingual_chat.engines.precisions import find_compiler
 from bilingual_chat.engines.quantized import Quantized
+from bilingual_chat.storage import writing
 
 SOURCE = Path(__file__).with_name("kernels") / "layer.c"  # and what it includes, beside it
 _COMPILE_S = 120
@@ -100,8 +101,9 @@ def _compiled() -> Path:
     identity = [*sources, " ".join([compiler, *options]).encode(), _processor()]
     name = hashlib.sha256(b"\0".join(identity)).hexdigest()[:32]
     path = paths.cache_dir() / "native" / f"{name}.so"
-    if not path.is_file():
+    if not writing.is_ours(path):  # whoever can put a library there has it run
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        writing.require_our_directory(path.parent)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             made = Path(folder) / path.name
             subprocess.run(
@@ -111,6 +113,7 @@ def _compiled() -> Path:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
             )
+            made.chmod(0o700)
             made.replace(path)
     return path
 

@@ -5,8 +5,8 @@ Only safetensors and tensors-only pickles are read; nothing in a file is ever ex
 
 from __future__ import annotations
 
-import json
 import math
+import os
 import pickle
 import re
 import zipfile
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from bilingual_chat.engines.files import check_file, refused, unreadable
 from bilingual_chat.errors import BchatError
+from bilingual_chat.storage import reading
 
 # Pages of a mapped file count as ours while the mapping lives: open it anew after so many bytes.
 BATCH = 256 << 20
@@ -30,7 +32,10 @@ _HARMLESS = re.compile(
 )
 _ALSO_CALLED = {"lm_head.weight": "embed_out.weight"}
 _KINDS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_MOST_HEADER = 100_000_000  # bytes; safetensors' own bound
+_MOST_HEADER = 16 << 20  # bytes; those of the largest models have two
+_MOST_PICKLE = 2 << 20  # bytes of what describes the tensors of a pickle; 150 for each of them
+_MOST_DIRECTORY = 16 << 20  # bytes of what lists the members of its zip
+_ZIP_END, _ZIP64_END = b"PK\x05\x06", b"PK\x06\x06"
 
 
 @dataclass(frozen=True)
@@ -155,10 +160,10 @@ def _check_safetensors_length(path: Path) -> None:
     if not begins_well:
         raise refused("engine.weights-cut" if size < 9 else "engine.weights-damaged", path)
     try:
-        entries = json.loads(header) if len(header) == length else None
+        entries = reading.parse_json(header) if len(header) == length else None
         spans = [entry["data_offsets"] for name, entry in (entries or {}).items() if name != "__metadata__"]
         whole = max((int(end) for _, end in spans), default=0) + 8 + length
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ArithmeticError, ValueError, TypeError, KeyError, AttributeError):
         raise refused("engine.weights-damaged", path) from None
     if entries is None or size < whole:
         raise refused("engine.weights-cut", path)
@@ -189,17 +194,32 @@ def _check_zip(path: Path) -> None:
     """The zip that torch.save writes: whole, and with nothing compressed (it is mapped, not unpacked)."""
     try:
         with path.open("rb") as file:
-            is_zip = file.read(4) == b"PK\x03\x04"
+            is_zip = file.read(4) == b"PK\x03\x04" and _directory_size(file) <= _MOST_DIRECTORY
         if not is_zip:
             raise refused("engine.weights-damaged", path)
         with zipfile.ZipFile(path) as archive:
-            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+            stored = all(map(_is_fit, archive.infolist()))
     except OSError as error:
         raise unreadable(path, error) from None
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         raise refused("engine.weights-cut", path) from None
     if not stored:
         raise refused("engine.weights-damaged", path)
+
+
+def _is_fit(member: zipfile.ZipInfo) -> bool:
+    is_description = member.filename.endswith(".pkl")
+    return member.compress_type == zipfile.ZIP_STORED and not (is_description and member.file_size > _MOST_PICKLE)
+
+
+def _directory_size(file: BinaryIO) -> int:
+    """Bytes of the list of members that `zipfile` would read at once; 0 where there is none."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - (1 << 17), 0))
+    tail = file.read()
+    at, at64 = tail.rfind(_ZIP_END), tail.rfind(_ZIP64_END)
+    short = int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
+    return int.from_bytes(tail[at64 + 40 : at64 + 48], "little") if short == 0xFFFFFFFF and at64 >= 0 else short
 
 
 def _check_tensor(path: Path, name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:

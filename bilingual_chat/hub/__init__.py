@@ -12,7 +12,7 @@ limit for a line that drips, and waits for as long as a hub asks it to. Always p
 has come of a file is then its beginning, which is what going on from there and checking it wants.
 
 Modules: `crew` (threads), `wire` (HTTP), `listing` (what the hub has), `blob` (one file), `delivery` (all of it
-while something else goes on), `ledger` (digests remembered), `state` and `check` (is it still what it was?),
+while something else goes on), `state` and `check` (is it still what it was?),
 `remove`.
 """
 
@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bilingual_chat import paths
+from bilingual_chat import paths, storage
 from bilingual_chat.catalogue import ModelEntry, hub_folder, locate
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.hub import blob, crew, wire
@@ -41,6 +41,7 @@ from bilingual_chat.hub.crew import Meter, Silent, Stopped
 from bilingual_chat.hub.listing import Listing, look_up
 from bilingual_chat.hub.state import State, model_files, recall, wants_md5
 from bilingual_chat.hub.wire import Hub
+from bilingual_chat.storage import writing
 
 _MARGIN = 64 << 20  # bytes left free on the disk
 _RATE_S = 10.0  # the rate is that of the last seconds
@@ -137,7 +138,7 @@ def size_of(entry: ModelEntry) -> Size:
     """
     here = locate(entry)
     if here is not None:
-        return Size(sum((here / name).stat().st_size for name in model_files(here) if (here / name).is_file()), 0)
+        return Size(sum(max(storage.size_of(here / name), 0) for name in model_files(here)), 0)
     require_source(entry)
     with _explained(entry):
         hub, listing = _look_up(entry)
@@ -178,7 +179,7 @@ def place_of(entry: ModelEntry) -> Path:
 
 def free_disk(directory: Path) -> int:
     """Bytes, where `directory` is or will be. Raises OSError."""
-    existing = next(each for each in (directory, *directory.parents) if each.exists())
+    existing = next(each for each in (directory, *directory.parents) if storage.status(each) is not None)
     return shutil.disk_usage(existing).free
 
 
@@ -280,19 +281,14 @@ def _name_commit(entry: ModelEntry, commit: str) -> None:
         return
     ref = hub_folder(entry.hub_id) / "refs" / entry.revision
     ref.parent.mkdir(parents=True, exist_ok=True)
-    new = ref.with_name(f"{ref.name}.{os.getpid()}.new")
-    try:
-        new.write_text(commit, encoding="utf-8")
-        new.replace(ref)
-    finally:
-        new.unlink(missing_ok=True)
+    writing.write(ref, commit.encode(), mode=0o666)
 
 
 def _tidy(folder: Path, errands: Sequence[Errand]) -> None:
     """Remove the files and directories that a failed download made for nothing."""
     for errand in errands:
         with contextlib.suppress(OSError):
-            if not errand.partial.stat().st_size:
+            if not errand.partial.lstat().st_size:
                 errand.partial.unlink()
     own = [errand.directory for errand in errands[:1] if errand.directory]
     for directory in (folder / "blobs", folder, folder.parent / ".locks" / folder.name, *own):

@@ -18,16 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bilingual_chat import storage
 from bilingual_chat.errors import BchatError
-from bilingual_chat.hub import ledger, wire
+from bilingual_chat.hub import wire
 from bilingual_chat.hub.crew import Meter, Stopped
-from bilingual_chat.hub.ledger import MD5, Digester, kind_of
 from bilingual_chat.hub.listing import RemoteFile, file_url
 from bilingual_chat.hub.wire import Broken, Hub
+from bilingual_chat.storage import checksums, writing
+from bilingual_chat.storage.checksums import MD5, Digester, kind_of
 
 _CHUNK = 4 << 20  # bytes, of what is read back from the disk
 _ENOUGH = 1 << 20  # bytes that make an attempt worth while, or a hundredth of a smaller file
-_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _LOCK_S = 0.1  # between two looks at a lock, and at how far its holder is
 _STALE_S = 3600.0
 _SUFFIX = ".incomplete"
@@ -76,9 +77,9 @@ class Errand:
 
 def missing_bytes(errand: Errand) -> int:
     """How much is still to be fetched, judged by sizes alone."""
-    if any(_size(path) == errand.file.size for path in (errand.blob, errand.pointer)):
+    if any(storage.size_of(path) == errand.file.size for path in (errand.blob, errand.pointer)):
         return 0
-    return max(errand.file.size - max(_size(errand.partial), 0), 0)
+    return max(errand.file.size - max(storage.size_of(errand.partial), 0), 0)
 
 
 def bring(errand: Errand, meter: Meter, stop: threading.Event) -> None:
@@ -109,7 +110,7 @@ def link(errand: Errand, *, is_last: bool) -> None:
     pointer.parent.mkdir(parents=True, exist_ok=True)
     if not blob.is_file() or (pointer.is_symlink() and pointer.exists() and pointer.samefile(blob)):
         return
-    new = pointer.with_name(f"{pointer.name}.{os.getpid()}.new")
+    new, known = writing.beside(pointer), checksums.recall_current(blob)
     try:
         try:
             new.symlink_to(os.path.relpath(blob, pointer.parent))
@@ -122,17 +123,19 @@ def link(errand: Errand, *, is_last: bool) -> None:
     finally:
         new.unlink(missing_ok=True)
     if not pointer.is_symlink():
-        ledger.remember(pointer, {errand.kinds[0]: errand.file.etag}, stated=errand.file.etag)
+        checksums.remember(pointer, {**known, errand.kinds[0]: errand.file.etag}, stated=errand.file.etag)
 
 
 def sweep(folder: Path) -> None:
     """Remove what downloads of other commits, or of other programs that were killed, have left half-done."""
-    for partial in (folder / "blobs").glob("*" + _SUFFIX):
+    for partial in storage.entries(folder / "blobs"):
+        if not partial.name.endswith(_SUFFIX):
+            continue
         etag, _, rest = partial.name.partition(".")
         # Names with a random part are huggingface_hub's; on a file system without locks one may be in use.
         is_foreign = rest != _SUFFIX[1:]
         with contextlib.suppress(OSError), _try_lock(folder, etag) as is_free:
-            if is_free and not (is_foreign and time.time() - partial.stat().st_mtime < _STALE_S):
+            if is_free and not (is_foreign and time.time() - partial.lstat().st_mtime < _STALE_S):
                 partial.unlink()
 
 
@@ -140,16 +143,16 @@ def sweep(folder: Path) -> None:
 def every_lock(folder: Path) -> Iterator[bool]:
     """All locks of a repository; whether they could be had, that is, whether nobody is downloading it."""
     with ExitStack() as stack:
-        etags = [path.stem for path in _lock_folder(folder).glob("*.lock")]
+        etags = [path.stem for path in storage.entries(_lock_folder(folder)) if path.suffix == ".lock"]
         yield all(stack.enter_context(_try_lock(folder, etag)) for etag in etags)
 
 
 def _is_whole(errand: Errand, path: Path, meter: Meter, stop: threading.Event) -> bool:
     """Whether the file is already here; one that is here and wrong is thrown away."""
-    if _size(path) != errand.file.size:
+    if storage.size_of(path) != errand.file.size:
         return False
     meter.done = 0
-    if errand.check(ledger.digests_of(path, errand.kinds, _counted(meter, stop))):
+    if errand.check(checksums.digests_of(path, errand.kinds, _counted(meter, stop))):
         return True
     path.unlink()
     meter.done = 0
@@ -160,11 +163,11 @@ def _compare_own(errand: Errand, meter: Meter, stop: threading.Event) -> None:
     """A file of the person's own is only looked at: it may be their own work. BchatError if it is not the hub's."""
     path = errand.blob
     digests = {}
-    if _size(path) == errand.file.size:
-        digests = ledger.digests_of(path, errand.kinds, _counted(meter, stop))
+    if storage.size_of(path) == errand.file.size:
+        digests = checksums.digests_of(path, errand.kinds, _counted(meter, stop))
     if not digests or not errand.check(digests):
         raise errand.hub.error("hub.own-file", file=errand.file.name, directory=errand.directory)
-    ledger.remember(path, digests, stated=errand.file.etag)
+    checksums.remember(path, digests, stated=errand.file.etag)
 
 
 def _fetch(errand: Errand, meter: Meter, stop: threading.Event) -> bool:
@@ -189,7 +192,7 @@ def _fetch(errand: Errand, meter: Meter, stop: threading.Event) -> bool:
             partial.discard()
             raise
     errand.partial.replace(errand.blob)
-    ledger.remember(errand.blob, digests, stated=errand.file.etag)
+    checksums.remember(errand.blob, digests, stated=errand.file.etag)
     return True
 
 
@@ -231,7 +234,7 @@ class _Partial:
         self._meter = meter
         self._stop = stop
         self._most = 0  # that were ever here, when has_moved was last asked
-        self._fd = os.open(errand.partial, _FLAGS, 0o666)
+        self._fd = writing.open_own(errand.partial, 0o666)
         self.restart(truncate=False)
         try:
             self._read_back()
@@ -301,7 +304,7 @@ def _locked(errand: Errand, meter: Meter, stop: threading.Event) -> Iterator[Non
             if is_free:
                 yield
                 return
-        meter.done = max(_size(errand.partial), 0)
+        meter.done = max(storage.size_of(errand.partial), 0)
         if stop.is_set():
             raise Stopped
 
@@ -313,6 +316,7 @@ def _try_lock(folder: Path, etag: str) -> Iterator[bool]:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it tells of waiting, in its own words
     path = _lock_folder(folder) / f"{etag}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
+    writing.make_way(path)  # the lock's own code follows links, and empties what it opens
     with ExitStack() as stack:
         try:
             stack.enter_context(WeakFileLock(path, timeout=_LOCK_S))
@@ -338,13 +342,6 @@ def _counted(meter: Meter, stop: threading.Event) -> Callable[[int], None]:
 
 def _is_linked(errand: Errand) -> bool:
     """Whether another snapshot links to the blob, which then must stay."""
-    snapshots = (errand.folder / "snapshots").glob("*/*")
-    return any(path.is_symlink() and path.exists() and path.samefile(errand.blob) for path in snapshots)
-
-
-def _size(path: Path) -> int:
-    """-1 for what is not a file."""
-    try:
-        return path.stat().st_size if path.is_file() else -1
-    except OSError:
-        return -1
+    blob = storage.status(errand.blob)
+    links = [storage.status(path) for path in storage.below(errand.folder / "snapshots") if storage.is_link(path)]
+    return blob is not None and any(each is not None and os.path.samestat(each, blob) for each in links)

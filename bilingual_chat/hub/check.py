@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bilingual_chat.catalogue import ModelEntry, locate
+from bilingual_chat import storage
+from bilingual_chat.catalogue import ModelEntry, require_here
 from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.hub import Progress, ledger, state
-from bilingual_chat.hub.ledger import MD5, SHA256
+from bilingual_chat.hub import Progress, state
 from bilingual_chat.hub.state import FileState, Report, State
+from bilingual_chat.storage import checksums
+from bilingual_chat.storage.checksums import MD5, SHA256
 
 Tell = Callable[[Progress], None]
 
@@ -21,33 +23,25 @@ def verify(entry: ModelEntry, progress: Tell | None = None) -> Report:
     digest (a directory of one's own) is UNKNOWN; it is remembered, and CHANGED when it is another next time.
     Raises BchatError (MODEL) for a model that is not here or cannot be read.
     """
-    directory = _locate(entry)
+    directory = require_here(entry)
     names = dict.fromkeys([*state.model_files(directory), *state.pickles(entry, directory)])
     told = _Told(directory, list(names), progress)
     return state.report_of(entry, directory, lambda name: _verify(entry, directory, name, told))
 
 
-def _locate(entry: ModelEntry) -> Path:
-    directory = locate(entry)
-    if directory is None:
-        raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
-    return directory
-
-
 def _verify(entry: ModelEntry, directory: Path, name: str, told: _Told) -> FileState:
     path = directory / name
     told.begin(name)
-    if not path.is_file():
+    if not storage.is_file(path):
         return FileState(name, 0, State.DAMAGED)
-    before = ledger.recall(path)
+    before = checksums.recall(path)
     wanted = state.expected(entry, path, name, before)
     kinds = set(wanted) | ({MD5} if state.wants_md5(entry, name) else set())
     try:
-        digests = ledger.digests_of(path, sorted(kinds or {SHA256}), told.came)
+        digests = checksums.digests_of(path, sorted(kinds or {SHA256}), told.came)
         size = path.stat().st_size
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise BchatError("hub.not-read", status=ExitStatus.MODEL, path=path, reason=reason) from None
+        raise BchatError("hub.not-read", status=ExitStatus.MODEL, path=path, reason=storage.reason(error)) from None
     found = state.judge(entry, name, size, digests, wanted)
     is_other = before is not None and any(before.digests.get(kind, digests[kind]) != digests[kind] for kind in digests)
     if found.state is State.UNKNOWN and is_other:
@@ -59,7 +53,7 @@ class _Told:
     """How far the looking is, told to `progress`."""
 
     def __init__(self, directory: Path, names: Sequence[str], progress: Tell | None) -> None:
-        self._sizes = {name: _size(directory / name) for name in names}
+        self._sizes = {name: max(storage.size_of(directory / name), 0) for name in names}
         self._progress = progress
         self._name = ""
         self._done = self._before = 0
@@ -72,7 +66,3 @@ class _Told:
         if self._progress is not None:
             size, total = self._sizes[self._name], sum(self._sizes.values())
             self._progress(Progress(self._name, self._done - self._before, size, self._done, total))
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Iterable, Mapping
@@ -12,8 +11,9 @@ from urllib.parse import quote
 
 from bilingual_chat.catalogue import CONFIG_FILE, OTHER_TOKENIZER_FILE, TOKENIZER_FILE, WEIGHT_FILES
 from bilingual_chat.hub import wire
-from bilingual_chat.hub.ledger import kind_of
 from bilingual_chat.hub.wire import Broken, Hub
+from bilingual_chat.storage import reading
+from bilingual_chat.storage.checksums import kind_of
 
 _WANTED_IF_THERE = ("tokenizer_config.json",)
 # What other families keep their special ids and their chat template in.
@@ -72,12 +72,9 @@ def _read_json(hub: Hub, url: str, stop: threading.Event) -> dict[str, Any]:
             if len(body) > _MOST:
                 raise hub.error("hub.no-hub")
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise hub.error("hub.no-hub")
-    return value
+        return reading.parse_json(bytes(body))
+    except ValueError:
+        raise hub.error("hub.no-hub") from None
 
 
 def _choose(hub: Hub, there: Iterable[str]) -> list[str]:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from bilingual_chat import storage
 from bilingual_chat.catalogue import (
     CONFIG_FILE,
     OTHER_TOKENIZER_FILE,
-    PICKLES,
     TOKENIZER_FILE,
     WEIGHT_FILES,
     ModelEntry,
     locate,
+    pickles_in,
 )
-from bilingual_chat.hub import ledger
-from bilingual_chat.hub.ledger import MD5, Mark, kind_of
+from bilingual_chat.storage import checksums, reading
+from bilingual_chat.storage.checksums import MD5, Mark, kind_of
 
 _SMALL = (
     CONFIG_FILE,
@@ -29,7 +30,6 @@ _SMALL = (
     "generation_config.json",
     "chat_template.jinja",
 )
-_MOST_INDEX = 16 << 20  # bytes
 
 
 class State(Enum):
@@ -97,14 +97,14 @@ def report_of(entry: ModelEntry, directory: Path, look: Callable[[str], FileStat
 
 def pickles(entry: ModelEntry, directory: Path) -> list[str]:
     """Names of the files that could be withdrawn ones."""
-    return sorted(path.name for path in directory.glob(PICKLES) if path.is_file()) if entry.withdrawn_md5 else []
+    return [path.name for path in pickles_in(directory)] if entry.withdrawn_md5 else []
 
 
 def _recall(entry: ModelEntry, directory: Path, name: str) -> FileState:
     path = directory / name
-    if not path.is_file():
+    stat, mark = storage.status(path), checksums.recall(path)
+    if stat is None or not storage.is_file(path):
         return FileState(name, 0, State.DAMAGED)
-    stat, mark = path.stat(), ledger.recall(path)
     if mark is None or not mark.digests:
         return FileState(name, stat.st_size, State.UNKNOWN)
     if not mark.fits(stat):
@@ -127,7 +127,7 @@ def judge(entry: ModelEntry, name: str, size: int, digests: Mapping[str, str], w
 
 def expected(entry: ModelEntry, path: Path, name: str, mark: Mark | None) -> dict[str, str]:
     """The digests that a file should have, by kind: from the blob's name, else as the hub stated; and the MD5."""
-    real = path.resolve()
+    real = Path(os.path.realpath(path))
     etag = real.name if real.parent.name == "blobs" else mark.stated if mark else ""
     kind = kind_of(etag)
     wanted = {kind: etag} if kind else {}
@@ -143,15 +143,15 @@ def wants_md5(entry: ModelEntry, name: str) -> bool:
 def model_files(directory: Path) -> list[str]:
     """The files of a model: all of a snapshot of the hub, else (it may hold anything) those that bchat opens."""
     if directory.parent.name == "snapshots":
-        there = (path for path in directory.rglob("*") if path.is_symlink() or path.is_file())
+        there = (path for path in storage.below(directory) if storage.is_link(path) or storage.is_file(path))
         return sorted(path.relative_to(directory).as_posix() for path in there)
-    names = [name for name in _SMALL if (directory / name).is_file()]
+    names = [name for name in _SMALL if storage.is_file(directory / name)]
     return names + weight_files(directory)
 
 
 def weight_files(directory: Path) -> list[str]:
     """The weights that an engine opens, an index and its shards included."""
-    name = next((name for name in WEIGHT_FILES if (directory / name).is_file()), None)
+    name = next((name for name in WEIGHT_FILES if storage.is_file(directory / name)), None)
     if name is None:
         return []
     return [name, *_shards(directory / name)] if name.endswith(".index.json") else [name]
@@ -159,8 +159,8 @@ def weight_files(directory: Path) -> list[str]:
 
 def _shards(index: Path) -> list[str]:
     try:
-        value = json.loads(index.read_bytes()) if index.stat().st_size <= _MOST_INDEX else {}
-        names = {str(name) for name in value["weight_map"].values()}
-    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        places = reading.read_json(index).get("weight_map")
+    except (OSError, ValueError):
         return []
-    return sorted(name for name in names if Path(name).name == name and (index.parent / name).is_file())
+    names = {str(name) for name in places.values()} if isinstance(places, dict) else set()
+    return sorted(name for name in names if Path(name).name == name and storage.is_file(index.parent / name))

@@ -14,7 +14,7 @@ from bilingual_chat.catalogue import (
     TOKENIZER_FILE,
     ModelEntry,
     is_other_family,
-    locate,
+    require_here,
 )
 from bilingual_chat.conversation import FinishReason, Utterance
 from bilingual_chat.decoding import DecodingParameters
@@ -98,9 +98,7 @@ def open_model(entry: ModelEntry, opening: Opening | None = None, progress: engi
     `progress` is called with bytes done and in all while large weights are verified or converted for the first time.
     """
     opening = opening or Opening()
-    directory = locate(entry)
-    if directory is None:
-        raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
+    directory = require_here(entry)
     is_other = is_other_family(directory)
     if is_other and opening.quantize not in ("auto", "none"):
         raise BchatError("engine.quantize-family", status=ExitStatus.MODEL, name=entry.name, precision=opening.quantize)

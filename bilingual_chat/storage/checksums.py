@@ -6,24 +6,27 @@ its content if it is kept in LFS (64 digits), else the SHA-1 that git gives it (
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from bilingual_chat import paths
+from bilingual_chat import paths, storage
+from bilingual_chat.storage import lock, reading, writing
 
 SHA256, GIT, MD5 = "sha256", "git-sha1", "md5"
 _KIND_OF_LENGTH = {64: SHA256, 40: GIT}
+_LENGTHS = {SHA256: 64, GIT: 40, MD5: 32}
 _HEX = frozenset("0123456789abcdef")
 _CHUNK = 4 << 20  # bytes
-_MOST = 16 << 20  # bytes of the ledger itself
-_LOCK = threading.Lock()
+_MOST_BYTES = 4 << 20  # of the store itself
+_MOST_FILES = 2000
+_GUARD = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -66,16 +69,16 @@ def kind_of(etag: str) -> str | None:
 
 
 def digests_of(path: Path, kinds: Iterable[str], came: Callable[[int], None]) -> dict[str, str]:
-    """The digests of a file, from the ledger if it has not changed since; `came` is told of bytes looked at.
+    """The digests of a file, from the store if it has not changed since; `came` is told of bytes looked at.
 
     A file that changes while it is read is not remembered. Raises OSError, and what `came` raises.
     """
     wanted = tuple(kinds)
-    known = recall(path)
     before = path.stat()
-    if known is not None and known.fits(before) and set(wanted) <= set(known.digests):
+    known = recall_current(path, before)
+    if set(wanted) <= set(known):
         came(before.st_size)
-        return {kind: known.digests[kind] for kind in wanted}
+        return {kind: known[kind] for kind in wanted}
     digester = Digester(wanted, before.st_size)
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
@@ -92,15 +95,20 @@ def recall(path: Path) -> Mark | None:
     return _parse(_read().get(_key(path)))
 
 
+def recall_current(path: Path, stat: os.stat_result | None = None) -> Mapping[str, str]:
+    """The digests that are known of a file as it is now."""
+    mark, stat = recall(path), stat or storage.status(path)
+    return mark.digests if mark is not None and stat is not None and mark.fits(stat) else {}
+
+
 def remember(path: Path, digests: Mapping[str, str], *, stated: str = "", stat: os.stat_result | None = None) -> None:
     """Note what a file was found to hold (when `stat` was taken). What was known of the same content stays known."""
-    try:
-        stat = stat or path.stat()
-    except OSError:
+    stat = stat or storage.status(path)
+    if stat is None:
         return
-    with _LOCK:
-        files = _read()
-        old = _parse(files.get(_key(path)))
+    with _alone():
+        files = {name: mark for name, mark in _read().items() if _parse(mark)}
+        old = _parse(files.pop(_key(path), None))
         same = old is not None and old.fits(stat)
         kept = {**(old.digests if old and same else {}), **digests}
         mark = Mark(stat.st_size, stat.st_mtime_ns, stat.st_ino, kept, stated or (old.stated if old else ""))
@@ -110,7 +118,7 @@ def remember(path: Path, digests: Mapping[str, str], *, stated: str = "", stat: 
 def forget(folder: Path) -> None:
     """Strike out every file below `folder`, and those that are no longer there."""
     below = _key(folder) + os.sep
-    with _LOCK:
+    with _alone():
         files = _read()
         left = {path: mark for path, mark in files.items() if not path.startswith(below) and Path(path).exists()}
         if left != files:
@@ -122,33 +130,43 @@ def _key(path: Path) -> str:
 
 
 def _parse(value: object) -> Mark | None:
-    try:
-        mark = Mark(**value) if isinstance(value, dict) else None
-    except TypeError:
+    """A mark as `remember` writes it; None for anything else."""
+    if not isinstance(value, dict):
         return None
-    return mark if mark is not None and isinstance(mark.digests, dict) and isinstance(mark.stated, str) else None
+    size, mtime, inode, digests, stated = (value.get(each.name) for each in fields(Mark))
+    if not (isinstance(size, int) and isinstance(mtime, int) and isinstance(inode, int) and isinstance(digests, dict)):
+        return None
+    is_known = all(_is_digest(digest, _LENGTHS.get(kind)) for kind, digest in digests.items())
+    is_stated = isinstance(stated, str) and (not stated or kind_of(stated) is not None)
+    return Mark(size, mtime, inode, digests, str(stated)) if is_known and is_stated else None
 
 
-def _ledger() -> Path:
+def _is_digest(value: object, length: int | None) -> bool:
+    return isinstance(value, str) and len(value) == length and set(value) <= _HEX
+
+
+def _store() -> Path:
     return paths.cache_dir() / "checked.json"
 
 
 def _read() -> dict[str, Any]:
     try:
-        value = json.loads(_ledger().read_bytes()) if _ledger().stat().st_size <= _MOST else None
-    except (OSError, ValueError, RecursionError):
-        value = None
-    return value if isinstance(value, dict) else {}
+        return reading.read_json(_store(), _MOST_BYTES)
+    except (OSError, ValueError):
+        return {}
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """While nobody else writes the store, in this process or another; where there are no locks, without."""
+    with suppress(OSError):
+        _store().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _GUARD, lock.waited_for(_store().with_suffix(".lock")):
+        yield
 
 
 def _write(files: Mapping[str, Any]) -> None:
-    """Two processes at once may lose a line of each other's; that costs one reading."""
-    path = _ledger()
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(json.dumps(files, ensure_ascii=True, indent=0), encoding="utf-8")
-        new.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
+    """Not being able to costs time only. The latest of too many stay."""
+    kept = dict(list(files.items())[-_MOST_FILES:])
+    with suppress(OSError):
+        writing.write(_store(), json.dumps(kept, ensure_ascii=True, indent=0).encode())
