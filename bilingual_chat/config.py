@@ -27,6 +27,7 @@ from bilingual_chat.presets import PARAMETERS, Preset, find_preset, load_presets
 from bilingual_chat.tables import KeyPath, WrongValue
 
 DEFAULT, ENVIRONMENT, OPTION, SESSION = "default", "environment", "option", "session"
+RESET = "default"  # as a value: what is in force without /set
 PRESET = "preset "  # before its name, where a value came from one
 _PREFIX = "BCHAT_"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -104,6 +105,24 @@ class Settings:
             provenance=MappingProxyType({**self.provenance, parameter: layer}),
             layers=layers,
         )
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Settings:
+        """These with a "preset" chosen, and then the other values set, or reset where they are `RESET`.
+
+        Raises BchatError as `changed` and `with_preset` do.
+        """
+        values = dict(changes)
+        preset = values.pop("preset", "")
+        settings = self.with_preset(preset) if preset else self
+        for name, value in values.items():
+            settings = settings.reset(name) if value == RESET else settings.changed(name, value)
+        return settings
+
+    def reset(self, name: str) -> Settings:
+        """These without what the session set for one name. Raises BchatError (USAGE): no such name."""
+        before = self._layer(SESSION)
+        kept = {key: value for key, value in before.values.items() if key != decoding.resolve_name(name)}
+        return _settle(replace(self, layers=self._with_layer(replace(before, values=kept))))
 
     def with_preset(self, name: str, layer: str = SESSION) -> Settings:
         """These with a preset chosen, as by /preset: it overrides what was set before it.

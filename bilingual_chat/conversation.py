@@ -39,13 +39,36 @@ class Turn:
     """A user utterance and its reply, however the reply ended.
 
     `details` is what a transcript keeps beside the text: settings, seed, counts, model, timings
-    (JSON values only).
+    (JSON values only). `others` are the replies that the message had beside this one (`/retry`, `/edit`,
+    `/compare`), in the order in which they came; they have no `others`. `place` of them came before this one.
     """
 
     user: str
     reply: str
     finish: FinishReason
     details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    others: tuple[Turn, ...] = ()
+    place: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nobody stopped the reply and nothing broke it off."""
+        return self.finish not in (FinishReason.INTERRUPTED, FinishReason.FAILED)
+
+    @property
+    def replies(self) -> tuple[Turn, ...]:
+        """Every reply, this one included, in the order in which they came."""
+        return (*self.others[: self.place], replace(self, others=(), place=0), *self.others[self.place :])
+
+    def among(self, replies: tuple[Turn, ...]) -> Turn:
+        """This reply as the chosen one of `replies`: where it is among them already, else as the last."""
+        alone = replace(self, others=(), place=0)
+        place = replies.index(alone) if alone in replies else len(replies)
+        return replace(self, others=replies[:place] + replies[place + 1 :], place=place)
+
+    def beside(self, replies: tuple[Turn, ...]) -> Turn:
+        """This turn with `replies` that nobody chose."""
+        return replace(self, others=self.others + replies)
 
     def utterances(self) -> tuple[Utterance, Utterance]:
         return Utterance(Speaker.USER, self.user), Utterance(Speaker.SYSTEM, self.reply)

@@ -1,21 +1,22 @@
 """One message under several settings: the replies are computed together and shown one after the other.
 
-The prompt is read once. Nothing of it becomes a part of the conversation; the journal keeps what was
-compared, and `Variant.parameters`, seed included, give the same reply again.
+The prompt is read once. The conversation goes on as it was; what was compared is kept beside its last
+reply, and `Variant.parameters`, seed included, give the same reply again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 
-from bilingual_chat.conversation import FinishReason
+from bilingual_chat.conversation import FinishReason, Turn
 from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.detokenizer import Detokenizer
 from bilingual_chat.engines import Chunk
 from bilingual_chat.messages import Phrase
-from bilingual_chat.session import Event, Session
+from bilingual_chat.prompt import Prompt
+from bilingual_chat.session import Event, Model, Session
 
 MOST = 8  # replies at a time
 
@@ -50,13 +51,11 @@ class _Answer:
         self.finish = FinishReason.STOP if self.detokenizer.stopped else chunk.finish
 
 
-def compare(
-    session: Session, variants: Sequence[Variant], shown_whole: Callable[[Variant], None] = lambda variant: None
-) -> Generator[Event, None, None]:
+def compare(session: Session, variants: Sequence[Variant]) -> Generator[Event, None, None]:
     """Answer the last message once for each variant: a heading (Phrase), then its reply in pieces (str).
 
     The reply in front streams; those behind it are computed meanwhile and appear as soon as it has ended.
-    `shown_whole` is told each whose reply has been shown to its end.
+    However it ended, what was said is among the message's replies afterwards.
     Raises BchatError as `Session.reply` does, and where there is no message to answer.
     """
     model, prompt = session.model(), session.prompt_again()
@@ -69,15 +68,24 @@ def compare(
                 answers[at].take(chunk)
                 while front < 0 or (answers[front].finish is not None and front + 1 < len(answers)):
                     if front >= 0:
-                        yield from _taken(answers[front])
-                        shown_whole(answers[front].variant)
+                        yield from _ended(answers, front)
                     front += 1
                     yield Phrase("compare.variant", number=front + 1, label=answers[front].variant.label)
                 yield from _taken(answers[front])
-        if answers[front].finish is not None:
-            shown_whole(answers[front].variant)
+        yield from _ended(answers, front)
     finally:
         session.note("compared", {"answers": [_record(each) for each in answers]})
+        turns = [_turn(session, model, prompt, each) for each in answers if each.detokenizer.text]
+        session.add_replies(tuple(turns))
+
+
+def _ended(answers: Sequence[_Answer], at: int) -> Generator[Event, None, None]:
+    """The rest of a reply, and which earlier one says the same."""
+    yield from _taken(answers[at])
+    text = answers[at].detokenizer.text
+    same = [number for number, each in enumerate(answers[:at], start=1) if each.detokenizer.text == text]
+    if same:
+        yield Phrase("compare.same", number=same[0])
 
 
 def _taken(answer: _Answer) -> Generator[str, None, None]:
@@ -96,3 +104,16 @@ def _record(answer: _Answer) -> dict[str, object]:
         "completion_tokens": answer.tokens,
         "finish_reason": finish.value,
     }
+
+
+def _turn(session: Session, model: Model, prompt: Prompt, answer: _Answer) -> Turn:
+    """One answer as a reply to the last words."""
+    settings = asdict(answer.variant.parameters)
+    details = {
+        **model.record,
+        "settings": settings,
+        "seed": settings["seed"],
+        "preset": answer.variant.preset or session.settings.preset,
+        "usage": {"prompt_tokens": len(prompt.ids), "completion_tokens": answer.tokens},
+    }
+    return Turn(session.last_words, answer.detokenizer.text, answer.finish or FinishReason.INTERRUPTED, details)

@@ -652,6 +652,10 @@ TABLE: dict[str, Message] = {
         "(temperature 0 gives the same reply each time; /retry temperature=0.8 gives another)",
         "（temperature が 0 だと返答は毎回同じです。/retry temperature=0.8 なら変わります）",
     ),
+    "session.same-seed": Message(
+        "(seed {seed} is set, so the reply is the same; /retry seed={other} gives another, /seed none makes each new)",
+        "（シードが {seed} に固定なので同じ返答です。/retry seed={other} なら変わり、/seed none なら毎回変わります）",
+    ),
     "session.repetition": Message(
         "(stopped: the reply went round in circles; /retry repetition_penalty={penalty} tries again)",
         "（同じ内容の繰り返しになったため止めました。/retry repetition_penalty={penalty} でやり直せます）",
@@ -791,10 +795,14 @@ TABLE: dict[str, Message] = {
         "{name} takes one value; {value} is one too many.",
         "{name} に指定できる値は 1 つです（{value} が余分です）。",
     ),
+    "command.no-choice": Message(
+        "There is no preset or setting {name!r}.{suggestion} Presets: {known}; a setting is NAME=VALUE.",
+        "プリセットや設定 {name!r} はありません。{suggestion} プリセットは {known}、設定は「名前=値」です。",
+    ),
     "command.argument-missing": Message("Something is missing; write: {usage}", "指定が足りません。使い方：{usage}"),
     "command.help": Message("this list, or what a command or setting does", "この一覧、またはコマンドや設定の説明"),
     "command.settings": Message("every setting: value, range, where it came from", "すべての設定の値・範囲・由来"),
-    "command.set": Message("change a setting", "設定を変える"),
+    "command.set": Message("change a setting, or reset it", "設定を変える、または元に戻す"),
     "command.temperature": Message(
         "how freely words are chosen (0: always the likeliest)", "言葉選びの自由さ（0 なら常に最有力）"
     ),
@@ -813,15 +821,18 @@ TABLE: dict[str, Message] = {
     "command.persona": Message(
         "say who the model is to be (an opening exchange)", "モデルの役割を決める（会話の冒頭に置く）"
     ),
-    "command.undo": Message("take the last turn back", "最後のやり取りを取り消す"),
+    "command.undo": Message(
+        "take back the last /retry or choice, or the last turn", "最後のやり直し、または最後のやり取りを取り消す"
+    ),
     "command.compare": Message(
         "answer the last message under several settings, side by side",
         "最後の発言への返答を、いくつかの設定で並べて比べる",
     ),
     "command.take": Message("make one of the compared replies the reply", "比べた返答のひとつを採用する"),
     "compare.variant": Message("[{number}] {label}", "[{number}] {label}"),
+    "compare.same": Message("(the same as {number})", "（{number} と同じ）"),
     "compare.done": Message(
-        "None of these is a part of the conversation; /take NUMBER makes one its reply.",
+        "The conversation is unchanged; /take NUMBER makes one of these its reply.",
         "どれもまだ会話には入っていません。/take 番号 で採用できます。",
     ),
     "compare.count": Message(
@@ -842,6 +853,40 @@ TABLE: dict[str, Message] = {
         "この返答は最後まで表示していないため、同じ設定で最後まで答え直します。",
     ),
     "command.retry": Message("answer again, with other settings if given", "返答をやり直す（設定の変更も可）"),
+    "command.replies": Message(
+        "list the replies the last message has had, or choose one", "最後の発言への返答の一覧、または選び直し"
+    ),
+    "command.last": Message("how the last reply was made", "最後の返答の設定・シード・速度など"),
+    "replies.none": Message(
+        "The last message has no reply yet; /retry answers it.",
+        "最後の発言にはまだ返答がありません。/retry で返答できます。",
+    ),
+    "replies.choose": Message(
+        "/replies N chooses one; * is the conversation's.", "/replies 番号 で選べます（* が会話の返答）。"
+    ),
+    "replies.only": Message(
+        "There is no other reply; /retry asks for one.", "ほかの返答はありません。/retry でやり直せます。"
+    ),
+    "replies.number": Message(
+        "/replies takes {most:number}, not {value!r}.",
+        "/replies には{most:number}を書いてください（{value!r} は使えません）。",
+    ),
+    "replies.chosen": Message("(reply {number} of {of})", "（{of} 個中 {number} 番目の返答にしました）"),
+    "replies.same": Message("the same as {number}", "{number} と同じ"),
+    "last.number": Message("reply", "返答"),
+    "last.model": Message("model", "モデル"),
+    "last.preset": Message("preset", "プリセット"),
+    "last.settings": Message("settings", "設定"),
+    "last.seed": Message("seed", "シード"),
+    "last.prompt": Message("prompt", "プロンプト"),
+    "last.prompt-tokens": Message(
+        "{tokens:token}, {cached} of them cached", "{tokens:token}（うち {cached} はキャッシュ済み）"
+    ),
+    "last.reply": Message("length", "長さ"),
+    "last.reply-tokens": Message("{tokens:token}", "{tokens:token}"),
+    "last.first": Message("first token after", "最初のトークンまで"),
+    "last.speed": Message("speed", "速度"),
+    "last.finish": Message("end", "終わり方"),
     "command.edit": Message("change your last message and send it again", "最後のメッセージを直して送り直す"),
     "command.clear": Message("start over (the conversation stays saved)", "最初からやり直す（会話は保存されたまま）"),
     "command.history": Message("the conversation so far", "これまでの会話"),
@@ -917,6 +962,10 @@ TABLE: dict[str, Message] = {
     ),
     "persona.removed": Message("The persona is gone.", "役割を外しました。"),
     "undo.done": Message("Taken back: {text}", "取り消しました：{text}"),
+    "undo.reply": Message(
+        "(back to reply {number} of {of}; /undo again goes further back)",
+        "（{of} 個中 {number} 番目の返答に戻しました。/undo でさらに戻せます）",
+    ),
     "undo.count": Message(
         "There is no more than {turns:turn} to take back, so {value!r} cannot be done; write: /undo {turns:choice}",
         "取り消せるのは最大 {turns:turn}です（{value!r} は使えません）。例：/undo {turns:choice}",
@@ -1090,6 +1139,10 @@ TABLE: dict[str, Message] = {
     "chat.too-long": Message(
         "{reason} It is kept among the lines typed before: Up brings it back.",
         "{reason}入力履歴に残っているので、↑キーで呼び出せます。",
+    ),
+    "chat.stopped-beside": Message(
+        "(stopped; the earlier reply stays, /replies lists all)",
+        "（中止しました。前の返答はそのままです。/replies で一覧を見られます）",
     ),
     "chat.stopped": Message("(stopped)", "（中止しました）"),
     "toolbar.loading": Message("loading …", "読み込み中 …"),

@@ -162,7 +162,7 @@ class Chat:
                     except KeyboardInterrupt:
                         if not interactive or self.is_loading():
                             raise
-                        self._display.say(Phrase("chat.stopped"))
+                        self._display.say(self._how_stopped())
             return status
         except KeyboardInterrupt:
             return ExitStatus.INTERRUPTED
@@ -209,11 +209,17 @@ class Chat:
         elif isinstance(action, Retry):
             self._speak(self.desk.session.retry(action.changes))
         elif isinstance(action, Compare):
-            self._speak(compare(self.desk.session, action.variants, self.desk.compared_whole.append))
+            self._speak(compare(self.desk.session, action.variants))
             self._display.say(Phrase("compare.done"))
         elif isinstance(action, Say):
             self._say(action.text, replaces)
         return True
+
+    def _how_stopped(self) -> Phrase:
+        """What was stopped is no part of the conversation where an earlier reply still is."""
+        session = self.desk.session
+        is_beside = session.chosen is not None and session.chosen + 1 < len(session.replies)
+        return Phrase("chat.stopped-beside" if is_beside else "chat.stopped")
 
     def begin_line(self, edit: Edit) -> None:
         """What the next line starts with."""

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from bilingual_chat import commands, messages, paths
+from bilingual_chat import commands, config, messages, paths
 from bilingual_chat.commands import COMMANDS, Desk, Edit, Leave, Retry, execute, find, is_command, message_of
 from bilingual_chat.commands.settings import preset_rows, settings_in
 from bilingual_chat.config import load_config, settings_for
@@ -231,7 +231,7 @@ def test_a_seed_can_be_taken_away_again(desk: tuple[Desk, Shown, Any]) -> None:
     [
         ("/tempreture 0.5", "command.unknown", "Did you mean /temperature?"),
         ("/xyzzy", "command.unknown", "// sends"),
-        ("/re", "command.unknown", "/retry, /resume"),
+        ("/re", "command.unknown", "/retry, /replies, /resume"),
         ("/usr/bin/ls", "command.unknown", "//"),
         ("/set tempreture 1", "setting.unknown", "Did you mean temperature?"),
         ("/set temperature", "command.value-missing", "/set temperature"),
@@ -735,3 +735,75 @@ def test_text_of_settings_is_checked_and_named_in_full() -> None:
     with pytest.raises(BchatError) as caught:
         settings_in("temperature 0,7")
     assert caught.value.status is ExitStatus.USAGE
+
+
+# -- the forms of settings ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "changes"),
+    [
+        ("creative", {"preset": "creative"}),
+        ("preset=Creative", {"preset": "creative"}),
+        ("temp=1,seed=3", {"temperature": 1.0, "seed": 3}),
+        ("temp=1, seed=3", {"temperature": 1.0, "seed": 3}),
+        ("temp = 1、seed 3", {"temperature": 1.0, "seed": 3}),
+        ("ｃａｌｍ，ｔｏｐ－ｋ　５", {"preset": "calm", "top_k": 5}),
+        ("calm,temperature 0.9", {"preset": "calm", "temperature": 0.9}),
+        ("temp=default,calm", {"preset": "calm", "temperature": "default"}),
+    ],
+)
+def test_retry_and_compare_take_the_same_forms(
+    desk: tuple[Desk, Shown, Any], typed: str, changes: dict[str, Any]
+) -> None:
+    chat, _, _ = desk
+    action = execute(f"/retry {typed}", chat)
+    assert isinstance(action, Retry)
+    assert action.changes == changes
+    compared = execute(f"/compare greedy {typed}", chat)
+    assert isinstance(compared, commands.Compare)
+    _, variant = compared.variants
+    wanted = chat.session.settings.with_changes(changes).parameters
+    assert replace(variant.parameters, seed=None) == replace(wanted, seed=None)
+    assert variant.preset == changes.get("preset", "")
+
+
+@pytest.mark.parametrize("line", ["/retry {}", "/compare greedy {}"])
+@pytest.mark.parametrize(
+    ("typed", "key"),
+    [
+        ("clam", "command.no-choice"),
+        ("bogus=1", "setting.unknown"),
+        ("temp=99", "setting.range"),
+        ("calm,creative", "command.one-value"),
+        ("temp", "command.value-missing"),
+    ],
+)
+def test_what_is_no_form_is_refused_by_both(desk: tuple[Desk, Shown, Any], line: str, typed: str, key: str) -> None:
+    assert refused(line.format(typed), desk[0]).key == key
+
+
+@pytest.mark.parametrize("line", ["/set temp default", "/set temperature=DEFAULT,seed 3", "/temperature 既定"])
+def test_default_takes_back_what_was_set_here(desk: tuple[Desk, Shown, Any], line: str) -> None:
+    """And nothing else: what the command line, a file or the preset says is in force again."""
+    chat, shown, _ = desk
+    chat.session.change(chat.session.settings.changed("temperature", 0.6, config.OPTION))
+    execute("/set temperature 1.5 top_k 7", chat)
+    shown.rows.clear()
+    execute(line, chat)
+    settings = chat.session.settings
+    assert (settings.parameters.temperature, settings.provenance["temperature"]) == (0.6, config.OPTION)
+    assert settings.parameters.top_k == 7
+    assert shown.rows[0][:2] == ("temperature", "0.6")
+    execute(line, chat)
+    assert chat.session.settings.parameters.temperature == 0.6
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+@pytest.mark.parametrize("name", ["undo", "last", "take", "temperature"])
+def test_a_command_explains_itself(desk: tuple[Desk, Shown, Any], name: str, word: str) -> None:
+    chat, shown, _ = desk
+    before = chat.session.conversation
+    execute(f"/{name} {word}", chat)
+    assert name in shown.rows[0][0]
+    assert chat.session.conversation == before

@@ -340,7 +340,7 @@ def test_a_full_width_slash_and_letters_are_completed_too(desk: Desk) -> None:
 
 def test_descriptions_speak_the_language_in_force(desk: Desk) -> None:
     desk.lang = "ja"
-    assert completions(desk, "/undo") == {"/undo": "最後のやり取りを取り消す"}
+    assert completions(desk, "/undo") == {"/undo": "最後のやり直し、または最後のやり取りを取り消す"}
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,11 @@ def test_descriptions_speak_the_language_in_force(desk: Desk) -> None:
         ("/preset gre", "/preset greedy"),
         ("／preset　ｇｒｅ", "／preset　greedy"),
         ("/set top_", "/set top_p"),
-        ("/retry temperature=0.2 to", "/retry temperature=0.2 top_k"),
+        ("/retry temperature=0.2 to", "/retry temperature=0.2 top_k="),
+        ("/retry temperature=0.2,see", "/retry temperature=0.2,seed="),
+        ("/retry cre", "/retry creative"),
+        ("/compare calm cre", "/compare calm creative"),
+        ("/compare temperature=0.2、ca", "/compare temperature=0.2、calm"),
         ("/help un", "/help undo"),
         ("/model de", "/model demo"),
         ("/lang j", "/lang ja"),

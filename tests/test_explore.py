@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,9 @@ def test_each_word_is_a_preset_or_settings_and_all_have_one_seed(desk: tuple[Des
     [
         ("/compare calm", "compare.count"),
         ("/compare " + "calm " * 9, "compare.count"),
-        ("/compare calm clam", "preset.unknown"),
+        ("/compare calm clam", "command.no-choice"),
         ("/compare calm tempratur=1", "setting.unknown"),
+        ("/compare calm,creative greedy", "command.one-value"),
         ("/compare calm top_p=7", "setting.range"),
         ("/take 1", "take.nothing"),
     ],
@@ -81,7 +83,9 @@ def test_replies_are_shown_one_after_the_other_and_the_conversation_stays(desk: 
             texts[-1] += event
     assert texts == ["甲です。", "乙です。", "丙です。"]
     assert [event.values["label"] for event in events if isinstance(event, Phrase)] == ["calm", "creative", "greedy"]
-    assert chat.session.conversation == before
+    turn = chat.session.conversation.turns[-1]
+    assert replace(turn, others=()) == before.turns[-1]
+    assert [each.reply for each in turn.others] == texts
     assert len(set(engine.prompts)) == 1, "the prompt that the last reply was given to"
 
 
@@ -131,11 +135,9 @@ def test_a_reply_that_was_taken_has_the_preset_it_was_compared_under(desk: tuple
     chat, shown, _ = desk
     execute("/preset balanced", chat)
     action = variants_of("/compare calm temperature=1.5", chat)
-    list(compare(chat.session, action.variants, chat.compared_whole.append))
+    list(compare(chat.session, action.variants))
     for number, preset in ((1, "calm"), (2, "balanced")):
-        taken = execute(f"/take {number}", chat)
-        assert isinstance(taken, Retry)
-        drain(chat.session.retry(taken.changes))
+        assert execute(f"/take {number}", chat) is None
         details = chat.session.conversation.turns[-1].details
         assert (details["preset"], chat.session.settings.preset) == (preset, "balanced")
     assert "take.anew" not in shown.keys
@@ -145,7 +147,7 @@ def test_after_a_comparison_that_was_stopped_take_says_that_it_answers_anew(desk
     """Not for the reply that had been shown to its end."""
     chat, shown, _ = desk
     action = variants_of("/compare calm creative greedy", chat)
-    events = compare(chat.session, action.variants, chat.compared_whole.append)
+    events = compare(chat.session, action.variants)
     while not (isinstance(event := next(events), Phrase) and event.values["number"] == 2):
         pass
     next(events)
@@ -205,9 +207,9 @@ def test_on_the_embedded_model_take_gives_the_very_reply_that_was_shown(tmp_path
         else:
             shown[-1] += event
     for number, text in enumerate(shown, start=1):
-        taken = execute(f"/take {number}", desk)
-        assert isinstance(taken, Retry)
-        drain(session.retry(taken.changes))
+        assert execute(f"/take {number}", desk) is None
+        assert session.conversation.turns[-1].reply == text
+        drain(session.retry(asdict(action.variants[number - 1].parameters)))
         assert session.conversation.turns[-1].reply == text
         assert session.conversation.turns[-1].finish in (FinishReason.STOP, FinishReason.LENGTH)
 

@@ -129,7 +129,7 @@ IN_SHELL = re.compile(r"bchat (?:pull|rm|ask|models|presets|transcripts|bench|wh
 CHAT_ROOMS = ("commands/", "repl.py", "editor.py", "ahead.py", "explore.py", "reader.py", "cli/talk.py")
 SHELL_ROOMS = ("cli/", "bench/", "bootstrap.py", "__main__.py")
 # Said by a key that is put together: what is described, and where.
-CHAT_KEYS = ("command.", "layer.", "help.", "finish.", "session.same-again")  # only /retry says that
+CHAT_KEYS = ("command.", "layer.", "help.", "finish.", "session.same-")
 SHELL_KEYS = ("cli.", "option.", "bench.", "place.", "models.legend")
 
 

@@ -231,9 +231,9 @@ def test_ctrl_c_hammered_does_not_disturb_the_keeping(tmp_path: Path, monkeypatc
 
     record = Journal.record_turn
 
-    def interrupted(self: Journal, *arguments: Any) -> None:
+    def interrupted(self: Journal, *arguments: Any, **named: Any) -> None:
         signal.raise_signal(signal.SIGINT)
-        record(self, *arguments)
+        record(self, *arguments, **named)
 
     monkeypatch.setattr(Journal, "record_turn", interrupted)
     talk = make_talk(tmp_path, "one two three four", on_step=interrupt_at(2))

@@ -280,8 +280,8 @@ def test_without_a_seed_each_reply_gets_a_fresh_one_on_record(tmp_path: Path) ->
     assert [turn.details["settings"]["seed"] for turn in on_disk(session).turns] == engine.seeds
 
 
-def test_a_fixed_seed_is_used_for_every_message_and_moved_on_by_retry(tmp_path: Path) -> None:
-    """Only by retry: the message after it, and the same one after an undo, have the seed that was set."""
+def test_a_fixed_seed_stays_whatever_is_done(tmp_path: Path) -> None:
+    """What /settings shows is what is used, also by /retry; only a seed that is named for one reply is another."""
     session, engine = make_session(tmp_path, options={"seed": 7})
     drain(session.reply("一"))
     drain(session.retry())
@@ -290,17 +290,29 @@ def test_a_fixed_seed_is_used_for_every_message_and_moved_on_by_retry(tmp_path: 
     drain(session.retry())
     session.undo()
     drain(session.reply("二"))
-    drain(session.retry({"seed": 7}))
+    drain(session.retry({"seed": 8}))
     drain(session.revise("三"))
-    assert engine.seeds == [7, 8, 9, 7, 8, 7, 7, 7]
+    assert engine.seeds == [7, 7, 7, 7, 7, 7, 8, 7]
+
+
+def test_a_retry_under_a_fixed_seed_says_why_it_is_the_same_and_how_to_get_another(tmp_path: Path) -> None:
+    """The seed that is named is one that the message has not had."""
+    session, _ = make_session(tmp_path, ["一", "一", "二", "一"], options={"seed": 7})
+    drain(session.reply("?"))
+    (said,) = drain(session.retry()).said
+    assert (said.key, said.values) == ("session.same-seed", {"seed": 7, "other": 8})
+    assert drain(session.retry({"seed": 8})).keys == []
+    session.choose(0)
+    (said,) = drain(session.retry()).said
+    assert said.values == {"seed": 7, "other": 9}
 
 
 def test_the_largest_seed_can_be_retried_and_read_back(tmp_path: Path) -> None:
-    session, engine = make_session(tmp_path, options={"seed": 2**63 - 1})
+    session, _ = make_session(tmp_path, ["はい", "はい"], options={"seed": 2**63 - 1})
     drain(session.reply("?"))
     assert on_disk(session).turns[0].details["seed"] == 2**63 - 1
-    drain(session.retry())
-    assert engine.seeds == [2**63 - 1, 0]
+    (said,) = drain(session.retry()).said
+    assert said.values["other"] == 0
 
 
 def test_retry_changes_settings_for_that_reply_alone(tmp_path: Path) -> None:

@@ -293,6 +293,7 @@ def test_a_new_header_names_its_moment_and_offset() -> None:
 
 SCHEMA = json.loads((Path(bilingual_chat.__file__).parent / "transcript-1.schema.json").read_bytes())
 TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float)}
+TYPES |= {"null": type(None)}
 KNOWN = {"$schema", "title", "description", "format", "type", "required", "properties", "additionalProperties", "items"}
 KNOWN |= {"const", "enum", "minimum"}
 
@@ -301,8 +302,9 @@ def faults(value: Any, schema: dict[str, Any], where: str = "$") -> list[str]:
     """What of `value` is against `schema`, in the few words of JSON Schema that it uses."""
     assert set(schema) <= KNOWN, f"the check does not know {set(schema) - KNOWN}"
     found = []
-    if "type" in schema and (not isinstance(value, TYPES[schema["type"]]) or isinstance(value, bool)):
-        return [f"{where} is no {schema['type']}"]
+    kinds = [schema.get("type", [])] if isinstance(schema.get("type"), str) else schema.get("type", [])
+    if kinds and (not any(isinstance(value, TYPES[kind]) for kind in kinds) or isinstance(value, bool)):
+        return [f"{where} is no {' or '.join(kinds)}"]
     if value not in schema.get("enum", [value]) or value != schema.get("const", value):
         found.append(f"{where} = {value!r}")
     if "minimum" in schema and value < schema["minimum"]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from bilingual_chat import decoding
-from bilingual_chat.commands import compare, files, pull, settings, talk
+from bilingual_chat.commands import compare, files, pull, replies, settings, talk
 from bilingual_chat.commands.desk import (
     Action,
     Command,
@@ -56,6 +56,9 @@ __all__ = [
 ]
 
 
+HELP_WORDS = ("-h", "--help")  # after a command's name, as in a shell
+
+
 def is_command(line: str) -> bool:
     """Whether a line, without blanks before it, is for bchat. "//" sends the model one that begins with "/"."""
     line = line.lstrip()
@@ -73,6 +76,8 @@ def execute(line: str, desk: Desk) -> Action:
     if not name:
         return _help(desk, "")
     command = find(name)
+    if argument in HELP_WORDS:
+        return _help(desk, command.name)
     if argument and not command.arguments:
         raise BchatError(
             "command.no-argument", status=ExitStatus.USAGE, usage=command.usage, argument=shortened(argument)
@@ -132,18 +137,20 @@ def _help_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:
 COMMANDS: tuple[Command, ...] = (
     Command("help", _help, "[COMMAND | SETTING]", ("?", "h"), _help_choices),
     Command("settings", settings.show_all),
-    Command("set", settings.set_some, "[NAME VALUE …]", (), settings.setting_choices),
-    Command("temperature", settings.one("temperature"), "[VALUE]", ("temp",)),
-    Command("top_p", settings.one("top_p"), "[VALUE]"),
-    Command("top_k", settings.one("top_k"), "[VALUE]"),
-    Command("repetition_penalty", settings.one("repetition_penalty"), "[VALUE]", ("penalty",)),
-    Command("max_new_tokens", settings.one("max_new_tokens"), "[VALUE]", ("max_tokens",)),
-    Command("seed", settings.one("seed"), "[VALUE | none]"),
+    Command("set", settings.set_some, "[NAME VALUE | NAME default …]", (), settings.setting_choices),
+    Command("temperature", settings.one("temperature"), "[VALUE | default]", ("temp",)),
+    Command("top_p", settings.one("top_p"), "[VALUE | default]"),
+    Command("top_k", settings.one("top_k"), "[VALUE | default]"),
+    Command("repetition_penalty", settings.one("repetition_penalty"), "[VALUE | default]", ("penalty",)),
+    Command("max_new_tokens", settings.one("max_new_tokens"), "[VALUE | default]", ("max_tokens",)),
+    Command("seed", settings.one("seed"), "[VALUE | none | default]"),
     Command("preset", settings.choose_preset, "[NAME]", ("presets",), settings.preset_choices),
     Command("persona", talk.change_persona, "[TEXT | none]"),
     Command("undo", talk.undo, "[COUNT]"),
-    Command("retry", talk.retry, "[NAME=VALUE …]", ("again",), settings.setting_choices),
-    Command("compare", compare.compare, "[PRESET | NAME=VALUE,… …]", (), compare.compare_choices),
+    Command("retry", talk.retry, "[PRESET | NAME=VALUE …]", ("again",), compare.compare_choices, takes_several=True),
+    Command("replies", replies.replies, "[NUMBER]", (), replies.reply_choices),
+    Command("last", replies.last),
+    Command("compare", compare.compare, "[PRESET | NAME=VALUE,… …]", (), compare.compare_choices, takes_several=True),
     Command("take", compare.take, "NUMBER", (), compare.take_choices),
     Command("edit", talk.edit),
     Command("clear", talk.clear, "", ("new",)),

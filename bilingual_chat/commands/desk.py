@@ -58,7 +58,6 @@ class Desk:
     pulls: Pulls = field(default_factory=Pulls)
     has_line: bool = True  # that text can be put into, for the person to send
     compared: tuple[Variant, ...] = ()  # what /take chooses from
-    compared_whole: list[Variant] = field(default_factory=list)  # of them, those that were shown to their end
     compared_words: str = ""  # and the message that they answered
 
     def text(self, phrase: Phrase) -> str:
@@ -77,7 +76,7 @@ class Say:
 
 @dataclass(frozen=True)
 class Retry:
-    """Answer the last message again, with these settings for that reply alone."""
+    """Answer the last message again, with these settings (`Settings.with_changes`) for that reply alone."""
 
     changes: Mapping[str, Any]
 
@@ -118,6 +117,7 @@ class Command:
     arguments: str = ""
     aliases: tuple[str, ...] = ()
     choices: Callable[[Desk, str], Iterable[tuple[str, str]]] | str | None = None
+    takes_several: bool = False  # of `choices`, one after the other
 
     @property
     def usage(self) -> str:
@@ -152,6 +152,13 @@ def unquoted(argument: str) -> str:
         if len(argument) > 2 and argument[0] == argument[-1] == quote:
             return argument[1:-1]
     return argument
+
+
+def number_in(argument: str, most: int) -> int | None:
+    """The number from 1 to `most` that an argument is; None for anything else."""
+    typed = word(argument)
+    is_one = typed.isascii() and typed.isdecimal() and 1 <= int(typed[:9]) <= most
+    return int(typed) if is_one else None
 
 
 def shortened(text: str, limit: int = 40) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 from bilingual_chat import config, decoding, messages
 from bilingual_chat.commands.desk import Action, Desk, Rows, folded, shortened, word
-from bilingual_chat.config import Config, Settings
+from bilingual_chat.config import RESET, Config, Settings
 from bilingual_chat.decoding import RANGES, DecodingParameters
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
+from bilingual_chat.presets import Preset, find_preset
 
 _ABBREVIATED = {
     "temperature": "temp",
@@ -20,16 +22,68 @@ _ABBREVIATED = {
     "max_new_tokens": "max",
     "min_new_tokens": "min",
 }
+_NUMBER = re.compile(r"[-+.\d\N{MINUS SIGN}]")
+_DEFAULT_WORDS = (RESET, "既定", "既定値", "デフォルト")
 _LANGUAGES = {"english": "en", "英語": "en", "japanese": "ja", "日本語": "ja"}
 
 
+def variants_in(text: str) -> list[str]:
+    """The words of /compare, each of which `changes_in` takes: a blank ends one, a comma or "=" joins."""
+    words: list[str] = []
+    for typed in re.sub(r"[,、]\s*", ",", re.sub(r"\s*=\s*", "=", folded(text))).split():
+        if words and _is_setting(words[-1].rpartition(",")[2]):  # NAME VALUE
+            words[-1] += f"={typed}"
+        elif words and words[-1].endswith(","):
+            words[-1] += typed
+        else:
+            words.append(typed)
+    return [word.strip(",") for word in words if word.strip(",")]
+
+
+def _is_setting(typed: str) -> bool:
+    with suppress(BchatError):
+        return bool(decoding.resolve_name(typed))
+    return False
+
+
+def changes_in(text: str, presets: Mapping[str, Preset]) -> dict[str, Any]:
+    """As `settings_in`, with a preset among them: `creative temperature=0.7`, for `Settings.with_changes`."""
+    preset: dict[str, Any] = {}
+    settings: list[str] = []
+    words = _words_of(text)
+    for before, each in pairwise(["", *words]):
+        name, _, value = each.rpartition("=")
+        is_of_setting = name not in ("", "preset") or _is_setting(each) or _is_setting(before)
+        if is_of_setting or (settings and _NUMBER.match(each)):
+            settings.append(each)
+        elif preset:
+            raise BchatError("command.one-value", status=ExitStatus.USAGE, name="preset", value=shortened(each))
+        else:
+            preset = {"preset": _preset_of(value, presets)}
+    return preset | settings_in(" ".join(settings))
+
+
+def _preset_of(typed: str, presets: Mapping[str, Preset]) -> str:
+    with suppress(BchatError):
+        return find_preset(presets, typed).name
+    suggestion = messages.did_you_mean(typed.lower(), [*presets, *RANGES])
+    known = ", ".join(presets)
+    raise BchatError(
+        "command.no-choice", status=ExitStatus.USAGE, name=shortened(typed), suggestion=suggestion, known=known
+    )
+
+
+def _words_of(text: str) -> list[str]:
+    return re.sub(r"\s*=\s*", "=", re.sub("[,、]", " ", folded(text))).split()
+
+
 def settings_in(text: str) -> dict[str, Any]:
-    """`temperature=0.7 top_p 0.9` as {name: value}, checked. Full-width and commas between are accepted."""
-    words = re.split(r"[,、]?\s+", re.sub(r"\s*=\s*", "=", folded(text).strip().rstrip(",、")))
+    """`temperature=0.7,top_p 0.9` as {name: value}, checked; "default" stands for a reset. Full-width is accepted."""
+    words = _words_of(text)
     changes: dict[str, Any] = {}
     name = ""
-    while words and words != [""]:
-        if name and re.match(r"[-+.\d\N{MINUS SIGN}]", words[0]):  # no setting begins like a number
+    while words:
+        if name and _NUMBER.match(words[0]):  # no setting begins like a number
             raise BchatError("command.one-value", status=ExitStatus.USAGE, name=name, value=shortened(words[0]))
         name, equals, value = words.pop(0).partition("=")
         name = decoding.resolve_name(name)
@@ -37,7 +91,7 @@ def settings_in(text: str) -> dict[str, Any]:
             if not words:
                 raise BchatError("command.value-missing", status=ExitStatus.USAGE, name=name)
             value = words.pop(0)
-        changes[name] = decoding.checked(name, value)
+        changes[name] = RESET if value.lower() in _DEFAULT_WORDS else decoding.checked(name, value)
     return changes
 
 
@@ -53,10 +107,7 @@ def set_some(desk: Desk, argument: str) -> Action:
     changes = settings_in(argument)
     if not changes:
         return show_all(desk, "")
-    settings = desk.session.settings
-    for name, value in changes.items():
-        settings = settings.changed(name, value)
-    desk.session.change(settings)
+    desk.session.change(desk.session.settings.with_changes(changes))
     desk.show_rows([setting_row(desk, name) for name in changes])
     return None
 

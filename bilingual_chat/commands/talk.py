@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bilingual_chat.commands.desk import Action, Desk, Edit, Leave, Retry, shortened, word
-from bilingual_chat.commands.settings import settings_in
+from bilingual_chat.commands.desk import Action, Desk, Edit, Leave, Retry, number_in, shortened, word
+from bilingual_chat.commands.settings import changes_in
 from bilingual_chat.conversation import FinishReason
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
@@ -30,8 +30,11 @@ def change_persona(desk: Desk, argument: str) -> Action:
 
 
 def undo(desk: Desk, argument: str) -> Action:
-    """/undo"""
+    """/undo: a number takes back that many turns; without one, a reply that was asked for again goes first."""
     turns = len(desk.session.conversation.turns)
+    if not argument and desk.session.step_back():
+        desk.say(Phrase("undo.reply", number=(desk.session.chosen or 0) + 1, of=len(desk.session.replies)))
+        return None
     count = _count(argument, turns) if argument else 1
     for _ in range(count):
         turn = desk.session.undo()
@@ -41,17 +44,16 @@ def undo(desk: Desk, argument: str) -> Action:
 
 
 def _count(argument: str, turns: int) -> int:
-    typed = word(argument)
-    if not (typed.isascii() and typed.isdecimal() and 1 <= int(typed[:9]) <= turns):
-        if not turns:
-            raise BchatError("session.nothing-to-undo", status=ExitStatus.USAGE)
-        raise BchatError("undo.count", status=ExitStatus.USAGE, value=shortened(argument), turns=turns)
-    return int(typed)
+    if (count := number_in(argument, turns)) is not None:
+        return count
+    if not turns:
+        raise BchatError("session.nothing-to-undo", status=ExitStatus.USAGE)
+    raise BchatError("undo.count", status=ExitStatus.USAGE, value=shortened(argument), turns=turns)
 
 
 def retry(desk: Desk, argument: str) -> Action:
     """/retry"""
-    changes = settings_in(argument)
+    changes = changes_in(argument, desk.session.settings.presets)
     desk.session.last_words  # noqa: B018  # refuses where there are none
     return Retry(changes)
 

@@ -217,9 +217,9 @@ class CommandCompleter(Completer):
             return
         if command.name not in self._offered:
             self._offered[command.name] = list(command.choices(self._desk, argument))
-        *_, before, last = ["", *re.split(r"\s", argument)]
+        *_, before, last = ["", *re.split(r"[\s,、，]" if command.takes_several else r"\s", argument)]
         choices = self._offered[command.name]
-        if before not in [choice for choice, _ in choices]:  # after a setting comes its value
+        if command.takes_several or before not in [choice for choice, _ in choices]:  # after a setting comes its value
             yield from _matching(last, choices)
 
     def _files(self, argument: str, event: CompleteEvent) -> Iterator[Completion]:

@@ -10,23 +10,23 @@ import secrets
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from bilingual_chat import decoding, prompt
+from bilingual_chat import prompt
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.config import Settings
 from bilingual_chat.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
 from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.detokenizer import Detokenizer
-from bilingual_chat.engines import Chunk, Progress
+from bilingual_chat.engines import Progress
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 from bilingual_chat.prompt import Prompt, PromptFormat
 from bilingual_chat.session.loops import LoopDetector
 from bilingual_chat.session.model import Completion, Model, Opening, open_model, versions
 from bilingual_chat.session.persona import persona
+from bilingual_chat.session.turn import Asked, details_of, left_out, remark_on_same, remarks_after, told, why_it_ends
 from bilingual_chat.transcript import Loaded, new_header
 from bilingual_chat.transcript.journal import Journal
 from bilingual_chat.untrusted import inward
@@ -35,18 +35,6 @@ from bilingual_chat.untrusted import inward
 __all__ = ["Completion", "Event", "Model", "Opening", "Session", "open_model", "persona"]
 
 Event = str | Phrase
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A message that can be answered, and everything that its reply depends on."""
-
-    model: Model
-    text: str
-    prompt: Prompt
-    parameters: DecodingParameters
-    seed: int
-    preset: str
 
 
 class Session:
@@ -74,7 +62,9 @@ class Session:
         self.pending: str | None = None
         self.last: Completion | None = None
         self.tell_reading: Progress | None = None  # how far a long prompt is read
-        self._retries = self._dropped = 0
+        self._dropped = 0
+        self._unplaced: tuple[Turn, ...] = ()  # replies to `pending`, none of them chosen yet
+        self._chosen: list[int] = []  # the places of the last turn's replies that were chosen before, for /undo
         self._warned_look_alike = False
         self._introduced: Model | None = None
         self._header = new_header(entry.name, versions())
@@ -91,43 +81,40 @@ class Session:
         message that is too long for the model, a model that cannot be opened (both: the words are kept as
         `pending`), or a failure while replying (the turn is kept, marked as failed).
         """
-        self._retries = 0
         text = inward(text)
         yield from self._keep_words(text)
         yield from self._answer(self._ask(self.conversation, text, changes or {}))
 
     def revise(self, text: str) -> Generator[Event, None, None]:
-        """Answer `text` in place of the last turn, which goes only when `text` can be answered."""
-        self._retries = 0
+        """Answer `text` in place of the last turn, which becomes one of its other replies."""
         text = inward(text)
-        self._last_turn()
+        before = self._last_turn()
         yield from self._keep_words(text)
-        yield from self._answer_instead(text, {})
+        yield from self._answer(self._ask(self.conversation.without_last_turn(), text, {}, before))
 
     def retry(self, changes: Mapping[str, Any] | None = None) -> Generator[Event, None, None]:
-        """Answer the last user's words again; another seed each time, also when one is set."""
+        """Answer the last user's words again, with a fresh seed unless one is set.
+
+        A reply that is stopped, or fails, does not take the place of a whole one.
+        """
+        changes = changes or {}
         if self.pending is not None:
             yield from self.reply(self.pending, changes)
             return
         before = self._last_turn()
-        self._retries += 1
-        yield from self._answer_instead(before.user, changes or {})
-        if self.last and self.last.parameters.temperature == 0 and self.last.reply == before.reply:
-            yield Phrase("session.same-again")
-
-    def _answer_instead(self, text: str, changes: Mapping[str, Any]) -> Generator[Event, None, None]:
-        asked = self._ask(self.conversation.without_last_turn(), text, changes)
-        self._remove_last_turn()
-        yield from self._keep_words(text)
-        yield from self._answer(asked)
+        yield from self._answer(self._ask(self.conversation.without_last_turn(), before.user, changes, before))
+        if self.last:
+            is_fixed = self.settings.parameters.seed is not None or changes.get("seed") is not None
+            yield from remark_on_same(self.last, before, is_fixed=is_fixed)
 
     def _keep_words(self, text: str) -> Generator[Event, None, None]:
         """The user's words, on disk before anything is computed."""
+        self._unplaced = self._unplaced if text == self.pending else ()
         self.pending = text
         if problem := self._keep(lambda journal: journal.record_user(text)):
             yield problem
 
-    def _answer(self, asked: _Asked) -> Generator[Event, None, None]:
+    def _answer(self, asked: Asked) -> Generator[Event, None, None]:
         """Stream the reply, then keep the turn. The order in `finally` is the promise of this program."""
         # Once for each message: where the user's words could not be saved, that was said already.
         was_saved = self._journal is None or not self._journal.unsaved
@@ -155,7 +142,7 @@ class Session:
                         piece = detokenizer.push(chunk.token_id)
                     if piece:
                         yield piece
-                    if (end := _why_it_ends(chunk, detokenizer, loop)) is not None:
+                    if (end := why_it_ends(chunk, detokenizer, loop)) is not None:
                         finish = end
                         break
                 else:
@@ -170,38 +157,43 @@ class Session:
             self.last = Completion(
                 asked.model.record, asked.prompt, text, tuple(ids), finish, asked.parameters, cached, first, took
             )
-            turn = Turn(asked.text, text, finish, self._details(asked, self.last))
-            self.conversation = self.conversation.with_turn(turn)
-            self.pending = None
-            problem = self._keep(lambda journal: journal.record_turn(turn))
+            turn = Turn(asked.text, text, finish, details_of(asked, self.last))
+            problem = self._settle(turn, asked.replaces)
         if problem is not None and was_saved:
             yield problem
-        yield from _remarks_after(self.last)
+        yield from remarks_after(self.last)
 
-    def _ask(self, before: Conversation, text: str, changes: Mapping[str, Any]) -> _Asked:
+    def _settle(self, turn: Turn, replaces: Turn | None) -> Phrase | None:
+        """Keep a turn that has ended, beside or instead of the replies to the same message; what hinders the saving."""
+        before = self.conversation if replaces is None else self.conversation.without_last_turn()
+        if replaces is not None and turn.user == replaces.user and replaces.is_whole and not turn.is_whole:
+            self._chosen.append(replaces.place)
+            self.conversation = before.with_turn(replaces.beside((turn,)))
+            return self._keep(lambda journal: journal.record_reply(turn))
+        self._chosen = [] if replaces is None else [*self._chosen, replaces.place]
+        earlier = self._unplaced if replaces is None else replaces.replies
+        self.conversation = before.with_turn(turn.among(earlier))
+        self.pending, self._unplaced = None, ()
+        return self._keep(lambda journal: journal.record_turn(turn, replaces=replaces is not None))
+
+    def _ask(self, before: Conversation, text: str, changes: Mapping[str, Any], replaces: Turn | None = None) -> Asked:
         """All that is decided before the engine is called. Raises BchatError; then nothing has changed."""
         model = self._obtain_model()
         parameters, seed, preset = self._parameters(changes)
         asked = self._fit(model, before, text, parameters)
         if not asked.ids:
             raise BchatError("session.nothing-said", status=ExitStatus.USAGE)
-        return _Asked(model, text, asked, parameters, seed, preset)
+        return Asked(model, text, asked, parameters, seed, preset, replaces)
 
     def _parameters(self, changes: Mapping[str, Any]) -> tuple[DecodingParameters, int, str]:
         """The settings for one reply, with a seed in any case: the reply can be made again from its record.
 
         And the preset among them.
         """
-        values = dict(changes)
-        preset = values.pop("preset", "")
-        settings = self.settings.with_preset(preset) if preset else self.settings
-        for name, value in values.items():
-            settings = settings.changed(name, value)
+        settings = self.settings.with_changes(changes)
         seed = settings.parameters.seed
         if seed is None:
             seed = secrets.randbelow(2**32)
-        elif "seed" not in map(decoding.resolve_name, values):
-            seed = (seed + self._retries) % 2**63
         return replace(settings.parameters, seed=seed), seed, settings.preset
 
     def _fit(self, model: Model, before: Conversation, text: str, parameters: DecodingParameters) -> Prompt:
@@ -209,7 +201,7 @@ class Session:
         # However long a reply is allowed, half of the positions are for what it answers.
         room = min(parameters.max_new_tokens, context // 2)
         return prompt.fit(
-            _told(before, model.format),
+            told(before, model.format),
             text,
             model.format,
             model.tokenizer.encode,
@@ -225,7 +217,7 @@ class Session:
         recorded = conversation.turns[-1].details.get(unit, 0) if conversation.turns else 0
         return min(self._dropped, recorded if isinstance(recorded, int) else 0)
 
-    def _remarks_before(self, asked: _Asked) -> Generator[Event, None, None]:
+    def _remarks_before(self, asked: Asked) -> Generator[Event, None, None]:
         dropped, self._dropped = self._dropped, asked.prompt.dropped
         model = asked.model
         if model is not self._introduced:
@@ -234,7 +226,7 @@ class Session:
             if model.is_withdrawn:
                 self._keep(lambda journal: journal.record_event("accepted-withdrawn", {"model": model.entry.name}))
         if self._dropped > dropped:
-            event = _left_out(asked.prompt)
+            event = left_out(asked.prompt)
             self._keep(lambda journal: journal.record_event("dropped", event))
             key = "session.cut" if model.format.kind == "plain" else "session.dropped"
             yield Phrase(key, count=self._dropped)
@@ -242,37 +234,64 @@ class Session:
             self._warned_look_alike = True
             yield Phrase("session.look-alike")
 
-    def _details(self, asked: _Asked, completion: Completion) -> dict[str, Any]:
-        settings = asdict(completion.parameters)
-        return {
-            **completion.model,
-            "settings": settings,
-            "seed": settings["seed"],
-            "preset": asked.preset,
-            "usage": completion.usage,
-            "timings": completion.timings,
-            **_left_out(completion.prompt),
-        }
-
     # -- what may be done to the conversation ---------------------------------------------------------
 
     def undo(self) -> Turn:
         """Take the last turn back, and return it. BchatError when there is none."""
         turn = self._last_turn()
         self._dropped = self._dropped_within(self.conversation.without_last_turn())
-        self._retries = 0
-        self._remove_last_turn()
+        self.conversation = self.conversation.without_last_turn()
+        self.pending, self._unplaced, self._chosen = None, (), []
+        self._keep(Journal.record_undo)
         return turn
+
+    @property
+    def replies(self) -> tuple[Turn, ...]:
+        """Every reply that the last message has had, in the order in which they came."""
+        if self.pending is not None:
+            return self._unplaced
+        return self.conversation.turns[-1].replies if self.conversation.turns else ()
+
+    @property
+    def chosen(self) -> int | None:
+        """Which of `replies` is the conversation's; None where the last message has none yet."""
+        return self.conversation.turns[-1].place if self.pending is None and self.conversation.turns else None
+
+    def choose(self, place: int) -> Turn:
+        """Make another of `replies` the conversation's."""
+        replies, chosen = self.replies, self.chosen
+        turn = replies[place]
+        if chosen is None:
+            self.conversation = self.conversation.with_turn(turn.among(replies))
+        else:
+            self._chosen.append(chosen)
+            self.conversation = self.conversation.without_last_turn().with_turn(turn.among(replies))
+        self.pending, self._unplaced = None, ()
+        self._keep(lambda journal: journal.record_turn(turn, replaces=chosen is not None))
+        return turn
+
+    def step_back(self) -> Turn | None:
+        """Choose the reply that was chosen before the last retry, edit or choice; None where there was none."""
+        if not self._chosen or self.pending is not None:
+            return None
+        place = self._chosen.pop()
+        turn = self.choose(place)
+        self._chosen.pop()
+        return turn
+
+    def add_replies(self, replies: tuple[Turn, ...]) -> None:
+        """Keep replies to the last message beside the one that is chosen."""
+        if self.pending is not None:
+            self._unplaced += replies
+        else:
+            self.conversation = self.conversation.without_last_turn().with_turn(self._last_turn().beside(replies))
+        for reply in replies:
+            self._keep(lambda journal, reply=reply: journal.record_reply(reply))  # type: ignore[misc]
 
     def _last_turn(self) -> Turn:
         if not self.conversation.turns:
             raise BchatError("session.nothing-to-undo", status=ExitStatus.USAGE)
         return self.conversation.turns[-1]
-
-    def _remove_last_turn(self) -> None:
-        self.conversation = self.conversation.without_last_turn()
-        self.pending = None
-        self._keep(Journal.record_undo)
 
     def clear(self) -> None:
         """Forget the turns; a new journal begins, the old one stays where it is. BchatError: see `continue_from`."""
@@ -301,7 +320,6 @@ class Session:
     def change(self, settings: Settings) -> None:
         """Other settings from the next reply on, recorded."""
         self.settings = settings
-        self._retries = 0
         chosen = asdict(settings.parameters)
         self._keep(lambda journal: journal.record_event("settings", chosen))
 
@@ -315,7 +333,8 @@ class Session:
         self.pending = loaded.pending_user if loaded else None
         self.last = None
         self._dropped = 0
-        self._retries = 0
+        self._unplaced = loaded.pending_replies if loaded else ()
+        self._chosen = []
         self._extra = loaded
         self._header = loaded.header if loaded and journal else new_header(self.entry.name, versions())
         self._journal = journal or self._new_journal()
@@ -358,21 +377,26 @@ class Session:
     @property
     def text(self) -> str:
         """All that was typed and written, as the one text that a base model reads."""
-        return "".join(u.text for u in _told(self.conversation, prompt.PLAIN).utterances())
+        return "".join(u.text for u in told(self.conversation, prompt.PLAIN).utterances())
 
     def context_used(self, model: Model) -> int:
         """Tokens that the conversation takes of the model's context, before the next message."""
         if self.is_completing:
             return model.count((Utterance(Speaker.USER, self.text[self._dropped :]),))
-        told = _told(self.conversation, self.format)
-        kept = Conversation(told.opening, told.turns[self._dropped :])
+        heard = told(self.conversation, self.format)
+        kept = Conversation(heard.opening, heard.turns[self._dropped :])
         return model.count(kept.utterances())
 
     def snapshot(self) -> Loaded:
         """The conversation as a document has it."""
         kept = self._extra or Loaded(self._header, self.conversation)
         return replace(
-            kept, header=self._header, conversation=self.conversation, pending_user=self.pending, problems=()
+            kept,
+            header=self._header,
+            conversation=self.conversation,
+            pending_user=self.pending,
+            pending_replies=self._unplaced,
+            problems=(),
         )
 
     @property
@@ -409,40 +433,3 @@ class Session:
         except BchatError as error:
             return Phrase(error.key, **error.values)
         return None
-
-
-def _told(conversation: Conversation, format: PromptFormat) -> Conversation:
-    """The conversation as the model is told it: a reply that never began would teach it silence.
-
-    Not where all is one text: what was typed belongs to it, continued or not. A persona does not.
-    """
-    if format.kind == "plain":
-        return Conversation((), conversation.turns)
-    said = tuple(turn for turn in conversation.turns if turn.reply or turn.finish is FinishReason.STOP)
-    return Conversation(conversation.opening, said)
-
-
-def _left_out(told: Prompt) -> dict[str, int]:
-    """What a transcript says of it."""
-    left_out = {"dropped_turns": told.dropped_turns}
-    return left_out | ({"dropped_characters": told.dropped_characters} if told.dropped_characters else {})
-
-
-def _why_it_ends(chunk: Chunk, detokenizer: Detokenizer, loop: LoopDetector) -> FinishReason | None:
-    """The reason, if the reply ends with this chunk."""
-    if detokenizer.stopped:
-        return FinishReason.STOP
-    if chunk.finish is not FinishReason.STOP and loop.push(chunk.token_id):
-        return FinishReason.REPETITION
-    return chunk.finish
-
-
-def _remarks_after(completion: Completion) -> Generator[Event, None, None]:
-    parameters = completion.parameters
-    if completion.finish is FinishReason.REPETITION:
-        yield Phrase("session.repetition", penalty=f"{min(max(1.2, parameters.repetition_penalty + 0.1), 10):.3g}")
-    elif completion.finish is FinishReason.STOP and not completion.reply.strip():
-        yield Phrase("session.silent")
-    elif completion.finish is FinishReason.LENGTH and parameters.min_new_tokens < parameters.max_new_tokens:
-        is_cut = len(completion.reply_ids) >= parameters.max_new_tokens
-        yield Phrase("session.length") if is_cut else Phrase("session.full")

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bilingual_chat import __version__
-from bilingual_chat.conversation import Conversation, Utterance
+from bilingual_chat.conversation import Conversation, Turn, Utterance
 from bilingual_chat.errors import BchatError
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -40,9 +40,10 @@ class Loaded:
     """A conversation as read from a file, or about to be written to one.
 
     `pending_user` is what the user said last, if a crash came before the reply (or the list ends
-    there). `details` are the header's fields that this version does not know; they are written
-    again. So are those of an opening's utterance, as long as that utterance is unchanged; those of
-    a reply are in its turn's details. `problems` are for the user to see; none has been raised.
+    there), and `pending_replies` are replies to it of which none was chosen. `details` are the
+    header's fields that this version does not know; they are written again. So are those of an
+    opening's utterance, as long as that utterance is unchanged; those of a reply are in its turn's
+    details. `problems` are for the user to see; none has been raised.
     """
 
     header: Header
@@ -52,6 +53,7 @@ class Loaded:
     details: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
     opening_details: tuple[tuple[Utterance, Mapping[str, Any]], ...] = ()
     events: tuple[Mapping[str, Any], ...] = ()  # of a journal: {"at", "kind", "details"}
+    pending_replies: tuple[Turn, ...] = ()
 
 
 def new_header(model: str, versions: Mapping[str, str] = _NOTHING) -> Header:

@@ -116,7 +116,8 @@ def _utterances_of(loaded: Loaded) -> list[dict[str, Any]]:
     for turn in loaded.conversation.turns:
         utterances += [shapes.user_fields(turn), shapes.reply_fields(turn)]
     if loaded.pending_user is not None:
-        utterances.append(shapes.utterance_fields(shapes.user_utterance(loaded.pending_user)))
+        said = shapes.utterance_fields(shapes.user_utterance(loaded.pending_user))
+        utterances.append({**said, **shapes.alternatives_fields(loaded.pending_replies, loaded.pending_user)})
     return utterances
 
 
@@ -139,7 +140,8 @@ def _loaded(value: object, path: Path) -> Loaded:
     return Loaded(
         header,
         Conversation(tuple(utterance for utterance, _ in opening), tuple(turns)),
-        pending_user=pending,
+        pending_user=pending[0] if pending else None,
+        pending_replies=shapes.alternatives_of(pending[1], pending[0])[0] if pending else (),
         details=shapes.without(others, _FIELDS),
         opening_details=opening,
     )

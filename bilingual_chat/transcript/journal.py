@@ -56,7 +56,7 @@ class Journal:
         if conversation and conversation.opening:
             journal._wait(_opening_line(conversation.opening))
         for turn in conversation.turns if conversation else ():
-            journal._wait(_turn_line(turn))
+            journal._wait(_turn_lines(turn))
         return journal
 
     @classmethod
@@ -94,14 +94,17 @@ class Journal:
         self._begun = True
         self._record(replay.line("user", _now(), text=text))
 
-    def record_turn(self, turn: Turn) -> None:
-        """A turn, however its reply ended."""
+    def record_turn(self, turn: Turn, *, replaces: bool = False) -> None:
+        """A turn, however its reply ended. `replaces`: in place of the last one, whose replies stay beside it."""
         self._begun = True
-        self._record(_turn_line(turn))
+        self._record((_replacement() if replaces else b"") + _turn_line(turn))
+
+    def record_reply(self, turn: Turn) -> None:
+        """A reply to the last message that is not the conversation's."""
+        self._record(_turn_line(turn, "reply"))
 
     def record_undo(self) -> None:
-        """The last turn is taken back; so are user's words without a reply. (`/retry`, `/edit`: an
-        undo, then what follows.)"""
+        """The last turn is taken back; so are user's words without a reply."""
         self._record(replay.line("undo", _now()))
 
     def record_clear(self) -> None:
@@ -219,10 +222,24 @@ def _opening_line(utterances: Iterable[Utterance]) -> bytes:
     return replay.line("opening", _now(), utterances=said)
 
 
-def _turn_line(turn: Turn) -> bytes:
+def _replacement() -> bytes:
+    """The last turn goes when the one that follows has come. A bchat that knows no replies reads an undo."""
+    return replay.line("undo", _now(), replaces=True)
+
+
+def _turn_lines(turn: Turn) -> bytes:
+    """A turn with every reply it has had, as a journal records them one after the other."""
+    first, *others = turn.replies
+    lines = [_turn_line(first), *(_turn_line(reply, "reply") for reply in others)]
+    if turn.place:
+        lines += [_replacement(), _turn_line(turn)]
+    return b"".join(lines)
+
+
+def _turn_line(turn: Turn, record: str = "turn") -> bytes:
     # The user's words again: a turn is whole even if the record before it is damaged.
     return replay.line(
-        "turn", _now(), user=turn.user, reply=turn.reply, finish_reason=turn.finish.value, details=turn.details
+        record, _now(), user=turn.user, reply=turn.reply, finish_reason=turn.finish.value, details=turn.details
     )
 
 

@@ -41,6 +41,8 @@ class _Story:
     opening: tuple[Utterance, ...] = ()
     turns: list[Turn] = field(default_factory=list)
     pending: str | None = None
+    pending_replies: list[Turn] = field(default_factory=list)
+    replacing: bool = False  # the next record, if it is a turn, takes the place of the last one
     events: list[Mapping[str, Any]] = field(default_factory=list)
 
 
@@ -82,7 +84,15 @@ def replay(data: bytes, path: Path) -> Replayed:
         good.insert(0, header_line(header, {}).rstrip(b"\n"))
         problems.append(BchatError("transcript.header-lost", status=ExitStatus.DATA, path=path))
     conversation = Conversation(story.opening, tuple(story.turns))
-    loaded = Loaded(header, conversation, tuple(problems), story.pending, story.details, events=tuple(story.events))
+    loaded = Loaded(
+        header,
+        conversation,
+        tuple(problems),
+        story.pending,
+        story.details,
+        events=tuple(story.events),
+        pending_replies=tuple(story.pending_replies),
+    )
     return Replayed(loaded, b"".join(raw + b"\n" for raw in good))
 
 
@@ -138,6 +148,7 @@ def _continue(story: _Story, record: dict[str, Any], path: Path) -> None:
 
     A record of an unknown kind is kept in the file and passed over.
     """
+    replacing, story.replacing = story.replacing, False
     match record["record"]:
         case "header":
             story.header, story.details = _header(record, path)
@@ -147,24 +158,51 @@ def _continue(story: _Story, record: dict[str, Any], path: Path) -> None:
                 raise Misshapen("utterances", "list")
             story.opening = tuple(shapes.utterance_of(value, "utterances")[0] for value in said)
         case "user":
-            story.pending = _text(record, "text")
+            text = _text(record, "text")
+            if text != story.pending:
+                story.pending_replies.clear()
+            story.pending = text
         case "turn":
-            turn = Turn(
-                _text(record, "user"),
-                _text(record, "reply"),
-                shapes.finish_of(record, "turn"),
-                shapes.mapping(record.get("details", {}), "details"),
-            )
-            story.turns.append(turn)
-            story.pending = None
+            turn = _turn(record)
+            is_instead = replacing and story.turns
+            earlier = story.turns.pop().replies if is_instead else tuple(story.pending_replies)
+            story.turns.append(turn.among(earlier))
+            _forget_pending(story)
+        case "reply":
+            _add_reply(story, _turn(record))
+        case "undo" if record.get("replaces") is True:
+            # Killed between the two records, the turn stays: what was to replace it is not here.
+            story.replacing = True
         case "undo":
             del story.turns[-1:]
-            story.pending = None
+            _forget_pending(story)
         case "clear":
             story.turns.clear()
-            story.pending = None
+            _forget_pending(story)
         case "event":
             story.events.append(shapes.without(record, ("record",)))
+
+
+def _turn(record: dict[str, Any]) -> Turn:
+    return Turn(
+        _text(record, "user"),
+        _text(record, "reply"),
+        shapes.finish_of(record, "turn"),
+        shapes.mapping(record.get("details", {}), "details"),
+    )
+
+
+def _add_reply(story: _Story, reply: Turn) -> None:
+    """A reply beside the last turn's, or to words that have none yet."""
+    if story.pending is not None:
+        story.pending_replies.append(reply)
+    elif story.turns:
+        story.turns[-1] = story.turns[-1].beside((reply,))
+
+
+def _forget_pending(story: _Story) -> None:
+    story.pending = None
+    story.pending_replies.clear()
 
 
 def _header(record: dict[str, Any], path: Path) -> tuple[Header, Mapping[str, Any]]:

@@ -19,6 +19,9 @@ _UTTERANCE_FIELDS = ("speaker", "text", "finish_reason")
 # Where a turn's details keep what a document said beside the user's words.
 USER_FIELDS = "user_fields"
 
+# What a document says of a message's other replies, and how many of them came before the one that counts.
+ALTERNATIVES, PLACE = "alternatives", "place"
+
 Fields = Mapping[str, Any]
 
 
@@ -79,7 +82,38 @@ def reply_fields(turn: Turn) -> dict[str, Any]:
     """A turn's reply as an utterance; whatever the details say, they do not replace what was said."""
     _, reply = turn.utterances()
     kept = without(turn.details, (*_UTTERANCE_FIELDS, USER_FIELDS))
-    return {**utterance_fields(reply), "finish_reason": turn.finish.value, **kept}
+    others = {**alternatives_fields(turn.others, turn.user), PLACE: turn.place} if turn.others else {}
+    return {**utterance_fields(reply), "finish_reason": turn.finish.value, **kept, **others}
+
+
+def alternatives_fields(replies: Sequence[Turn], user: str) -> dict[str, Any]:
+    """Replies beside the one that counts, to `user` or to the words that they name."""
+    return {ALTERNATIVES: [_alternative(each, user) for each in replies]} if replies else {}
+
+
+def _alternative(reply: Turn, user: str) -> dict[str, Any]:
+    words = {} if reply.user == user else {"user": reply.user}
+    kept = without(reply.details, ("user", *_UTTERANCE_FIELDS, USER_FIELDS))
+    return {**words, "text": reply.reply, "finish_reason": reply.finish.value, **kept}
+
+
+def alternatives_of(fields: Fields, user: str) -> tuple[tuple[Turn, ...], int]:
+    """The other replies that `fields` hold, and the place of the one that counts.
+
+    None, where the field is not what bchat writes: then it is somebody else's, and kept as it is.
+    """
+    values, place = fields.get(ALTERNATIVES), fields.get(PLACE)
+    try:
+        replies = tuple(_alternative_of(value, user) for value in values) if isinstance(values, list) else ()
+    except Misshapen:
+        return (), 0
+    return replies, place if type(place) is int and 0 <= place <= len(replies) else 0
+
+
+def _alternative_of(value: object, user: str) -> Turn:
+    fields = mapping(value, ALTERNATIVES)
+    words, reply = _text(fields, "user", ALTERNATIVES, user), _text(fields, "text", ALTERNATIVES)
+    return Turn(words, reply, finish_of(fields, ALTERNATIVES), without(fields, ("user", *_UTTERANCE_FIELDS)))
 
 
 def user_fields(turn: Turn) -> dict[str, Any]:
@@ -97,8 +131,9 @@ def finish_of(fields: Fields, where: str) -> FinishReason:
         raise Misshapen(f"{where}.finish_reason", "finish") from None
 
 
-def turns_of(values: Sequence[object], first: int) -> tuple[list[Turn], str | None]:
-    """Turns from utterances that alternate, and the user's last words if no reply follows them.
+def turns_of(values: Sequence[object], first: int) -> tuple[list[Turn], tuple[str, Fields] | None]:
+    """Turns from utterances that alternate, and the user's last words, with the fields beside them, if no reply
+    follows them.
 
     Two utterances in a row by one speaker are refused (Misshapen), not joined: what was said stays as
     it was. `first` is the number of the first one in the file, for the error.
@@ -114,12 +149,17 @@ def turns_of(values: Sequence[object], first: int) -> tuple[list[Turn], str | No
         if pending is None:
             pending = utterance.text, beside
         else:
-            details = dict(without(beside, ("finish_reason",)))
-            if pending[1]:
-                details[USER_FIELDS] = pending[1]
-            turns.append(Turn(pending[0], utterance.text, finish_of(beside, where), details))
+            turns.append(_turn_of(pending, utterance.text, beside, where))
             pending = None
-    return turns, pending[0] if pending else None
+    return turns, pending
+
+
+def _turn_of(user: tuple[str, Fields], reply: str, beside: Fields, where: str) -> Turn:
+    others, place = alternatives_of(beside, user[0])
+    details = without(beside, ("finish_reason", *((ALTERNATIVES, PLACE) if others else ())))
+    if user[1]:
+        details[USER_FIELDS] = user[1]
+    return Turn(user[0], reply, finish_of(beside, where), details, others, place)
 
 
 def said_in(conversation: Conversation, pending_user: str | None) -> list[Utterance]:
