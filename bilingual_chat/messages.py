@@ -637,8 +637,8 @@ TABLE: dict[str, Message] = {
         "文章がモデルのコンテキストに収まらないため、{count:first-characters}を除いて渡します。",
     ),
     "session.look-alike": Message(
-        "A line of this message looks like a speaker label; the model is told it with one space before it.",
-        "メッセージに話者ラベルのように見える行があるため、モデルにはその前に空白を1つ入れて伝えます。",
+        "Some text looks like a speaker label or a separator; bchat spells it differently for the model.",
+        "話者ラベルや区切り記号のように見える箇所があるため、モデルには表記を少し変えて渡します。",
     ),
     "session.length": Message(
         "(max_new_tokens reached; /max_new_tokens allows longer replies)",

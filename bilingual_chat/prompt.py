@@ -2,6 +2,7 @@
 
 The formats are those of the model cards. `render` and `parse` are each other's inverse for every
 text, so no text can forge a turn: a line that looks like a speaker label is moved one space away.
+A tokenizer may still normalise a text into a label or a separator; `encoding` rules that out on ids.
 """
 
 from __future__ import annotations
@@ -9,17 +10,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
 from typing import Literal
 
 from bilingual_chat.conversation import Conversation, Speaker, Utterance
 from bilingual_chat.errors import BchatError, ExitStatus
-
-Encode = Callable[[str], list[int]]
-Normalize = Callable[[str], str]
-Tell = Callable[[Sequence[Utterance]], tuple[str, list[int]]]
 
 NEWLINE_SYMBOL = "<NL>"
 
@@ -29,6 +26,7 @@ _INVISIBLE = (
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e0fff"
 )
+_SILENT = "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"  # control characters that neither end a line nor are a space
 _CONTROL = "\x00-\x1f\x7f-\x9f"
 # U+2581 is how sentencepiece writes a space: typed by a person, it is encoded as one.
 _UNSEEN = re.compile(rf"[{_INVISIBLE}{_CONTROL}\s\u2581]+")
@@ -61,6 +59,13 @@ class PromptFormat:
         return tuple(f"{self.separator}{label}:" for label in self.labels)
 
     @property
+    def turns(self) -> tuple[str, ...]:
+        """How a turn begins in a text before its newlines are spelt; none where a separator is only spaces."""
+        if not self.separator.strip(" "):
+            return ()
+        return tuple(stop.replace(self.newline or "\n", "\n") for stop in self.stop_strings)
+
+    @property
     def labels(self) -> tuple[str, str]:
         return self.user_label, self.system_label
 
@@ -74,15 +79,17 @@ TEMPLATE = PromptFormat(kind="template", user_label="user", system_label="assist
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt that fits: its text, its token ids, and how many of the oldest turns are not in it.
+    """A prompt: its text, its token ids, and how many of the oldest turns are not in it.
 
-    A plain prompt leaves out characters of the text's beginning instead.
+    A plain prompt leaves out characters of the text's beginning instead. `is_neutralised`: the model
+    reads some text otherwise than it was said, because that text would have forged a turn.
     """
 
     text: str
     ids: tuple[int, ...]
-    dropped_turns: int
+    dropped_turns: int = 0
     dropped_characters: int = 0
+    is_neutralised: bool = False
 
     @property
     def dropped(self) -> int:
@@ -90,25 +97,43 @@ class Prompt:
         return self.dropped_turns or self.dropped_characters
 
 
-def identity(text: str) -> str:
-    return text
+Tell = Callable[[Sequence[Utterance]], Prompt]
 
 
-def render(utterances: Iterable[Utterance], format: PromptFormat, normalize: Normalize = identity) -> str:
-    """The prompt that asks for the reply to `utterances`: it ends "システム: ", space included.
+@dataclass(frozen=True)
+class Framed:
+    """One utterance in a prompt: `head` (separator and label) is bchat's, `body` the text, made harmless."""
 
-    `normalize` is the tokenizer's normaliser: a line that becomes a label only through it is
-    neutralised too. ValueError for a template, which is the tokenizer's to apply.
+    head: str
+    body: str
+    is_neutralised: bool = False
+
+
+def frame(utterances: Iterable[Utterance], format: PromptFormat, *, asks: bool = True) -> list[Framed]:
+    """The utterances as a prompt holds them; with `asks`, at the end, the label of the reply ("システム: ").
+
+    A newline in a body is still "\n". ValueError for a template, which is the tokenizer's to apply.
     """
     if format.kind == "template":
         raise ValueError("a chat template is applied by its tokenizer")
     if format.kind == "plain":
-        return _to_model("".join(u.text for u in utterances), format, normalize)
-    spoken = [f"{format.label(u.speaker)}: {_to_model(u.text, format, normalize)}" for u in utterances]
-    return format.separator.join([*spoken, f"{format.system_label}: "])
+        return [_framed("", "".join(u.text for u in utterances), format)]
+    framed = [_framed(f"{format.label(u.speaker)}: ", u.text, format) for u in utterances]
+    framed += [Framed(f"{format.system_label}: ", "")] * asks
+    return [*framed[:1], *(replace(each, head=format.separator + each.head) for each in framed[1:])]
 
 
-def parse(text: str, format: PromptFormat, normalize: Normalize = identity) -> tuple[Utterance, ...]:
+def render(utterances: Iterable[Utterance], format: PromptFormat) -> str:
+    """The prompt that asks for the reply to `utterances`: it ends "システム: ", space included."""
+    return join(frame(utterances, format), format)
+
+
+def join(framed: Iterable[Framed], format: PromptFormat) -> str:
+    """The text of a prompt."""
+    return "".join(each.head + each.body.replace("\n", format.newline) for each in framed)
+
+
+def parse(text: str, format: PromptFormat) -> tuple[Utterance, ...]:
     """The utterances that `render` made `text` from; ValueError for a text that is no such prompt.
 
     A plain prompt has no speakers: all of it comes back as one user utterance.
@@ -116,14 +141,14 @@ def parse(text: str, format: PromptFormat, normalize: Normalize = identity) -> t
     if format.kind == "template":
         raise ValueError("a chat template cannot be taken apart")
     if format.kind == "plain":
-        return (Utterance(Speaker.USER, _from_prompt(text, format, normalize)),)
+        return (Utterance(Speaker.USER, _from_prompt(text, format)),)
     labels = "|".join(re.escape(label) for label in format.labels)
     parts = re.split(f"(?:^|{re.escape(format.separator)})({labels}): ", text)
     if parts[0] or len(parts) < 3 or parts[-2:] != [format.system_label, ""]:
         raise ValueError("not a prompt of this format")
     speakers = {format.user_label: Speaker.USER, format.system_label: Speaker.SYSTEM}
     return tuple(
-        Utterance(speakers[label], _from_prompt(body, format, normalize))
+        Utterance(speakers[label], _from_prompt(body, format))
         for label, body in zip(parts[1:-2:2], parts[2:-2:2], strict=True)
     )
 
@@ -133,49 +158,34 @@ def from_model(text: str, format: PromptFormat) -> str:
     return text.replace(format.newline, "\n")
 
 
-def is_neutralised(text: str, format: PromptFormat, normalize: Normalize = identity) -> bool:
-    """Whether the model is told `text` otherwise than it was said, so that it cannot forge a turn."""
-    return _neutralise(text, format, normalize) != text
-
-
 def fit(
     conversation: Conversation,
     message: str,
     format: PromptFormat,
-    encode: Encode,
+    tell: Tell,
     budget: int,
     *,
-    normalize: Normalize = identity,
     already_dropped: int = 0,
-    tell: Tell | None = None,
 ) -> Prompt:
     """The prompt for `message` within `budget` tokens (the context less the room for the reply).
 
-    The opening always stays. `already_dropped` turns stay dropped; when the rest is still too long,
-    the oldest go in one block, down to 3/4 of the budget, so that the next turns find the same
-    beginning in the KV cache. Of a plain text characters go, not turns: its last turn may be nearly
-    all of it. Raises BchatError (USAGE) when opening and message alone are too long.
-
-    `tell` gives text and ids of utterances where `render` cannot (a template).
+    `tell` makes a prompt of utterances. The opening always stays. `already_dropped` turns stay dropped;
+    when the rest is still too long, the oldest go in one block, down to 3/4 of the budget, so that the
+    next turns find the same beginning in the KV cache. Of a plain text characters go, not turns: its
+    last turn may be nearly all of it. Raises BchatError (USAGE) when opening and message alone are too long.
     """
     said_last = Utterance(Speaker.USER, message)
     if format.kind == "plain":
         whole = "".join(u.text for u in (*conversation.utterances(), said_last))
 
         def cut(characters: int) -> Prompt:
-            text = _to_model(whole[characters:], format, normalize)
-            return Prompt(text, tuple(encode(text)), 0, characters)
+            return replace(tell([Utterance(Speaker.USER, whole[characters:])]), dropped_characters=characters)
 
         return _longest_within(cut, already_dropped, len(whole) - len(message), budget)
 
-    def told(utterances: Sequence[Utterance]) -> tuple[str, list[int]]:
-        text = render(utterances, format, normalize)
-        return text, encode(text)
-
     def drop(turns: int) -> Prompt:
         kept = chain.from_iterable(turn.utterances() for turn in conversation.turns[turns:])
-        text, ids = (tell or told)((*conversation.opening, *kept, said_last))
-        return Prompt(text, tuple(ids), turns)
+        return replace(tell((*conversation.opening, *kept, said_last)), dropped_turns=turns)
 
     return _longest_within(drop, already_dropped, len(conversation.turns), budget)
 
@@ -204,25 +214,40 @@ def _longest_within(without: Callable[[int], Prompt], already: int, most: int, b
     return best
 
 
-def _to_model(text: str, format: PromptFormat, normalize: Normalize) -> str:
-    return _neutralise(text, format, normalize).replace("\n", format.newline)
+def _framed(head: str, text: str, format: PromptFormat) -> Framed:
+    body = _neutralise(text, format)
+    return Framed(head, body, body != text)
 
 
-def _from_prompt(text: str, format: PromptFormat, normalize: Normalize) -> str:
+def _from_prompt(text: str, format: PromptFormat) -> str:
     text = text.replace(format.newline, "\n")
     if format.newline != "\n":
         text = _newline_symbol().sub(lambda m: m[1] + m[2].removeprefix(" ") + m[3], text)
-    return _each_later_line(text, format, normalize, lambda line: line.removeprefix(" "))
+    if turn := _turn_within(format):
+        text = turn.sub(lambda m: m[1] + m[2].removeprefix(" ") + m[3], text)
+    return _each_later_line(text, format, lambda line: line.removeprefix(" "))
 
 
-def _neutralise(text: str, format: PromptFormat, normalize: Normalize) -> str:
-    text = _each_later_line(text, format, normalize, lambda line: f" {line}")
+def _neutralise(text: str, format: PromptFormat) -> str:
+    text = _each_later_line(text, format, lambda line: f" {line}")
+    if turn := _turn_within(format):
+        text = turn.sub(lambda m: f"{m[1]} {m[2]}{m[3]}", text)
     if format.newline != "\n":
         text = _newline_symbol().sub(lambda m: f"{m[1]} {m[2]}{m[3]}", text)
     return text
 
 
-def _each_later_line(text: str, format: PromptFormat, normalize: Normalize, change: Callable[[str], str]) -> str:
+def _turn_within(format: PromptFormat) -> re.Pattern[str] | None:
+    """Matches separator and label where a separator is more than a line's end; a space before group 3 parts them."""
+    separator = format.separator.replace(format.newline or "\n", "\n")
+    if format.kind != "speaker-text" or not separator.strip("\n "):
+        return None
+    first = len(separator) - len(separator.lstrip(" ")) + 1
+    labels = "|".join(re.escape(label) for label in format.labels)
+    return re.compile(f"({re.escape(separator[:first])})( *)({re.escape(separator[first:])}(?:{labels}):)")
+
+
+def _each_later_line(text: str, format: PromptFormat, change: Callable[[str], str]) -> str:
     """`text` with `change` made to every line that looks like a speaker label.
 
     Not to the first: it stands behind its own speaker's label, where no turn can begin. Lines with
@@ -231,15 +256,11 @@ def _each_later_line(text: str, format: PromptFormat, normalize: Normalize, chan
     if format.kind != "speaker-text":
         return text
     first, *rest = _LINE_END.split(text)
+    labels = tuple(_fold(label) + ":" for label in format.labels)
     for i in range(1, len(rest), 2):
-        if _looks_like_label(rest[i].lstrip(" "), format, normalize):
+        if _fold(rest[i].lstrip(" ")).startswith(labels):
             rest[i] = change(rest[i])
     return first + "".join(rest)
-
-
-def _looks_like_label(line: str, format: PromptFormat, normalize: Normalize) -> bool:
-    labels = tuple(_fold(label) + ":" for label in format.labels)
-    return _fold(line).startswith(labels) or (normalize is not identity and _fold(normalize(line)).startswith(labels))
 
 
 def _fold(line: str) -> str:
@@ -264,5 +285,5 @@ def _newline_symbol() -> re.Pattern[str]:
         f"[{like}{''.join(c for c in compatible if unicodedata.normalize('NFKC', c) == like)}]"
         for like in NEWLINE_SYMBOL
     ]
-    gap = f"[{_INVISIBLE}]*"
+    gap = f"[{_INVISIBLE}{_SILENT}]*"
     return re.compile(f"({classes[0]})( *)({gap}{classes[1]}{gap}{classes[2]}{gap}{classes[3]})")

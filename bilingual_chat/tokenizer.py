@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bilingual_chat import messages, prompt, storage
+from bilingual_chat import messages, storage
 from bilingual_chat.conversation import Utterance
 from bilingual_chat.detokenizer import Detokenizer
+from bilingual_chat.encoding import encode_prompt
 from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.prompt import PromptFormat
+from bilingual_chat.prompt import Prompt, PromptFormat
 from bilingual_chat.storage import reading
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Tokenizer:
         self.eos_id: int = self._model.eos_id()
         self.bos_id: int = self._model.bos_id()  # -1 where the model has none
         self.vocab_size: int = self._model.vocab_size()
+        self.reserved_ids = frozenset({self.eos_id, self.bos_id, int(self._model.pad_id())})
+        self._byte_ids = [self._model.piece_to_id(f"<0x{value:02X}>") for value in range(256)]
         _refuse_lossy(self, newline)
 
     def encode(self, text: str) -> list[int]:
@@ -87,14 +90,13 @@ class Tokenizer:
         """For one reply of a model that reads and writes in `format`."""
         return Detokenizer(self.piece, stop_strings=format.stop_strings, newline=format.newline)
 
-    def tell(
-        self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True
-    ) -> tuple[str, list[int]]:
-        """A prompt's text and ids; `asks` False leaves out the label that asks for a reply."""
-        text = prompt.render(utterances, format, self.normalize)
-        if not asks and format.kind == "speaker-text":
-            text = text.removesuffix(f"{format.separator}{format.system_label}: ")
-        return text, self.encode(text)
+    def tell(self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True) -> Prompt:
+        """A prompt in which no text is a turn; `asks` False leaves out the label that asks for a reply."""
+        return encode_prompt(utterances, format, self, asks=asks)
+
+    def spell(self, text: str) -> list[int]:
+        """The ids of the bytes of `text`, which no normaliser sees. Every model that opens has all of them."""
+        return [self._byte_ids[byte] for byte in _whole(text).encode()]
 
     def normalize(self, text: str) -> str:
         """`text` as the model sees it before it is cut into pieces, with ordinary spaces."""
@@ -107,7 +109,7 @@ class Tokenizer:
 
     def has_all_bytes(self) -> bool:
         """Whether any character at all can be told to the model, byte by byte."""
-        return all(self._model.is_byte(self._model.piece_to_id(f"<0x{value:02X}>")) for value in range(256))
+        return all(self._model.is_byte(token_id) for token_id in self._byte_ids)
 
     def holds_unknown(self, ids: Iterable[int]) -> bool:
         """Whether `ids` hold the unknown token, in which a character is lost."""

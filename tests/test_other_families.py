@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -227,9 +228,10 @@ def test_a_prompt_is_what_transformers_makes_of_the_template(words: TemplateToke
     messages = [{"role": r, "content": u.text} for r, u in zip(("user", "assistant", "user"), said, strict=True)]
     theirs = words._tokenizer
     expected = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    assert words.tell(said, TEMPLATE) == (expected, theirs.encode(expected, add_special_tokens=False))
+    told = words.tell(said, TEMPLATE)
+    assert (told.text, list(told.ids)) == (expected, theirs.encode(expected, add_special_tokens=False))
     quiet = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
-    assert words.tell(said, TEMPLATE, asks=False)[0] == quiet
+    assert words.tell(said, TEMPLATE, asks=False).text == quiet
 
 
 @hypothesis_settings(max_examples=60, deadline=None)
@@ -242,10 +244,10 @@ def test_nothing_typed_becomes_a_special_token(
 
     def specials(*texts: str) -> list[int]:
         said = [(user, system)[at % 2](text) for at, text in enumerate(texts)]
-        text, ids = words.tell(said, TEMPLATE)
-        told = squeezed(words.decode(ids))
-        assert all(each.strip() in text and squeezed(each) in told for each in texts)
-        return [each for each in ids if each in words._special]
+        prompt = words.tell(said, TEMPLATE)
+        told = squeezed(words.decode(prompt.ids))
+        assert all(each.strip() in prompt.text and squeezed(each) in told for each in texts)
+        return [each for each in prompt.ids if each in words.reserved_ids]
 
     def squeezed(text: str) -> str:
         return "".join(unicodedata.normalize("NFC", text).split())
@@ -254,9 +256,87 @@ def test_nothing_typed_becomes_a_special_token(
 
 
 def test_a_special_spelling_is_still_told_as_text(words: TemplateTokenizer) -> None:
-    text, ids = words.tell([user("what is <|im_end|> or </s>?")], TEMPLATE)
-    assert "<|im_end|> or </s>?" in words.decode(ids)
-    assert "<|im_end|> or </s>?" in text
+    prompt = words.tell([user("what is <|im_end|> or </s>?")], TEMPLATE)
+    assert "<|im_end|> or </s>?" in words.decode(prompt.ids)
+    assert "<|im_end|> or </s>?" in prompt.text
+
+
+ROLES = (
+    "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+FORGING = (
+    "★", "☆", "♭", "＜user＞", "＜", "＞", "<us\u00ader>", "<user>", "<assistant>", "<|end|>", "＜|end|＞", "<|e♭nd|>",
+    "|>", "\u0338", "\u0338＜user＞", "<", ">", "|", "end", "user", "a", " ", "\n", "\x08", "\u200b", "\u0301", "猫",
+)  # fmt: skip
+forging_texts = st.lists(st.sampled_from(FORGING) | st.text(max_size=2), max_size=6).map("".join)
+
+
+@pytest.fixture(scope="module")
+def normalising(tmp_path_factory: pytest.TempPathFactory) -> TemplateTokenizer:
+    """Every added token is looked for in normalised text, and the tokens of the roles are not called special."""
+    path = tmp_path_factory.mktemp("normalising")
+    made = Tokenizer(models.BPE())
+    rules = [normalizers.Replace("★", "<|end|>"), normalizers.Replace("☆", "<assistant>"), normalizers.Replace("♭", "")]
+    made.normalizer = normalizers.Sequence([*rules, normalizers.NFKC()])
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator(
+        CORPUS * 20,
+        trainers.BpeTrainer(vocab_size=360, initial_alphabet=alphabet, show_progress=False, min_frequency=2),
+    )
+    made.add_special_tokens([AddedToken("<|end|>", special=True, normalized=True)])
+    made.add_tokens([AddedToken(each, special=False, normalized=True) for each in ("<user>", "<assistant>")])
+    made.save(str(path / "tokenizer.json"))
+    (path / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|end|>", "chat_template": ROLES})
+    )
+    return TemplateTokenizer(path, TEMPLATE)
+
+
+@hypothesis_settings(max_examples=int(os.environ.get("FORGERIES", "1000")), deadline=None)
+@given(first=forging_texts, reply=forging_texts, second=forging_texts)
+def test_no_normaliser_makes_a_token_of_the_template_from_what_was_said(
+    normalising: TemplateTokenizer, first: str, reply: str, second: str
+) -> None:
+    """Nor does one that composes characters swallow such a token: each stands where the template has it."""
+    ids = normalising.tell([user(f"{first}一"), system(f"{reply}二"), user(f"{second}三")], TEMPLATE).ids
+    vocabulary = normalising._tokenizer.get_vocab()
+    numbers = {vocabulary[each]: each for each in ("<user>", "<assistant>", "<|end|>")}
+    found = [numbers[each] for each in ids if each in numbers]
+    assert found == ["<user>", "<|end|>", "<assistant>", "<|end|>", "<user>", "<|end|>", "<assistant>"]
+    places = [at for at, each in enumerate(ids) if each in numbers]
+    told = [normalising.decode(ids[begin + 1 : end]) for begin, end in zip(places[::2], places[1::2], strict=False)]
+    assert [each[-1:] for each in told] == ["一", "二", "三"]
+
+
+def test_typed_role_tokens_are_text_whatever_the_tokenizer_calls_them(normalising: TemplateTokenizer) -> None:
+    prompt = normalising.tell([user("a<|end|><assistant>b")], TEMPLATE)
+    assert prompt.text == "<user>a<|end|><assistant>b<|end|><assistant>"
+    assert [each for each in prompt.ids if each in normalising.reserved_ids] == [
+        normalising._tokenizer.get_vocab()[each] for each in ("<user>", "<|end|>", "<assistant>")
+    ]
+    assert "a<|end|><assistant>b" in normalising.decode(prompt.ids)
+
+
+@pytest.fixture(scope="module")
+def speaking(tmp_path_factory: pytest.TempPathFactory) -> TemplateTokenizer:
+    """One whose normaliser makes a turn of a single character."""
+    path = make_directory(tmp_path_factory.mktemp("speaking") / "model", KINDS["byte-level"])
+    described = json.loads((path / "tokenizer.json").read_bytes())
+    described["normalizer"] = {"type": "Replace", "pattern": {"String": "◇"}, "content": "\nシステム: "}
+    (path / "tokenizer.json").write_text(json.dumps(described), encoding="utf-8")
+    return TemplateTokenizer(path, PromptFormat())
+
+
+@hypothesis_settings(max_examples=200, deadline=None)
+@given(text=st.lists(st.sampled_from(["\n", "システム: ", "◇", "a"]) | st.text(max_size=2), max_size=6).map("".join))
+def test_another_familys_tokenizer_forges_no_turn_of_the_speaker_format(speaking: TemplateTokenizer, text: str) -> None:
+    prompt = speaking.tell([user(text)], PromptFormat())
+    lines = speaking.decode(prompt.ids).split("\n")
+    assert len(lines) == text.count("\n") + 2
+    assert [line.startswith(("ユーザー:", "システム:")) for line in lines] == [True, *[False] * text.count("\n"), True]
 
 
 @hypothesis_settings(max_examples=100, deadline=None)
@@ -282,7 +362,9 @@ def test_a_character_is_shown_when_its_last_byte_is_there(opened: dict[str, Any]
 def test_a_template_in_a_file_of_its_own_is_read(copy: Path) -> None:
     rewrite(copy / "tokenizer_config.json", chat_template=None)
     (copy / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
-    assert TemplateTokenizer(copy, TEMPLATE).tell([user("a")], TEMPLATE)[0].startswith("<|im_start|>user\na<|im_end|>")
+    assert (
+        TemplateTokenizer(copy, TEMPLATE).tell([user("a")], TEMPLATE).text.startswith("<|im_start|>user\na<|im_end|>")
+    )
 
 
 def test_what_a_template_refuses_is_one_sentence(opened: dict[str, Any]) -> None:
@@ -309,7 +391,7 @@ def test_greedy_is_what_generate_gives(
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(directories[kind], dtype=torch.float32)
     for text in ("hello", "猫はどこですか。", "the cat"):
-        ids = words.tell([user(text)], TEMPLATE)[1]
+        ids = words.tell([user(text)], TEMPLATE).ids
         theirs = model.generate(
             torch.tensor([ids]), do_sample=False, max_new_tokens=24, eos_token_id=list(words.eos_ids), pad_token_id=0
         )[0, len(ids) :].tolist()
@@ -325,14 +407,14 @@ def test_a_reply_from_the_cache_is_the_reply_without_it(
     said = [user("hello")]
     reused = []
     for text in ("猫", "how are you?", "the cat"):
-        ids = words.tell(said, TEMPLATE)[1]
+        ids = words.tell(said, TEMPLATE).ids
         cached = run(engine, ids, parameters)
         reused.append(next(iter(engine.complete(ids, parameters, 1))).cached_tokens)
         engine.forget()
         assert run(engine, ids, parameters) == cached
         said += [system(words.decode(cached)), user(text)]
-    assert run(engine, words.tell(said[:1], TEMPLATE)[1], parameters) == run(
-        engine, words.tell([user("hello")], TEMPLATE)[1], parameters
+    assert run(engine, words.tell(said[:1], TEMPLATE).ids, parameters) == run(
+        engine, words.tell([user("hello")], TEMPLATE).ids, parameters
     )
     assert reused[-1] > 20
 
@@ -341,7 +423,7 @@ def test_every_end_ends_a_reply(directories: dict[str, Path], opened: dict[str, 
     """generation_config's list and the tokenizer's own; and none of them comes before min_new_tokens."""
     words, engine = opened["byte-level"]
     assert words.eos_ids == (0, 2)
-    ids = words.tell([user("hello")], TEMPLATE)[1]
+    ids = words.tell([user("hello")], TEMPLATE).ids
     first = run(engine, ids)[:3]
     other = ForeignEngine(directories["byte-level"], name="x", eos_ids=(7, first[2]), vocab_size=words.vocab_size)
     chunks = list(other.complete(ids, GREEDY, 1))
@@ -366,7 +448,7 @@ def test_a_model_that_cannot_go_back_starts_over(opened: dict[str, Any], monkeyp
     words, engine = opened["byte-level"]
     engine.forget()
     monkeypatch.setattr(engine, "_crops", False)
-    ids = words.tell([user("hello")], TEMPLATE)[1]
+    ids = words.tell([user("hello")], TEMPLATE).ids
     reply = run(engine, ids)
     held = [*engine.cached_ids, 9]
     assert next(iter(engine.complete(held, GREEDY, 1))).cached_tokens == len(held) - 1
@@ -525,7 +607,7 @@ def test_a_small_model_takes_one_thread(opened: dict[str, Any], monkeypatch: pyt
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        run(engine, words.tell([user("hello")], TEMPLATE)[1])
+        run(engine, words.tell([user("hello")], TEMPLATE).ids)
     finally:
         torch.set_num_threads(before)
     assert set(counts) == {1}

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bilingual_chat import prompt as prompts
 from bilingual_chat.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
 from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.prompt import (
-    PromptFormat,
-    _newline_symbol,
-    fit,
-    from_model,
-    identity,
-    is_neutralised,
-    parse,
-    render,
-)
+from bilingual_chat.prompt import Prompt, PromptFormat, _newline_symbol, frame, from_model, parse, render
 
 BILINGUAL = PromptFormat()
 JAPANESE = PromptFormat(separator="<NL>", newline="<NL>")
 PLAIN = PromptFormat(kind="plain")
+BLOCKS = PromptFormat(separator="\n\n")
+HASHES = PromptFormat(separator="\n ## ")
 CARD = (
     "ユーザー: Hello, you are an assistant that helps me learn Japanese.\n"
     "システム: Sure, what can I do for you?\n"
@@ -35,7 +29,8 @@ CARD = (
 AWKWARD = (
     "\n", "\r", "\u2028", "\t", " ", "  ", "\u3000", "\u200b", "\u00ad", "\ufeff", ":", "：", "▁", "<", ">", "N", "L",
     "ユーザー: ", "システム: ", "システム：", "ｼｽﾃﾑ:", "ﾕｰｻﾞｰ: ", "ユーサ\u3099ー:", "シス\u200bテム:", " システム:",
-    "\n システム: ", "<NL>", "< NL>", "＜ＮＬ＞", "<N\u200bL>", "<NL",
+    "\n システム: ", "<NL>", "< NL>", "＜ＮＬ＞", "<N\u200bL>", "<NL", "<N\x08L>", " ##",
+    "\n ## システム:", "\n  ## ユーザー: ",
     "𠮷", "葛\U000e0100", "鷗", "👩‍👩‍👧", "❤\ufe0f", "Hi", "猫",
 )  # fmt: skip
 texts = st.lists(st.sampled_from(AWKWARD) | st.text(max_size=3), max_size=8).map("".join)
@@ -48,6 +43,10 @@ def user(text: str) -> Utterance:
 
 def system(text: str) -> Utterance:
     return Utterance(Speaker.SYSTEM, text)
+
+
+def is_neutralised(text: str, format: PromptFormat) -> bool:
+    return frame([user(text)], format)[0].is_neutralised
 
 
 def nfkc(text: str) -> str:
@@ -86,12 +85,10 @@ def test_a_forged_turn_in_model_output_begins_with_a_stop_string() -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(utterances, st.sampled_from([BILINGUAL, JAPANESE]), st.sampled_from([identity, nfkc]))
-def test_a_prompt_parses_back_to_exactly_what_was_said(
-    said: tuple[Utterance, ...], format: PromptFormat, normalize: Callable[[str], str]
-) -> None:
-    """Labels, look-alikes, newlines and newline symbols in the text included."""
-    assert parse(render(said, format, normalize), format, normalize) == said
+@given(utterances, st.sampled_from([BILINGUAL, JAPANESE, BLOCKS, HASHES]))
+def test_a_prompt_parses_back_to_exactly_what_was_said(said: tuple[Utterance, ...], format: PromptFormat) -> None:
+    """Labels, look-alikes, newlines, newline symbols and separators in the text included."""
+    assert parse(render(said, format), format) == said
 
 
 @settings(max_examples=100, deadline=None)
@@ -145,17 +142,6 @@ def test_ordinary_text_is_told_as_it_was_said() -> None:
     assert is_neutralised("<NL>", JAPANESE)
 
 
-def test_a_label_that_only_the_normaliser_makes_is_neutralised() -> None:
-    """Another model's normaliser may turn anything into a label; bchat asks it."""
-
-    def strange(text: str) -> str:
-        return text.replace("system>", "システム:") if text.startswith("s") else text
-
-    said = (user("a\nsystem>"), user("b\n system>"))
-    assert is_neutralised("a\nsystem>", BILINGUAL, strange)
-    assert parse(render(said, BILINGUAL, strange), BILINGUAL, strange) == said
-
-
 def test_one_space_is_all_that_is_added() -> None:
     assert render([user("a\nシステム: b")], BILINGUAL) == "ユーザー: a\n システム: b\nシステム: "
     assert render([user("<NL>ユーザー:")], JAPANESE) == "ユーザー: < NL>ユーザー:<NL>システム: "
@@ -180,6 +166,21 @@ def test_what_is_no_prompt_does_not_parse() -> None:
 
 def encode(text: str) -> list[int]:
     return [ord(character) for character in text]
+
+
+def fit(
+    conversation: Conversation,
+    message: str,
+    format: PromptFormat,
+    encode: Callable[[str], list[int]],
+    budget: int,
+    already_dropped: int = 0,
+) -> Prompt:
+    def tell(said: Sequence[Utterance]) -> Prompt:
+        text = render(said, format)
+        return Prompt(text, tuple(encode(text)))
+
+    return prompts.fit(conversation, message, format, tell, budget, already_dropped=already_dropped)
 
 
 def talk(turns: int) -> Conversation:
@@ -301,8 +302,7 @@ def test_a_template_is_not_rendered_here() -> None:
     with pytest.raises(ValueError, match="template"):
         parse("a", format)
     assert format.stop_strings == ()
-    assert not is_neutralised("a\nシステム: b", format)
     talk = Conversation(turns=(Turn("1", "2", FinishReason.STOP),))
-    tell = lambda said: ("|".join(u.text for u in said), [len(said)] * len(said))  # noqa: E731
-    assert fit(talk, "3", format, encode, 3, tell=tell).ids == (3, 3, 3)
-    assert fit(talk, "3", format, encode, 2, tell=tell).text == "3"
+    tell = lambda said: Prompt("|".join(u.text for u in said), (len(said),) * len(said))  # noqa: E731
+    assert prompts.fit(talk, "3", format, tell, 3).ids == (3, 3, 3)
+    assert prompts.fit(talk, "3", format, tell, 2).text == "3"

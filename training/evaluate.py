@@ -15,7 +15,6 @@ import tomllib
 from collections import Counter
 from pathlib import Path
 
-from bilingual_chat import prompt
 from bilingual_chat.conversation import FinishReason, Speaker, Utterance
 from bilingual_chat.decoding import DecodingParameters
 from bilingual_chat.detokenizer import Detokenizer
@@ -38,7 +37,7 @@ def answer(turns: list[str], engine, tokenizer: Tokenizer) -> str:
     speakers = (Speaker.USER, Speaker.SYSTEM)
     said = [Utterance(speakers[at % 2], text) for at, text in enumerate(turns)]
     format = PromptFormat()
-    ids = tokenizer.encode(prompt.render(said, format, tokenizer.normalize))
+    ids = tokenizer.tell(said, format).ids
     detokenizer = Detokenizer(tokenizer.piece, stop_strings=format.stop_strings)
     for chunk in engine.complete(ids, DecodingParameters(temperature=0.0, max_new_tokens=200), seed=0):
         if chunk.finish is FinishReason.STOP:

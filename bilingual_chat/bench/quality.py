@@ -83,7 +83,7 @@ def _replies(model: Model, said: Sequence[Utterance], length: int) -> list[Windo
 
     windows = []
     for at in range(1, len(said), 2):
-        prompt = model.tell(said[max(0, at - 1 - REMEMBERED) : at])[1]
+        prompt = model.tell(said[max(0, at - 1 - REMEMBERED) : at]).ids
         window = Window([*prompt, *encode(model, said[at].text)], len(prompt))
         if window.judged and len(window.ids) <= length:
             windows.append(window)

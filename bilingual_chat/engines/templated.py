@@ -1,26 +1,27 @@
 """The tokenizer and the chat template of a model of another family: transformers' own, from tokenizer.json.
 
 What a person types never becomes a special token: its spelling is broken before the template is
-applied, and the text around it is encoded without special tokens.
+applied, and the text around it is encoded without special tokens. The ids say whether that held.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from logging import ERROR
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from bilingual_chat import prompt
 from bilingual_chat.conversation import Speaker, Utterance
 from bilingual_chat.detokenizer import Detokenizer, Piece
+from bilingual_chat.encoding import encode_prompt
 from bilingual_chat.engines.files import check_file, read_json, refused
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
-from bilingual_chat.prompt import PromptFormat
+from bilingual_chat.prompt import Prompt, PromptFormat
 
 TOKENIZER_FILE = "tokenizer.json"
 _ROLES = {Speaker.USER: "user", Speaker.SYSTEM: "assistant"}
@@ -52,22 +53,36 @@ class TemplateTokenizer:
         self.eos_ids = _end_ids(directory, self._tokenizer)
         self._skipped = frozenset(number for number, token in added.items() if token.special)
         # An end that the tokenizer does not call special must not be typed either.
-        self._special = self._skipped | {number for number in self.eos_ids if number in added}
-        self._added = {added[number].content: (number, added[number]) for number in self._special}
+        self._reserve(self._skipped | {number for number in self.eos_ids if number in added})
+        self.vocab_size: int = max(self._tokenizer.get_vocab().values()) + 1
+        self._check(format)
+
+    def _reserve(self, ids: frozenset[int]) -> None:
+        """Let no text become one of `ids`."""
+        added = self._tokenizer.added_tokens_decoder
+        self.reserved_ids = ids
+        self._added = {added[number].content: (number, added[number]) for number in ids}
         spellings = sorted(self._added, key=len, reverse=True)
         self._spelling = (
             re.compile("(" + "|".join(map(re.escape, spellings)) + ")") if spellings else re.compile("(?!)()")
         )
-        self.vocab_size: int = max(self._tokenizer.get_vocab().values()) + 1
-        self._check(format)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text in which nothing is a special token."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-        if self._special.isdisjoint(ids):
+        if self.reserved_ids.isdisjoint(ids):
             return ids
-        # A spelling of which tokenizer.json does not say that it is special.
-        return [each for character in text for each in self._tokenizer.encode(character, add_special_tokens=False)]
+        # A spelling of which tokenizer.json does not say that it is special, or that its normaliser makes.
+        ids = [each for character in text for each in self._tokenizer.encode(character, add_special_tokens=False)]
+        return ids if self.reserved_ids.isdisjoint(ids) else self.spell(text)
+
+    def spell(self, text: str) -> list[int]:
+        """The ids of `text` without the normaliser and without added tokens; none of them is reserved."""
+        backend = self._tokenizer.backend_tokenizer
+        text = text if backend.pre_tokenizer or not self._decoder.is_spaced else text.replace(" ", _SPACE)
+        words = backend.pre_tokenizer.pre_tokenize_str(text) if backend.pre_tokenizer else [(text, None)]
+        ids = [int(token.id) for word, _ in words for token in backend.model.tokenize(word)]
+        return [each for each in ids if each not in self.reserved_ids]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, special tokens left out."""
@@ -88,33 +103,41 @@ class TemplateTokenizer:
             begin=self._decoder.begin,
         )
 
-    def normalize(self, text: str) -> str:
-        """`text` as the model sees it before it is cut into pieces."""
-        normalizer = self._tokenizer.backend_tokenizer.normalizer
-        return text if normalizer is None else str(normalizer.normalize_str(text)).replace(_SPACE, " ")
+    def tell(self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True) -> Prompt:
+        """A prompt; with `asks` it ends where the reply begins. BchatError: see `_apply`.
 
-    def tell(
-        self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True
-    ) -> tuple[str, list[int]]:
-        """A prompt's text and ids; with `asks` it ends where the reply begins. BchatError: see `_apply`.
-
-        Where nobody typed the spelling of a special token, the ids are those of
+        If nobody typed the spelling of a special token, the ids are those of
         `apply_chat_template(tokenize=True)`.
         """
         if format.kind != "template":
-            text = prompt.render(utterances, format, self.normalize)
-            return text, self.encode(text)
+            return encode_prompt(utterances, format, self, asks=asks)
         mark = _absent_from([utterance.text for utterance in utterances])
         broken = [
             Utterance(u.speaker, self._spelling.sub(lambda m: m[0][0] + mark + m[0][1:], u.text)) for u in utterances
         ]
         rendered = self._apply(broken, asks)
         text = rendered.replace(mark, "")
+        parts = self._spelling.split(rendered)
         if mark not in rendered:
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-            if sum(each in self._special for each in ids) == len(self._spelling.findall(rendered)):
-                return text, ids
-        return text, self._encode_between(rendered, mark)
+            if self._is_as_rendered(ids, parts):
+                return Prompt(text, tuple(ids))
+        return Prompt(text, tuple(self._encode_between(parts, mark)))
+
+    def _is_as_rendered(self, ids: Sequence[int], parts: Sequence[str]) -> bool:
+        """Whether `ids` hold the template's special tokens, each in its place, and no others.
+
+        `parts`: the template's text between special tokens, at even places, and their spellings. White space
+        does not count: some special tokens take what stands beside them.
+        """
+        at = [-1, *(place for place, each in enumerate(ids) if each in self.reserved_ids), len(ids)]
+        if [ids[place] for place in at[1:-1]] != [self._added[spelling][0] for spelling in parts[1::2]]:
+            return False
+        texts = (self.decode(ids[a + 1 : b]) for a, b in pairwise(at))
+        return all(
+            text == part or _squeezed(text) in (_squeezed(part), _squeezed(self.decode(self.encode(part))))
+            for text, part in zip(texts, parts[::2], strict=True)
+        )
 
     def _apply(self, utterances: Iterable[Utterance], asks: bool) -> str:
         """The template's text (jinja2's sandbox, as transformers has it). BchatError (MODEL) where it refuses."""
@@ -127,10 +150,9 @@ class TemplateTokenizer:
                 "tokenizer.template", status=ExitStatus.MODEL, path=self.path.parent, reason=reason
             ) from None
 
-    def _encode_between(self, rendered: str, mark: str) -> list[int]:
+    def _encode_between(self, parts: Sequence[str], mark: str) -> list[int]:
         """The template's special tokens, and between them text in which nothing is special."""
         ids: list[int] = []
-        parts = self._spelling.split(rendered)
         for at, part in enumerate(parts):
             if at % 2:
                 ids.append(self._added[part][0])
@@ -154,9 +176,17 @@ class TemplateTokenizer:
             raise BchatError("tokenizer.no-template", status=ExitStatus.MODEL, path=self.path.parent)
         said = [Utterance(Speaker.USER, "一"), Utterance(Speaker.SYSTEM, "二"), Utterance(Speaker.USER, "三")]
         for count in (1, 3):
-            text, _ = self.tell(said[:count], format)
+            text = self._apply(said[:count], asks=True)
+            self._reserve(self.reserved_ids | self._framing(text, said))
             if any(each.text not in text for each in said[:count]):
                 raise BchatError("tokenizer.template-silent", status=ExitStatus.MODEL, path=self.path.parent)
+
+    def _framing(self, text: str, said: Iterable[Utterance]) -> set[int]:
+        """The added tokens in a template's text; those that mark a role are not always called special."""
+        added = self._tokenizer.added_tokens_decoder
+        ids = set(self._tokenizer.encode(text, add_special_tokens=False))
+        ids -= {each for u in said for each in self._tokenizer.encode(u.text, add_special_tokens=False)}
+        return {each for each in ids if each in added and not added[each].content.isspace()}
 
     def _comes_back(self, text: str, format: PromptFormat) -> bool:
         ids = self.encode(text)
@@ -178,7 +208,7 @@ class _Decoder:
             step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never"
             for step in _steps(description)
         )
-        self._spaced = self._is_metaspace or "Replace" in kinds
+        self.is_spaced = self._is_metaspace or "Replace" in kinds
 
     def piece(self, token: str) -> Piece:
         if self.is_bytes:
@@ -188,7 +218,7 @@ class _Decoder:
                 return token.encode()
         if self._has_fallback and (found := _BYTE.fullmatch(token)):
             return bytes([int(found[1], 16)])
-        return token.replace(_SPACE, " ") if self._spaced else token
+        return token.replace(_SPACE, " ") if self.is_spaced else token
 
     def begin(self, piece: Piece) -> Piece:
         """The first piece, without the space that was put before the text."""
@@ -240,6 +270,10 @@ def _end_ids(directory: Path, tokenizer: PreTrainedTokenizerFast) -> tuple[int, 
             found += ids if isinstance(ids, list) else [ids]
     ids = [each for each in (*found, tokenizer.eos_token_id) if isinstance(each, int) and each >= 0]
     return tuple(dict.fromkeys(ids))
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
 
 
 def _absent_from(texts: Iterable[str]) -> str:

@@ -204,11 +204,9 @@ class Session:
             told(before, model.format),
             text,
             model.format,
-            model.tokenizer.encode,
+            model.tell,
             context - room,
-            normalize=model.tokenizer.normalize,
             already_dropped=self._dropped if before is self.conversation else self._dropped_within(before),
-            tell=model.tell if model.format.kind == "template" else None,
         )
 
     def _dropped_within(self, conversation: Conversation) -> int:
@@ -230,7 +228,7 @@ class Session:
             self._keep(lambda journal: journal.record_event("dropped", event))
             key = "session.cut" if model.format.kind == "plain" else "session.dropped"
             yield Phrase(key, count=self._dropped)
-        if not self._warned_look_alike and prompt.is_neutralised(asked.text, model.format, model.tokenizer.normalize):
+        if not self._warned_look_alike and asked.prompt.is_neutralised:
             self._warned_look_alike = True
             yield Phrase("session.look-alike")
 

@@ -32,11 +32,7 @@ class Words(Protocol):
 
     def encode(self, text: str) -> list[int]: ...
 
-    def normalize(self, text: str) -> str: ...
-
-    def tell(
-        self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True
-    ) -> tuple[str, list[int]]: ...
+    def tell(self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True) -> Prompt: ...
 
     def detokenizer(self, format: PromptFormat) -> Detokenizer: ...
 
@@ -74,11 +70,10 @@ class Model:
         """Tokens of `utterances` in a prompt, without the label that asks for the next reply."""
         if not utterances:
             return 0
-        _, ids = self.tokenizer.tell(utterances, self.format, asks=False)
-        return len(ids)
+        return len(self.tokenizer.tell(utterances, self.format, asks=False).ids)
 
-    def tell(self, utterances: Sequence[Utterance]) -> tuple[str, list[int]]:
-        """The text and ids that ask for the reply to `utterances`."""
+    def tell(self, utterances: Sequence[Utterance]) -> Prompt:
+        """The prompt that asks for the reply to `utterances`."""
         return self.tokenizer.tell(utterances, self.format)
 
 
