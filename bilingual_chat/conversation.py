@@ -34,7 +34,7 @@ class Utterance:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Turn:
     """A user utterance and its reply, however the reply ended.
 

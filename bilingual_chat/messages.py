@@ -746,6 +746,10 @@ TABLE: dict[str, Message] = {
         "The header of {path} was lost; model and time are not known, what was said was read.",
         "{path} の見出しが失われています。モデルと日時は不明ですが、会話は読み込みました。",
     ),
+    "transcript.details": Message(
+        "{path} has values that cannot be right ({names}); they are ignored, and everything that was said was read.",
+        "{path} にありえない値（{names}）があったため無視しました。会話はすべて読み込みました。",
+    ),
     "transcript.suffix": Message(
         "{suffix!r} is not a format to export to; use one of {known}.{suggestion}",
         "{suffix!r} の形式では書き出せません。{known} のどれかにしてください。{suggestion}",
@@ -756,9 +760,9 @@ TABLE: dict[str, Message] = {
     "reason.missing": Message("no such file or folder", "ファイルまたはフォルダーがありません"),
     "reason.too-many-open": Message("too many files are open", "開いているファイルが多すぎます"),
     "reason.other": Message("{text}", "{text}"),
-    "json.bom": Message(
-        "it begins with a byte-order mark; save it as UTF-8 without one",
-        "先頭に BOM があります。BOM なしの UTF-8 で保存してください",
+    "json.encoding": Message(
+        "it seems to be {name}; save it as UTF-8, or convert it: iconv -f {name} -t UTF-8",
+        "文字コードが {name} のようです。UTF-8 で保存し直すか、iconv -f {name} -t UTF-8 で変換してください",
     ),
     "json.utf8": Message("line {line} is not UTF-8", "{line} 行目が UTF-8 ではありません"),
     "json.syntax": Message(

@@ -28,6 +28,7 @@ from bilingual_chat.session.model import Completion, Model, Opening, open_model,
 from bilingual_chat.session.persona import persona
 from bilingual_chat.session.turn import Asked, details_of, left_out, remark_on_same, remarks_after, told, why_it_ends
 from bilingual_chat.transcript import Loaded, new_header
+from bilingual_chat.transcript.details import is_count
 from bilingual_chat.transcript.journal import Journal
 from bilingual_chat.untrusted import inward
 
@@ -213,7 +214,7 @@ class Session:
         """How much was left out when this beginning of the conversation was told last."""
         unit = "dropped_characters" if self.is_completing else "dropped_turns"
         recorded = conversation.turns[-1].details.get(unit, 0) if conversation.turns else 0
-        return min(self._dropped, recorded if isinstance(recorded, int) else 0)
+        return min(self._dropped, recorded if is_count(recorded) else 0)
 
     def _remarks_before(self, asked: Asked) -> Generator[Event, None, None]:
         dropped, self._dropped = self._dropped, asked.prompt.dropped

@@ -14,12 +14,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bilingual_chat.conversation import Conversation
+from bilingual_chat.conversation import Conversation, Turn
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.transcript import Loaded, disk, replay, shapes
+from bilingual_chat.transcript.details import unfit
 from bilingual_chat.transcript.jsontext import JsonFault, encode, parse
 from bilingual_chat.transcript.shapes import Misshapen
 
@@ -137,14 +139,26 @@ def _loaded(value: object, path: Path) -> Loaded:
         raise Misshapen("opening", "opening", count=len(values))
     opening = tuple(shapes.utterance_of(said, f"utterances[{number}]") for number, said in enumerate(values[:count]))
     turns, pending = shapes.turns_of(values[count:], first=count)
+    turns, left_out = _with_fit_details(turns)
     return Loaded(
         header,
         Conversation(tuple(utterance for utterance, _ in opening), tuple(turns)),
+        problems=(shapes.details_left_out(path, left_out),) if left_out else (),
         pending_user=pending[0] if pending else None,
         pending_replies=shapes.alternatives_of(pending[1], pending[0])[0] if pending else (),
         details=shapes.without(others, _FIELDS),
         opening_details=opening,
     )
+
+
+def _with_fit_details(turns: list[Turn]) -> tuple[list[Turn], list[str]]:
+    """The turns without details that cannot be right, and the names of those."""
+    kept, left_out = [], list[str]()
+    for turn in turns:
+        bad = unfit(turn.details)
+        left_out += bad
+        kept.append(replace(turn, details=shapes.without(turn.details, bad)) if bad else turn)
+    return kept, left_out
 
 
 def _is_document(data: bytes) -> bool:

@@ -10,10 +10,15 @@ from itertools import pairwise
 from typing import Any, NoReturn
 
 from bilingual_chat.messages import Phrase
+from bilingual_chat.transcript.encodings import likely_encoding
 
 MAX_DEPTH = 64
 MAX_VALUES = 1_000_000  # at some 250 bytes each
 MAX_NUMBER_CHARACTERS = 100
+BOM = b"\xef\xbb\xbf"
+
+_TOO_LONG = 10 ** (MAX_NUMBER_CHARACTERS - 1)  # with its sign
+_SPACE = " \t\r\n"
 
 # Legal in JSON strings as they are, but a terminal or an editor would act on them.
 _UNFIT_TO_SHOW = re.compile(
@@ -43,35 +48,56 @@ def encode(value: object, *, indent: int | None = None) -> bytes:
 
 
 def parse(data: bytes) -> Any:
-    """The JSON value of `data`; raises JsonFault, in bounded time and memory.
+    """The JSON value of `data`; raises JsonFault, in bounded time and memory. A byte-order mark is skipped.
 
-    Refused: a byte-order mark, other encodings, NaN and infinities, numbers of more than 100
-    characters, the same key twice, more than 64 levels, more than a million values.
+    Refused: other encodings, NaN and infinities, numbers of more than 100 characters, the same key
+    twice, more than 64 levels, more than a million values.
     """
-    if data.startswith(b"\xef\xbb\xbf"):
-        raise JsonFault(Phrase("json.bom"))
     if too_many := excess(data):
         raise JsonFault(too_many)
+    data = data.removeprefix(BOM)
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8").strip(_SPACE)
+        value, end = parse_prefix(text)
+        if end < len(text):
+            raise json.JSONDecodeError("Extra data", text, end)
     except UnicodeDecodeError as error:
-        raise JsonFault(Phrase("json.utf8", line=data.count(b"\n", 0, error.start) + 1)) from None
-    try:
-        value = _DECODER.decode(text)
+        raise JsonFault(_other_encoding(data) or _not_utf8(data, error)) from None
     except json.JSONDecodeError as error:
-        raise JsonFault(Phrase("json.syntax", line=error.lineno, column=error.colno)) from None
+        broken = Phrase("json.syntax", line=error.lineno, column=error.colno)
+        raise JsonFault(_other_encoding(data) or broken) from None
+    return value
+
+
+def parse_prefix(text: str) -> tuple[Any, int]:
+    """The JSON value that `text` begins with, and where it ends. Raises json.JSONDecodeError or JsonFault."""
+    try:
+        value, end = _DECODER.raw_decode(text)
     except RecursionError:
         raise JsonFault(Phrase("json.depth", limit=MAX_DEPTH)) from None
-    return _mended(value, 0)
+    if "\\u" in text or text.count("[") + text.count("{") > MAX_DEPTH:  # else there is nothing to mend or to refuse
+        value = _mended(value, 0)
+    return value, end
 
 
 def excess(data: bytes) -> Phrase | None:
     """Why `data` holds more values than memory is given to, before anything is made of them."""
-    count = sum(data.count(mark) for mark in _MARKS)
-    if count > MAX_VALUES:  # commas of the text itself do not count; a slower look tells them apart
-        outside = _JSON_STRING.sub(b"", data)
-        count = sum(outside.count(mark) for mark in _MARKS)
-    return Phrase("json.values", limit=MAX_VALUES) if count > MAX_VALUES else None
+    if len(data) <= MAX_VALUES or _marks(data, 0, len(data)) <= MAX_VALUES:
+        return None
+    # Commas of the text itself do not count; a slower look tells them apart.
+    count = strings = end = 0
+    for string in _JSON_STRING.finditer(data):
+        count += _marks(data, end, string.start())
+        end = string.end()
+        strings += 1
+        if count > MAX_VALUES or strings > 2 * MAX_VALUES:
+            break
+    count += _marks(data, end, len(data)) if count <= MAX_VALUES else 0
+    return Phrase("json.values", limit=MAX_VALUES) if count > MAX_VALUES or strings > 2 * MAX_VALUES else None
+
+
+def _marks(data: bytes, start: int, end: int) -> int:
+    return sum(data.count(mark, start, end) for mark in _MARKS)
 
 
 def mend_surrogates(text: str) -> str:
@@ -85,22 +111,36 @@ def _escape(match: re.Match[str]) -> str:
     return json.dumps(match.group())[1:-1]
 
 
-def _plain(value: object) -> object:
-    if value is None or isinstance(value, str | bool | int):
+def _other_encoding(data: bytes) -> Phrase | None:
+    name = likely_encoding(data)
+    return Phrase("json.encoding", name=name) if name else None
+
+
+def _not_utf8(data: bytes, error: UnicodeDecodeError) -> Phrase:
+    return Phrase("json.utf8", line=data.count(b"\n", 0, error.start) + 1)
+
+
+def _plain(value: object, depth: int = 0) -> object:
+    """`value` as `parse` takes it: what would be too deep, or a number too long, is null."""
+    if value is None or isinstance(value, str | bool):
         return value
+    if isinstance(value, int):
+        return value if abs(value) < _TOO_LONG else None
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if not isinstance(value, Mapping | list | tuple | set | frozenset):
+        return str(value)
+    if depth >= MAX_DEPTH:
+        return None
     if isinstance(value, Mapping):
-        return {str(name): _plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(part) for part in value]
-    return str(value)
+        return {mend_surrogates(str(name)): _plain(part, depth + 1) for name, part in value.items()}
+    return [_plain(part, depth + 1) for part in value]
 
 
 def _mended(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return mend_surrogates(value)
-    if depth > MAX_DEPTH:
+    if isinstance(value, list | dict) and depth >= MAX_DEPTH:
         raise JsonFault(Phrase("json.depth", limit=MAX_DEPTH))
     if isinstance(value, list):
         return [_mended(part, depth + 1) for part in value]

@@ -1,27 +1,37 @@
 """Journal bytes → the conversation they record, past whatever damage is in them.
 
-A record is one line: a JSON object whose first field is "record". The first one is the header.
+A record is one line: a JSON object whose first field is "record". The first one is the header. What is
+between records is searched at the speed of `bytes.find`, so that 64 MiB of anything take seconds.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+import re
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from bilingual_chat.conversation import Conversation, Turn, Utterance
+from bilingual_chat.conversation import Conversation, FinishReason, Turn, Utterance
 from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.messages import Phrase
 from bilingual_chat.transcript import Header, Loaded, shapes
-from bilingual_chat.transcript.jsontext import JsonFault, encode, excess, parse
+from bilingual_chat.transcript.details import RecordedDetails, RecordedEvent, unfit
+from bilingual_chat.transcript.encodings import likely_encoding
+from bilingual_chat.transcript.gaps import Gaps
+from bilingual_chat.transcript.jsontext import JsonFault, encode, excess, parse_prefix
 from bilingual_chat.transcript.shapes import Misshapen
 
 FORMAT = "bchat-journal"
 VERSION = 1
 _START = b'{"record": '
-_MAX_SALVAGES = 10_000
-_BLANK = b" \t\r\x00"  # a power failure leaves blocks of NUL
+# As much of a record as tells it from nearly all garbage before it is parsed.
+_RECORD = re.compile(rb'\{[ \t]*"record"[ \t]*:[ \t]*"[^"\\\n]{0,100}"[ \t]*(?:\}|,[ \t]*")')
+_MOST_EVENTS = 10_000
+_MOST_REPLIES = 100  # to one message; what is beyond stays in the file
+_NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -29,13 +39,19 @@ class Replayed:
     """What a journal holds, and the bytes it should hold: every good record, byte for byte."""
 
     loaded: Loaded
-    repaired: bytes
+    _header: bytes  # in place of one that was lost
+    _gaps: Gaps
+
+    @property
+    def repaired(self) -> bytes:
+        return self._header + self._gaps.without()
 
 
 @dataclass
 class _Story:
     """The conversation so far, while the records are gone through."""
 
+    path: Path
     header: Header | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     opening: tuple[Utterance, ...] = ()
@@ -43,7 +59,8 @@ class _Story:
     pending: str | None = None
     pending_replies: list[Turn] = field(default_factory=list)
     replacing: bool = False  # the next record, if it is a turn, takes the place of the last one
-    events: list[Mapping[str, Any]] = field(default_factory=list)
+    events: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=_MOST_EVENTS))
+    unfit: list[str] = field(default_factory=list)  # the first details that were left out
 
 
 def is_journal(data: bytes) -> bool:
@@ -64,24 +81,17 @@ def header_line(header: Header, details: Mapping[str, Any]) -> bytes:
 def replay(data: bytes, path: Path) -> Replayed:
     """The conversation in a journal's bytes. Raises BchatError (DATA) for a newer format and for
     bytes without a single good record."""
-    if too_many := excess(data):
-        raise BchatError("transcript.invalid", status=ExitStatus.DATA, path=path, reason=too_many)
-    story = _Story()
-    good: list[bytes] = []
-    damaged: list[int] = []
-    lines = data.split(b"\n")
-    for number, raw in enumerate(lines, start=1):
-        taken, whole = _take(raw, story, path)
-        good.extend(taken)
-        if not whole:
-            damaged.append(number)
-    if not good:
-        raise BchatError("transcript.not-a-journal", status=ExitStatus.DATA, path=path)
-    problems = _problems(damaged, last=len(lines), path=path)
-    header = story.header
+    story, gaps = _Story(path), Gaps(data)
+    _read_records(data, story, gaps)
+    if gaps.hide_everything:
+        raise _no_journal(data, path)
+    if gaps.damaged and not story.turns and story.pending is None and (name := likely_encoding(gaps.beginning())):
+        raise BchatError("transcript.invalid", status=ExitStatus.DATA, path=path, reason=_encoding(name))
+    problems = _problems(gaps, story)
+    header, restored = story.header, b""
     if header is None:
         header = shapes.header_of_file(path)
-        good.insert(0, header_line(header, {}).rstrip(b"\n"))
+        restored = header_line(header, {})
         problems.append(BchatError("transcript.header-lost", status=ExitStatus.DATA, path=path))
     conversation = Conversation(story.opening, tuple(story.turns))
     loaded = Loaded(
@@ -93,57 +103,78 @@ def replay(data: bytes, path: Path) -> Replayed:
         events=tuple(story.events),
         pending_replies=tuple(story.pending_replies),
     )
-    return Replayed(loaded, b"".join(raw + b"\n" for raw in good))
+    return Replayed(loaded, restored, gaps)
 
 
-def _problems(damaged: list[int], *, last: int, path: Path) -> list[BchatError]:
+def _read_records(data: bytes, story: _Story, gaps: Gaps) -> None:
+    """Every record of `data` into the story, and what is between them into the gaps; in linear time.
+
+    A record is looked for where a line begins or after damage. In a line with damage, it reaches at
+    most to where the next one may begin.
+    """
+    end = line_end = 0
+    found = _RECORD.search(data)
+    while found:
+        at = found.start()
+        if at >= line_end:
+            line_end = data.find(b"\n", at)
+            stop = line_end = len(data) if line_end < 0 else line_end
+        else:  # not the first in its line: that one was tried up to the end
+            other = _RECORD.search(data, at + 1, line_end)
+            stop = other.start() if other else line_end
+        if length := _take(data, at, stop, story):
+            if at > end and data[end:at] != b"\n":
+                gaps.note(end, at)
+            end = at + length
+        found = _RECORD.search(data, end if length else at + 1)
+    if data[end:] != b"\n":
+        gaps.note(end, len(data))
+
+
+def _no_journal(data: bytes, path: Path) -> BchatError:
+    if name := likely_encoding(data):
+        return BchatError("transcript.invalid", status=ExitStatus.DATA, path=path, reason=_encoding(name))
+    return BchatError("transcript.not-a-journal", status=ExitStatus.DATA, path=path)
+
+
+def _encoding(name: str) -> Phrase:
+    return Phrase("json.encoding", name=name)
+
+
+def _problems(gaps: Gaps, story: _Story) -> list[BchatError]:
     problems = []
-    if damaged and damaged[-1] == last:  # no newline after it: the writer was killed in the middle
-        problems.append(BchatError("transcript.torn", status=ExitStatus.DATA, path=path))
-        damaged = damaged[:-1]
-    if damaged:
-        shown = ", ".join(str(number) for number in damaged[:5]) + (", …" if len(damaged) > 5 else "")
+    if gaps.is_torn:  # no newline after it: the writer was killed in the middle
+        problems.append(BchatError("transcript.torn", status=ExitStatus.DATA, path=story.path))
+    if gaps.damaged:
+        shown = ", ".join(map(str, gaps.first_lines)) + (", …" if gaps.damaged > len(gaps.first_lines) else "")
         problems.append(
-            BchatError("transcript.damaged", status=ExitStatus.DATA, path=path, count=len(damaged), lines=shown)
+            BchatError("transcript.damaged", status=ExitStatus.DATA, path=story.path, count=gaps.damaged, lines=shown)
         )
+    if story.unfit:
+        problems.append(shapes.details_left_out(story.path, story.unfit))
     return problems
 
 
-def _take(raw: bytes, story: _Story, path: Path) -> tuple[list[bytes], bool]:
-    """Applies the records in one line; those that are good, and whether the line was nothing else."""
-    whole = raw.strip(_BLANK)
-    if _apply(whole, story, path):
-        return [whole], b"\x00" not in raw
-    if not whole:
-        return [], b"\x00" not in raw
-    return [part for part in _salvaged(whole) if _apply(part, story, path)], False
-
-
-def _salvaged(raw: bytes) -> Iterator[bytes]:
-    """What may be records inside a damaged line: between garbage, or run together."""
-    _, *rests = raw.split(_START, _MAX_SALVAGES)
-    for rest in rests:
-        text = (_START + rest).decode("utf-8", "surrogateescape")
-        try:
-            _, end = json.JSONDecoder().raw_decode(text)
-        except (ValueError, RecursionError):
-            continue
-        yield text[:end].encode("utf-8", "surrogateescape")
-
-
-def _apply(raw: bytes, story: _Story, path: Path) -> bool:
-    """Whether `raw` is a good record; if so the story goes on with it."""
+def _take(data: bytes, at: int, stop: int, story: _Story) -> int:
+    """How many bytes there are a good record, with which the story goes on; 0 for none."""
+    raw = data[at:stop]
     try:
-        record = parse(raw)
-        if not isinstance(record, dict) or "record" not in record:
-            return False
-        _continue(story, record, path)
-    except (JsonFault, Misshapen):
-        return False
-    return True
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("utf-8", "surrogateescape")
+    if excess(raw):
+        return 0
+    try:
+        record, end = parse_prefix(text)
+        # A byte that is not UTF-8 cannot be encoded again: UnicodeEncodeError, a ValueError.
+        length = len(raw) if end == len(text) and text.isascii() else len(text[:end].encode("utf-8"))
+        _continue(story, record, data, at)
+    except (JsonFault, Misshapen, ValueError):
+        return 0
+    return length
 
 
-def _continue(story: _Story, record: dict[str, Any], path: Path) -> None:
+def _continue(story: _Story, record: dict[str, Any], data: bytes, at: int) -> None:
     """The story with one record more; Misshapen before anything is changed, if it is not one.
 
     A record of an unknown kind is kept in the file and passed over.
@@ -151,7 +182,7 @@ def _continue(story: _Story, record: dict[str, Any], path: Path) -> None:
     replacing, story.replacing = story.replacing, False
     match record["record"]:
         case "header":
-            story.header, story.details = _header(record, path)
+            story.header, story.details = _header(record, story.path)
         case "opening":
             said = record.get("utterances")
             if not isinstance(said, list):
@@ -163,13 +194,13 @@ def _continue(story: _Story, record: dict[str, Any], path: Path) -> None:
                 story.pending_replies.clear()
             story.pending = text
         case "turn":
-            turn = _turn(record)
+            turn = _turn(story, record, data, at)
             is_instead = replacing and story.turns
-            earlier = story.turns.pop().replies if is_instead else tuple(story.pending_replies)
-            story.turns.append(turn.among(earlier))
+            earlier = story.turns.pop().replies[-_MOST_REPLIES:] if is_instead else tuple(story.pending_replies)
+            story.turns.append(turn.among(earlier) if earlier else turn)
             _forget_pending(story)
         case "reply":
-            _add_reply(story, _turn(record))
+            _add_reply(story, _turn(story, record, data, at))
         case "undo" if record.get("replaces") is True:
             # Killed between the two records, the turn stays: what was to replace it is not here.
             story.replacing = True
@@ -180,23 +211,28 @@ def _continue(story: _Story, record: dict[str, Any], path: Path) -> None:
             story.turns.clear()
             _forget_pending(story)
         case "event":
-            story.events.append(shapes.without(record, ("record",)))
+            story.events.append(RecordedEvent(data, at))
 
 
-def _turn(record: dict[str, Any]) -> Turn:
-    return Turn(
-        _text(record, "user"),
-        _text(record, "reply"),
-        shapes.finish_of(record, "turn"),
-        shapes.mapping(record.get("details", {}), "details"),
-    )
+def _turn(story: _Story, record: dict[str, Any], data: bytes, at: int) -> Turn:
+    user, reply = _text(record, "user"), _text(record, "reply")
+    details, finish = record.get("details", _NO_DETAILS), record.get("finish_reason", FinishReason.STOP.value)
+    bad = unfit(details) if isinstance(details, Mapping) else ["details"]
+    if not isinstance(finish, str) or finish not in shapes.FINISHES:
+        finish = ""
+        bad.append("finish_reason")
+    if bad:
+        story.unfit = (story.unfit + bad)[: shapes.MOST_NAMED + 1]
+        fit = shapes.without(details, bad) if isinstance(details, Mapping) else {}
+        return Turn(user, reply, shapes.FINISHES.get(finish, FinishReason.STOP), fit)
+    return Turn(user, reply, shapes.FINISHES[finish], RecordedDetails(data, at) if details else _NO_DETAILS)
 
 
 def _add_reply(story: _Story, reply: Turn) -> None:
     """A reply beside the last turn's, or to words that have none yet."""
     if story.pending is not None:
-        story.pending_replies.append(reply)
-    elif story.turns:
+        story.pending_replies = [*story.pending_replies[1 - _MOST_REPLIES :], reply]
+    elif story.turns and len(story.turns[-1].others) < _MOST_REPLIES:
         story.turns[-1] = story.turns[-1].beside((reply,))
 
 

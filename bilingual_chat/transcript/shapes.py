@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bilingual_chat.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
+from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
 from bilingual_chat.transcript import Header
 
@@ -18,6 +19,8 @@ _HEADER_FIELDS = ("id", "created", "model", "bchat", "versions")
 _UTTERANCE_FIELDS = ("speaker", "text", "finish_reason")
 # Where a turn's details keep what a document said beside the user's words.
 USER_FIELDS = "user_fields"
+FINISHES = {reason.value: reason for reason in FinishReason}
+MOST_NAMED = 3  # details in one sentence
 
 # What a document says of a message's other replies, and how many of them came before the one that counts.
 ALTERNATIVES, PLACE = "alternatives", "place"
@@ -59,10 +62,18 @@ def header_of(fields: Fields, fallback: Header) -> tuple[Header, Fields]:
 def header_of_file(path: Path) -> Header:
     """What a file's name and time say, when nothing inside it does."""
     try:
-        changed = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+        changed = local_time(path.stat().st_mtime)
     except (OSError, ValueError):
         changed = datetime.now().astimezone()
     return Header(path.stem, changed.isoformat(timespec="seconds"), model="", bchat="")
+
+
+def local_time(seconds: float) -> datetime:
+    """A file's time with the zone of this machine; the nearest year that there is, for one that there is not."""
+    try:
+        return datetime.fromtimestamp(seconds).astimezone()
+    except (OverflowError, ValueError, OSError):
+        return datetime(1971 if seconds < 0 else 9998, 1, 1, tzinfo=UTC)
 
 
 def utterance_fields(utterance: Utterance) -> dict[str, Any]:
@@ -170,6 +181,12 @@ def said_in(conversation: Conversation, pending_user: str | None) -> list[Uttera
 
 def user_utterance(text: str) -> Utterance:
     return Utterance(Speaker.USER, text)
+
+
+def details_left_out(path: Path, names: Sequence[str]) -> BchatError:
+    """What is said of details that cannot be right."""
+    shown = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
+    return BchatError("transcript.details", status=ExitStatus.DATA, path=path, names=shown)
 
 
 def whole_number(fields: Fields, name: str, *, low: int, default: int | None = None) -> int:
