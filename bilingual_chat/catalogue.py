@@ -61,6 +61,7 @@ class ModelEntry:
     embedded: bool = False  # ships inside bchat
     kind: Literal["chat", "base"] = "chat"
     prompt: PromptFormat = field(default_factory=PromptFormat)
+    follows_persona: bool = True  # False where a model is known not to be what its opening says
     context_length: int = 0  # positions
     preset: str = "card"
     parameters: int = 0
@@ -361,6 +362,7 @@ _READERS: dict[str, tables.Read] = {
     "directory": tables.path,
     "embedded": tables.flag,
     "kind": tables.choice("chat", "base"),
+    "follows_persona": tables.flag,
     "context_length": tables.count(_MOST_POSITIONS),
     "preset": tables.name,
     "parameters": tables.count(_MOST_PARAMETERS),

@@ -64,7 +64,7 @@ def resolve_name(name: str) -> str:
             "setting.unknown",
             status=ExitStatus.USAGE,
             name=_shown(name),
-            suggestion=messages.did_you_mean(folded, RANGES),
+            suggestion=messages.did_you_mean(folded, [*RANGES, *ALIASES]),
             known=", ".join(RANGES),
         )
     return folded

@@ -803,6 +803,10 @@ TABLE: dict[str, Message] = {
         "There is no preset or setting {name!r}.{suggestion} Presets: {known}; a setting is NAME=VALUE.",
         "プリセットや設定 {name!r} はありません。{suggestion} プリセットは {known}、設定は「名前=値」です。",
     ),
+    "command.of-shell": Message(
+        "/{name} is no command of the chat; in the shell: bchat {form}",
+        "/{name} はチャットのコマンドではありません。シェルで bchat {form} を使ってください。",
+    ),
     "command.argument-missing": Message("Something is missing; write: {usage}", "指定が足りません。使い方：{usage}"),
     "command.help": Message("this list, or what a command or setting does", "この一覧、またはコマンドや設定の説明"),
     "command.settings": Message("every setting: value, range, where it came from", "すべての設定の値・範囲・由来"),
@@ -963,6 +967,14 @@ TABLE: dict[str, Message] = {
     "persona.base": Message(
         "{name} is a base model, which continues texts: write who it is to be into your message instead.",
         "{name} は文章の続きを書くベースモデルです。役割はメッセージの中に書いてください。",
+    ),
+    "persona.not-told": Message(
+        "({name} is a base model, which is not told the persona: write who it is to be into your message instead)",
+        "（{name} はベースモデルのため、役割は渡されません。メッセージの中に書いてください）",
+    ),
+    "persona.not-followed": Message(
+        "({name} is too small to follow a persona; a larger model is needed for that)",
+        "（{name} は小さいため、役割どおりには振る舞えません。大きなモデルを使ってください）",
     ),
     "persona.removed": Message("The persona is gone.", "役割を外しました。"),
     "undo.done": Message("Taken back: {text}", "取り消しました：{text}"),
@@ -1152,6 +1164,7 @@ TABLE: dict[str, Message] = {
     "toolbar.loading": Message("loading …", "読み込み中 …"),
     "toolbar.failed": Message("not loaded", "読み込み失敗"),
     "toolbar.ahead": Message("reading ahead {percent} %", "先読み {percent} %"),
+    "toolbar.seed": Message("last seed {seed}", "直前のシード {seed}"),
     "toolbar.unsaved": Message("NOT SAVED", "未保存"),
     # -- cli
     "banner.demo": Message(
@@ -1195,6 +1208,14 @@ TABLE: dict[str, Message] = {
     ),
     "cli.no-option": Message(
         "There is no option {name}.{suggestion}", "{name} というオプションはありません。{suggestion}"
+    ),
+    "cli.no-option-setting": Message(
+        "There is no option {name}; a setting is given with: --set {setting}={value}.",
+        "{name} というオプションはありません。設定は --set {setting}={value} で指定してください。",
+    ),
+    "cli.slash": Message(
+        "{name} is a command of the chat; start bchat, then type it there.",
+        "{name} はチャットのコマンドです。bchat を起動してから入力してください。",
     ),
     "cli.no-command": Message(
         "There is no command {name}.{suggestion}", "{name} というコマンドはありません。{suggestion}"

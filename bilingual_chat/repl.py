@@ -310,12 +310,16 @@ class Chat:
             parts["model"] += f" {model.precision}"
         if session.last and session.last.tokens_per_second:
             parts["speed"] = f"{session.last.tokens_per_second:.0f} tok/s"
+        used = session.last.parameters if session.last else session.settings.parameters
+        if used.temperature and used.seed != session.settings.parameters.seed:
+            parts["seed"] = self.desk.text(Phrase("toolbar.seed", seed=used.seed))
         if self.ahead.percent is not None:
             parts["ahead"] = self.desk.text(Phrase("toolbar.ahead", percent=self.ahead.percent))
         if session.conversation.turns and not session.is_saved:
             parts["unsaved"] = self.desk.text(Phrase("toolbar.unsaved"))
         # What there is no room for, the least important first; context and warnings stay.
         shorter = [
+            ("seed", ""),
             ("ahead", ""),
             ("settings", " ".join(filter(None, [preset, f"+{len(differing)}" if differing else ""]))),
             ("pull", pull.progress_text(self.desk, short=True)),

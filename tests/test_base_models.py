@@ -150,7 +150,7 @@ def test_the_commands_work_on_the_text(tmp_path: Path) -> None:
     assert shown.texts[-1] == "一甲三丁"
     execute("/prompt 四", desk)
     assert shown.texts[-1] == "一甲三丁四"
-    execute("/undo", desk)
+    execute("/undo 1", desk)
     assert shown.said[-1].values["text"] == "三丁"
     assert session.text == "一甲"
     execute(f"/save {tmp_path / 'text.json'}", desk)

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
-from bilingual_chat import __version__, cli, repl
+from bilingual_chat import __version__, cli, decoding, messages, repl
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.cli import options, talk
-from bilingual_chat.commands import Desk
+from bilingual_chat.commands import COMMANDS, OF_SHELL, Desk
 from bilingual_chat.config import load_config
 from bilingual_chat.display import Display
 from bilingual_chat.errors import BchatError, ExitStatus
@@ -160,6 +161,16 @@ def test_what_typer_says_is_said_in_japanese_too(run: Run, arguments: str) -> No
         (["asj"], 2, "There is no command asj. Did you mean ask? See: bchat --help"),
         (["ask", "--presett", "x"], 2, "There is no option --presett. Did you mean --preset? See: bchat ask --help"),
         (["--nosuch\x1b[2J"], 2, "There is no option --nosuch␛[2J. See: bchat --help"),
+        (["--temperature", "0.7"], 2, "a setting is given with: --set temperature=0.7. See: bchat --help"),
+        (["ask", "--top-p=0.9", "x"], 2, "There is no option --top-p; a setting is given with: --set top_p=0.9."),
+        (["ask", "-temp", "0.7", "x"], 2, "There is no option -temp; a setting is given with: --set temperature=0.7."),
+        (["chat", "--temprature", "0.7"], 2, "--set temperature=0.7."),
+        (["--max_tokens"], 2, "--set max_new_tokens=N."),
+        (["--penalty", "--debug"], 2, "--set repetition_penalty=N."),
+        (["models", "--temperature", "1"], 2, "There is no option --temperature. See: bchat models --help"),
+        (["/retry"], 2, "/retry is a command of the chat; start bchat, then type it there."),
+        (["ask", "x", "--set", "bogus=1"], 2, "There is no setting 'bogus'. Known: temperature, top_k, "),
+        (["pull", "nope"], 3, "There is no model 'nope'. Known: sft, "),
         (["--set"], 2, "The option --set needs a value. See: bchat --help"),
         (["pull"], 2, "The argument name is missing. See: bchat pull --help"),
         (["ask"], 2, 'Say what to ask, as in: bchat ask "Hello" (or - for standard input).'),
@@ -169,7 +180,7 @@ def test_what_typer_says_is_said_in_japanese_too(run: Run, arguments: str) -> No
         (["ask", "x", "--seed", "x"], 2, "seed takes a whole number, not 'x'."),
         (["ask", "x", "--preset", "gredy"], 2, "Did you mean greedy?"),
         (["ask", "x", "--config", "/no/such.toml"], 4, "/no/such.toml cannot be read"),
-        (["ask", "x", "--model", "sft"], 3, "get it in the shell with: bchat pull sft"),
+        (["ask", "x", "--model", "sft"], 3, "get it with: bchat pull sft"),
         (["ask", "x", "--model", "dmeo"], 3, "Did you mean demo?"),
         (["ask", "x", "--like", "j-pppo"], 3, "Did you mean j-ppo?"),
         (["pull", "demo\x1b"], 3, "There is no model 'demo␛'"),
@@ -438,7 +449,7 @@ def test_chat_with_a_pipe_is_a_plain_reader(run: Run) -> None:
 def test_chat_goes_on_from_a_file(run: Run, engines: list[ScriptedEngine], tmp_path: Path) -> None:
     (tmp_path / "card.json").write_text('[{"speaker": "ユーザー", "text": "a"}, {"speaker": "システム", "text": "b"}]')
     ran = run("--load", str(tmp_path / "card.json"), stdin="c\n")
-    assert "Going on after 1 turn(s)." in ran.err
+    assert "Going on after 1 turn." in ran.err
     assert tokenizer().decode(engines[0].prompts[0]) == "ユーザー: a\nシステム: b\nユーザー: c\nシステム: "
 
 
@@ -702,3 +713,53 @@ sys.exit(bchat())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+# -- advice and help fit the place --------------------------------------------------------------------
+
+
+def every_command() -> list[list[str]]:
+    def below(command: Any, path: list[str]) -> list[list[str]]:
+        return [
+            path,
+            *(each for name, sub in getattr(command, "commands", {}).items() for each in below(sub, [*path, name])),
+        ]
+
+    return below(typer.main.get_command(cli.app), [])
+
+
+@pytest.mark.parametrize("command", every_command(), ids=" ".join)
+def test_h_is_help(run: Run, command: list[str]) -> None:
+    short, long = run(*command, "-h"), run(*command, "--help")
+    assert (short.status, short.err) == (0, "")
+    assert short.out == long.out
+    assert "-h, --help" in short.out
+
+
+@pytest.mark.parametrize("setting", [*decoding.RANGES, *decoding.ALIASES])
+def test_every_setting_written_as_an_option_is_pointed_to_set(run: Run, setting: str) -> None:
+    ran = run("ask", "x", f"--{setting.replace('_', '-')}", "1")
+    if setting != "seed":  # which is an option
+        assert f"--set {decoding.resolve_name(setting)}=1" in ran.err
+
+
+def test_a_reply_that_is_cut_says_in_the_shell_what_helps_in_the_shell(run: Run) -> None:
+    ran = run("ask", "x", "--set", "max_new_tokens=1")
+    assert "--set max_new_tokens=N" in ran.err
+    assert " /" not in ran.err
+
+
+def test_what_belongs_to_the_shell_is_known_in_the_chat() -> None:
+    """Every command and option that the chat has no command for, and nothing else."""
+    app = typer.main.get_command(cli.app)
+    options = {param.name for param in app.params} - {"set_", "install_completion", "show_completion"}
+    names = {*app.commands, *options}  # type: ignore[attr-defined]
+    here = {name for command in COMMANDS for name in (command.name, *command.aliases)}
+    assert set(OF_SHELL) == names - here
+
+
+@pytest.mark.parametrize("lang", messages.LANGUAGES)
+def test_a_persona_that_the_model_cannot_follow_is_remarked_on(run: Run, lang: str) -> None:
+    ran = run("ask", "x", "--model", "demo", "--persona", "You are a cat.", "--lang", lang)
+    assert messages.render("persona.not-followed", lang, name="demo") in ran.err
+    assert messages.render("persona.not-followed", lang, name="demo") not in run("ask", "x", "--model", "demo").err

@@ -17,7 +17,7 @@ from bilingual_chat import commands, config, messages, paths
 from bilingual_chat.commands import COMMANDS, Desk, Edit, Leave, Retry, execute, find, is_command, message_of
 from bilingual_chat.commands.settings import preset_rows, settings_in
 from bilingual_chat.config import load_config, settings_for
-from bilingual_chat.conversation import FinishReason, Turn
+from bilingual_chat.conversation import FinishReason, Speaker, Turn, Utterance
 from bilingual_chat.decoding import RANGES
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.presets import Preset
@@ -807,3 +807,40 @@ def test_a_command_explains_itself(desk: tuple[Desk, Shown, Any], name: str, wor
     execute(f"/{name} {word}", chat)
     assert name in shown.rows[0][0]
     assert chat.session.conversation == before
+
+
+# -- what a model cannot do ---------------------------------------------------------------------------
+
+
+def test_a_persona_is_set_with_a_remark_where_the_model_is_too_small(desk: tuple[Desk, Shown, Any]) -> None:
+    chat, shown, _ = desk
+    chat.session.entry = replace(chat.session.entry, follows_persona=False)
+    execute("/persona You are a cat.", chat)
+    assert shown.keys == ["persona.set", "persona.not-followed"]
+    execute("/persona none", chat)
+    assert shown.keys[2:] == ["persona.removed"]
+
+
+def test_a_base_model_that_goes_on_with_a_persona_says_that_it_is_not_told(conversations: Path, here: Path) -> None:
+    """After /model, and after a conversation was loaded."""
+    first, _ = make_session(conversations, ["はい"])
+    first.open_with((Utterance(Speaker.USER, "先生です"), Utterance(Speaker.SYSTEM, "はい")))
+    drain(first.reply("問"))
+    desk, _ = make_desk(first, conversations)
+    execute("/save a.json", desk)
+    session, _ = make_session(conversations, entry=PLAIN)
+    chat, shown = make_desk(session, conversations)
+    execute("/load a.json", chat)
+    assert "persona.not-told" in shown.keys
+
+
+def test_only_the_embedded_model_is_known_to_follow_no_persona() -> None:
+    entries = load_config(environment={}).catalogue.values()
+    assert [entry.name for entry in entries if not entry.follows_persona] == ["demo"]
+
+
+@pytest.mark.parametrize("name", commands.OF_SHELL)
+def test_a_command_of_the_shell_is_named_where_it_works(desk: tuple[Desk, Shown, Any], name: str) -> None:
+    error = refused(f"/{name} x", desk[0])
+    assert error.key == "command.of-shell"
+    assert f"bchat {commands.OF_SHELL[name]}" in error.sentence("ja", "chat")

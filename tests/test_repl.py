@@ -456,6 +456,23 @@ def test_the_toolbar_shows_model_preset_what_differs_context_and_speed(tmp_path:
     assert parts[3].endswith(" tok/s")
 
 
+def test_the_toolbar_shows_the_seed_that_was_used_where_it_is_not_the_one_in_force(tmp_path: Path) -> None:
+    talk = make_talk(tmp_path, "one", "two", "three", "four")
+    talk.run("Hi")
+    assert session_seed(talk) in talk.chat.toolbar(200)
+    talk.run("/seed 7", "/retry")
+    assert "last seed" not in talk.chat.toolbar(200)
+    talk.run("/retry seed=9")
+    assert "last seed 9" in talk.chat.toolbar(200)
+    assert "last seed" not in talk.chat.toolbar(30)
+    talk.run("/retry temp=0,seed=11")
+    assert "last seed" not in talk.chat.toolbar(200), "which no seed changes"
+
+
+def session_seed(talk: Talk) -> str:
+    return f"last seed {talk.session.conversation.turns[-1].details['seed']}"
+
+
 @pytest.mark.parametrize("width", [80, 60, 40, 30, 22])
 def test_a_narrow_toolbar_shortens_settings_and_keeps_context_and_warnings(
     tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch

@@ -104,7 +104,7 @@ def _run(arguments: list[str]) -> int:
             from bilingual_chat.cli.usage import usage_error
 
             with suppress(OSError):
-                Display(lang).say(usage_error(error))
+                Display(lang).say(usage_error(error, arguments))
             return ExitStatus.USAGE
         report(error, Display(lang))
         return ExitStatus.FAILED
@@ -123,7 +123,8 @@ def _lang_among(arguments: list[str]) -> str | None:
 def _translate(command: Any, lang: str) -> None:
     """Put the sentences of `messages` where their keys are."""
     command.help = messages.render(command.help, lang) if command.help in messages.TABLE else command.help
-    help_option = command.get_help_option(typer.Context(command))
+    command.context_settings.setdefault("help_option_names", ["-h", "--help"])
+    help_option = command.get_help_option(typer.Context(command, **command.context_settings))
     for param in [*command.params, *filter(None, [help_option])]:
         key = _HELP_OF_TYPERS_OWN.get(param.name, getattr(param, "help", None))
         if key in messages.TABLE:

@@ -68,7 +68,7 @@ def begin(options: Options, display: Display) -> Beginning:
     """Raises BchatError: settings that cannot be (USAGE), a model that is not here (MODEL)."""
     from bilingual_chat import catalogue
     from bilingual_chat.config import parse_assignments, settings_for
-    from bilingual_chat.session import Opening, persona
+    from bilingual_chat.session import Opening, persona, remark_on_persona
 
     config = configured(options, display)
     named = options.model or config.model
@@ -83,14 +83,16 @@ def begin(options: Options, display: Display) -> Beginning:
     is_plain = entry.prompt.kind == "plain"
     if is_plain and options.persona is not None:
         raise BchatError("persona.base", status=ExitStatus.USAGE, name=entry.name)
-    opening = () if is_plain else persona(options.persona if options.persona is not None else config.persona)
+    opening = persona(options.persona if options.persona is not None else config.persona)
+    if remark := remark_on_persona(entry, opening):
+        display.say(remark)
     how = Opening(
         _device(options.device),
         options.accept_withdrawn,
         tuple(config.catalogue.values()),
         _quantize(options.quantize or config.quantize or "auto"),
     )
-    return Beginning(config, entry, settings, opening, how, is_chosen=bool(named))
+    return Beginning(config, entry, settings, () if is_plain else opening, how, is_chosen=bool(named))
 
 
 def _device(name: str | None) -> DeviceName:

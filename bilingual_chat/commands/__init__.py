@@ -34,6 +34,7 @@ from bilingual_chat.untrusted import inward
 # The face of this room: what the rooms above speak of.
 __all__ = [
     "COMMANDS",
+    "OF_SHELL",
     "Action",
     "Command",
     "Compare",
@@ -56,6 +57,18 @@ __all__ = [
 ]
 
 
+# What a person may know from the shell: commands and options that a chat has not.
+OF_SHELL = {
+    **{name: name for name in ("ask", "bench", "chat", "transcripts", "where")},
+    "rm": "rm NAME",
+    "device": "--device auto|cpu|cuda|mps",
+    "quantize": "--quantize auto|none|int8|w8a8|int4",
+    "config": "--config FILE",
+    "like": "--like NAME",
+    "accept_withdrawn": "--accept-withdrawn",
+    "debug": "--debug",
+    "version": "--version",
+}
 HELP_WORDS = ("-h", "--help")  # after a command's name, as in a shell
 
 
@@ -105,6 +118,8 @@ def find(name: str) -> Command:
     beginnings = {command.name: command for known, command in _BY_NAME.items() if wanted and known.startswith(wanted)}
     if len(beginnings) == 1:
         return next(iter(beginnings.values()))
+    if form := OF_SHELL.get(wanted):
+        raise BchatError("command.of-shell", status=ExitStatus.USAGE, name=shortened(name), form=form)
     close = list(beginnings) or difflib.get_close_matches(wanted, list(_BY_NAME), n=1, cutoff=0.6)
     suggestion = Phrase("suggestion", name="/" + ", /".join(close)) if close else Phrase("nothing")
     raise BchatError("command.unknown", status=ExitStatus.USAGE, name=shortened(name), suggestion=suggestion)

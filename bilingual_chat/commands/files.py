@@ -12,6 +12,7 @@ from bilingual_chat.commands.settings import recorded_otherwise
 from bilingual_chat.commands.talk import show_history
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
+from bilingual_chat.session import remark_on_persona
 from bilingual_chat.transcript import document, export, shelf
 from bilingual_chat.transcript.journal import Journal, read_journal
 
@@ -116,6 +117,8 @@ def tell_going_on(desk: Desk) -> Edit | None:
     """Say where the conversation that was read goes on; a message without a reply comes back into the line."""
     desk.say(Phrase("load.done", turns=len(desk.session.conversation.turns)))
     _tell_difference(desk)
+    if remark := remark_on_persona(desk.session.entry, desk.session.conversation.opening):
+        desk.say(remark)
     if desk.session.pending is None:
         return None
     desk.say(Phrase("load.pending" if desk.has_line else "load.pending-piped"))
@@ -159,6 +162,8 @@ def choose_model(desk: Desk, argument: str) -> Action:
     if entry != session.entry or desk.model_ready() is None:
         session.use_model(desk.load(entry), entry, session.settings.for_model(entry))
     desk.say(Phrase("model.chosen", name=entry.name, preset=session.settings.preset))
+    if remark := remark_on_persona(entry, session.conversation.opening):
+        desk.say(remark)
     return None
 
 

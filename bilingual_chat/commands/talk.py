@@ -9,7 +9,7 @@ from bilingual_chat.commands.settings import changes_in
 from bilingual_chat.conversation import FinishReason
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
-from bilingual_chat.session import persona
+from bilingual_chat.session import persona, remark_on_persona
 
 
 def change_persona(desk: Desk, argument: str) -> Action:
@@ -26,6 +26,8 @@ def change_persona(desk: Desk, argument: str) -> Action:
         raise BchatError("persona.base", status=ExitStatus.USAGE, name=session.entry.name)
     session.open_with(opening)
     desk.say(Phrase("persona.set" if opening else "persona.removed"))
+    if remark := remark_on_persona(session.entry, opening):
+        desk.say(remark)
     return None
 
 

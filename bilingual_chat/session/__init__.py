@@ -25,7 +25,7 @@ from bilingual_chat.messages import Phrase
 from bilingual_chat.prompt import Prompt, PromptFormat
 from bilingual_chat.session.loops import LoopDetector
 from bilingual_chat.session.model import Completion, Model, Opening, open_model, versions
-from bilingual_chat.session.persona import persona
+from bilingual_chat.session.persona import persona, remark_on_persona
 from bilingual_chat.session.turn import Asked, details_of, left_out, remark_on_same, remarks_after, told, why_it_ends
 from bilingual_chat.transcript import Loaded, new_header
 from bilingual_chat.transcript.details import is_count
@@ -33,7 +33,7 @@ from bilingual_chat.transcript.journal import Journal
 from bilingual_chat.untrusted import inward
 
 # The face of this room: what the rooms above speak of.
-__all__ = ["Completion", "Event", "Model", "Opening", "Session", "open_model", "persona"]
+__all__ = ["Completion", "Event", "Model", "Opening", "Session", "open_model", "persona", "remark_on_persona"]
 
 Event = str | Phrase
 

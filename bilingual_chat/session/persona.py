@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import re
 
+from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.conversation import Speaker, Utterance
+from bilingual_chat.messages import Phrase
 from bilingual_chat.untrusted import inward
 
 _JAPANESE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uff66-\uff9f]")
+
+
+def remark_on_persona(entry: ModelEntry, opening: tuple[Utterance, ...]) -> Phrase | None:
+    """What is to be said of an opening that this model is not told, or cannot follow."""
+    if not opening:
+        return None
+    if entry.prompt.kind == "plain":
+        return Phrase("persona.not-told", name=entry.name)
+    return None if entry.follows_persona else Phrase("persona.not-followed", name=entry.name)
 
 
 def persona(text: str) -> tuple[Utterance, ...]:
