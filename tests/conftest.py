@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -14,6 +15,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)
+
+
+def needs_a_terminal(test: Path) -> bool:
+    """Whether a file of tests imports what only POSIX has, itself or through another one."""
+    return bool(
+        re.search(r"^(import|from) (termios|tests\.(terminal|test_display))", test.read_text("utf-8"), re.MULTILINE)
+    )
+
+
+if os.name == "nt":
+    collect_ignore = [path.name for path in Path(__file__).parent.glob("test_*.py") if needs_a_terminal(path)]
 
 
 @pytest.fixture(autouse=True)

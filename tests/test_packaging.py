@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib import metadata
@@ -30,34 +31,51 @@ KERNELS = (
 DATA = {
     "bilingual_chat/configs/models.toml",
     "bilingual_chat/configs/presets.toml",
-    "bilingual_chat/demo/README.md",
     "bilingual_chat/demo/config.json",
     "bilingual_chat/demo/model.safetensors",
     "bilingual_chat/demo/spiece.model",
-    "bilingual_chat/demo/spiece.vocab",
-    "bilingual_chat/demo/tokenizer_config.json",
     "bilingual_chat/bench/talk.txt",
     *(f"bilingual_chat/engines/kernels/{name}" for name in KERNELS),
-    "bilingual_chat/transcript-1.schema.json",
+    "bilingual_chat/py.typed",
 }
+BY_PRODUCTS = {"__pycache__", ".venv", "dist", "build", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
 DIST_INFO = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of what is, or is about to be, committed."""
-    copy = tmp_path_factory.mktemp("source")
+def files() -> list[str]:
+    """What is, or is about to be, committed; in an unpacked sdist, what came with it."""
+    if not (ROOT / ".git").exists():
+        found = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
+        return [path.as_posix() for path in found if not BY_PRODUCTS & set(path.parts) and path.name != "PKG-INFO"]
     # The clone may belong to somebody else, as in a container; git then wants to be told that this is meant.
     git = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    for name in subprocess.run(git, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0"):
-        if name and (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, copy / name)
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(copy / "dist"), str(copy)]
+    names = subprocess.run(git, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    return [name for name in names if name and (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the sdist and the wheel, which is built from the sdist as for a release."""
+    copy = tmp_path_factory.mktemp("source")
+    for name in files():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(copy / "dist"), str(copy)]
     done = subprocess.run(build, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    (built,) = (copy / "dist").iterdir()
-    return built
+    return copy / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (path,) = built.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def sdist(built: Path) -> Path:
+    (path,) = built.glob("*.tar.gz")
+    return path
 
 
 def pyproject() -> dict[str, Any]:
@@ -79,6 +97,28 @@ def test_the_wheel_holds_exactly_these_files(wheel: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_sdist_is_the_whole_source(sdist: Path) -> None:
+    """Tests, benchmarks and training included."""
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert names == {*files(), "PKG-INFO"}
+
+
+@pytest.mark.slow
+def test_the_tests_in_the_sdist_run(sdist: Path, tmp_path: Path) -> None:
+    """These, without git and without the clone: what they read is in the sdist."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.iterdir()
+    tests = ("packaging", "readme", "architecture", "messages", "prompt")
+    pytest_ = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *(f"tests/test_{name}.py" for name in tests)]
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {**kept, "PYTHONPATH": str(source)}
+    done = subprocess.run(pytest_, cwd=source, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@pytest.mark.slow
 def test_the_wheel_names_its_command_and_its_needs(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         described = archive.read(f"bilingual_chat-{VERSION}.dist-info/METADATA").decode()
@@ -88,6 +128,8 @@ def test_the_wheel_names_its_command_and_its_needs(wheel: Path) -> None:
     assert ("Name", "bilingual-chat") in fields
     assert ("Version", VERSION) in fields
     assert ("License-Expression", "MIT") in fields
+    assert ("Author", "bchat maintainers") in fields
+    assert ("Classifier", "Typing :: Typed") in fields
     needs = {canonical(value) for name, value in fields if name == "Requires-Dist" and "extra" not in value}
     assert needs == {canonical(value) for value in pyproject()["project"]["dependencies"]}
 
@@ -181,3 +223,54 @@ def test_the_cpu_build_is_that_of_the_pinned_torch() -> None:
     assert requirement == f"torch=={pins()['torch']}+cpu"
     assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", line) for line in hashes)
     assert len(set(hashes)) == 10  # Python 3.11, 3.12, 3.13, 3.14 and 3.14t, each for x86_64 and aarch64
+
+
+def test_every_classifier_is_one_of_the_index() -> None:
+    """An upload with another one is refused."""
+    from trove_classifiers import classifiers
+
+    assert set(pyproject()["project"]["classifiers"]) <= classifiers
+
+
+def workflow() -> dict[str, Any]:
+    import yaml
+
+    # In YAML 1.1 the key `on` is the truth.
+    found: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_workflow_covers_what_the_classifiers_promise() -> None:
+    promised = [
+        line.rpartition(" :: ")[2] for line in pyproject()["project"]["classifiers"] if ":: Python :: 3." in line
+    ]
+    for job in ("tests", "wheel"):
+        matrix = workflow()["jobs"][job]["strategy"]["matrix"]
+        assert matrix["python"] == promised
+        assert [system.partition("-")[0] for system in matrix["os"]] == ["ubuntu", "macos", "windows"]
+
+
+def test_the_workflow_runs_files_that_are_there() -> None:
+    text = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:tests|\.ci)/[\w.-]+", text))
+    assert named
+    assert not {name for name in named if not (ROOT / name).is_file()}
+
+
+def test_uv_takes_torch_alone_from_pytorchs_index() -> None:
+    """Explicit, so that no other package can come from there; and the index is the one of the first command."""
+    uv = pyproject()["tool"]["uv"]
+    (index,) = uv["index"]
+    assert index["explicit"] is True
+    assert uv["sources"] == {"torch": [{"index": index["name"], "marker": "sys_platform == 'linux'"}]}
+    assert f"--index-url {index['url']}\n" in (ROOT / ".ci" / "torch-cpu.txt").read_text(encoding="utf-8")
+
+
+def test_the_citation_names_this_version_and_the_paper() -> None:
+    import yaml
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == VERSION
+    (paper,) = citation["references"]
+    assert (paper["authors"][0]["family-names"], paper["year"]) == ("Sawada", 2024)
+    assert paper["identifiers"][0]["value"] == "arXiv:2404.01657"

@@ -176,7 +176,7 @@ def train(steps: int, decay: int, muon: float, adam: float, threads: int) -> Non
 
 
 def export(directory: Path, source: Path) -> None:
-    """The model directory: config.json, model.safetensors (bfloat16), spiece.model, spiece.vocab, tokenizer_config.json."""
+    """The model directory: config.json, model.safetensors (bfloat16), spiece.model, tokenizer_config.json."""
     import shutil
 
     import torch
@@ -199,8 +199,7 @@ def export(directory: Path, source: Path) -> None:
         "extra_ids": 0, "additional_special_tokens": [], "sp_model_kwargs": {}, "model_max_length": POSITIONS,
     }  # fmt: skip
     (directory / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=2) + "\n", encoding="utf-8")
-    for name in ("spiece.model", "spiece.vocab"):
-        shutil.copyfile(RUN / name, directory / name)
+    shutil.copyfile(RUN / "spiece.model", directory / "spiece.model")
 
 
 def main() -> None:
