@@ -540,11 +540,51 @@ TABLE: dict[str, Message] = {
         "重みを {precision} で開きました。{dtype} では空きメモリー {available} GB のうち {needed} GB を使うためです。"
         "元のまま開くには、シェルで `bchat --quantize none` を使ってください。",
     ),
-    "engine.no-compiler": Message(
-        "No C compiler was found (cc, gcc or clang), so {precision} is slow here; install one, or use"
-        " `bchat --quantize none` in the shell.",
-        "C コンパイラ（cc、gcc、clang）が見つからないため、{precision} の計算は遅くなります。インストールするか、"
-        "シェルで `bchat --quantize none` を使ってください。",
+    "engine.no-kernels": Message(
+        "bchat's own CPU kernels are not available, so torch computes this model, more slowly: {reason}.",
+        "bchat 専用の CPU カーネルを使えないため、torch で計算します（遅くなります）：{reason}。",
+    ),
+    "engine.no-kernels-quantized": Message(
+        "bchat's own CPU kernels are not available, so {precision} is slow here: {reason}."
+        " In the shell, `bchat --quantize none` is quicker.",
+        "bchat 専用の CPU カーネルを使えないため、{precision} の計算は遅くなります：{reason}。"
+        "シェルで `bchat --quantize none` を使うほうが速く計算できます。",
+    ),
+    "native.no-compiler": Message(
+        "no C compiler was found; install cc, gcc or clang",
+        "C コンパイラが見つかりません。cc、gcc、clang のいずれかをインストールしてください",
+    ),
+    "native.windows": Message(
+        "they need POSIX threads, which Windows does not have",
+        "カーネルに必要な POSIX スレッドが Windows にはありません",
+    ),
+    "native.compile": Message(
+        "{compiler} failed with status {code} ({line}); {where}",
+        "{compiler} が終了コード {code} で失敗しました（{line}）。{where}",
+    ),
+    "native.timeout": Message(
+        "{compiler} did not finish within {seconds} s; {where}",
+        "{compiler} が {seconds} 秒以内に終わりませんでした。{where}",
+    ),
+    "native.cannot-run": Message(
+        "{compiler} cannot be run ({reason}); install another C compiler, or name it in CC",
+        "{compiler} を実行できません（{reason}）。"
+        "別の C コンパイラをインストールするか、環境変数 CC で指定してください",
+    ),
+    "native.cache": Message(
+        "{path} cannot be written or read ({reason}); make it writable, or set XDG_CACHE_HOME to another directory",
+        "{path} を読み書きできません（{reason}）。"
+        "書き込めるようにするか、XDG_CACHE_HOME を別のディレクトリにしてください",
+    ),
+    "native.load": Message(
+        "the compiled library {path} cannot be loaded ({reason}); a cache directory mounted noexec is the usual cause,"
+        " and XDG_CACHE_HOME names another one",
+        "コンパイルしたライブラリ {path} を読み込めません（{reason}）。"
+        "キャッシュのディレクトリが noexec でマウントされている場合は、XDG_CACHE_HOME を別のディレクトリにしてください",
+    ),
+    "native.log": Message("its output is in {path}", "出力は {path} にあります"),
+    "native.no-log": Message(
+        "its output could not be kept in {path} ({reason})", "出力を {path} に保存できませんでした（{reason}）"
     ),
     "engine.choose-cpu": Message(
         "on the CPU (`bchat --device cpu` in the shell) there is room for the {needed} GB that it needs there",

@@ -23,6 +23,7 @@ from torch import Tensor
 from bilingual_chat import paths
 from bilingual_chat.config import load_config
 from bilingual_chat.decoding import DecodingParameters
+from bilingual_chat.display import sentence
 from bilingual_chat.engines import convert, hardware, local, narrowed, native
 from bilingual_chat.engines.gpt_neox import HEAD, GptNeox, KVCache, NeoxConfig, parse_config
 from bilingual_chat.engines.local import LocalEngine
@@ -32,6 +33,7 @@ from bilingual_chat.engines.precisions import Precision, memory_in
 from bilingual_chat.engines.quantized import Quantized, level_values, quantize, turned
 from bilingual_chat.engines.reply import threads as reply_threads
 from bilingual_chat.errors import BchatError
+from bilingual_chat.messages import Phrase
 from tests.test_engine_local import EOS, generate, make_model
 
 VOCAB = 192
@@ -472,9 +474,9 @@ def test_without_a_compiler_torch_computes_the_same_weights(
 ) -> None:
     """Slowly, and it is said."""
     quick = torch.cat(list(open_engine(saved, quantize="int4").score(some_ids(12).tolist())))
-    monkeypatch.setattr(local, "load_library", lambda: None)
+    monkeypatch.setattr(native, "_loaded", lambda: (None, Phrase("native.no-compiler")))
     engine = open_engine(saved, quantize="int4")
-    assert "engine.no-compiler" in [notice.key for notice in engine.notices]
+    assert "engine.no-kernels-quantized" in [notice.key for notice in engine.notices]
     slow = torch.cat(list(engine.score(some_ids(12).tolist())))
     assert (quick - slow).square().mean().sqrt() < 0.03 * slow.square().mean().sqrt()
 
@@ -515,22 +517,113 @@ def test_a_narrow_kind_for_which_there_is_no_code_is_one_sentence(tmp_path: Path
 # -- what comes of a machine where it cannot be compiled
 
 
-def test_no_compiler_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    native._loaded.cache_clear()
+    yield
+    native._loaded.cache_clear()
+
+
+def compiler(path: Path, *lines: str) -> str:
+    path.write_text("\n".join(("#!/bin/sh", *lines)) + "\n")
+    path.chmod(0o700)
+    return str(path)
+
+
+def problem() -> tuple[str, str]:
+    """Its key, and it in English; Japanese renders too."""
+    found = native.kernel_problem()
+    assert found is not None
+    assert native.load_library() is None
+    assert "\n" not in sentence(found, "ja")
+    return found.key, sentence(found, "en")
+
+
+def test_no_compiler_is_said(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    native.load_library.cache_clear()
-    try:
-        assert native.load_library() is None
-    finally:
-        native.load_library.cache_clear()
+    assert problem()[0] == "native.no-compiler"
 
 
-def test_a_compiler_that_fails_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_fails_is_named_and_its_output_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    monkeypatch.setenv(
+        "CC", compiler(tmp_path / "cc", "echo In file; echo 'x.h:3: error: \x1b[2Jno such header' >&2; exit 4")
+    )
+    key, said = problem()
+    assert key == "native.compile"
+    assert "status 4 (x.h:3: error: ␛[2Jno such header)" in said
+    log = paths.state_dir() / "compiler.log"
+    assert str(log) in said
+    assert "no such header" in log.read_text()
+
+
+def test_a_compiler_that_fails_is_said_where_no_log_can_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("CC", compiler(tmp_path / "cc", "kill -9 $$"))
+    key, said = problem()
+    assert key == "native.compile"
+    assert "status -9" in said
+    assert "could not be kept" in said
+
+
+def test_a_compiler_that_cannot_be_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
     broken = tmp_path / "cc"
-    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.write_bytes(b"\x7fELF nothing")
     broken.chmod(0o700)
     monkeypatch.setenv("CC", str(broken))
-    native.load_library.cache_clear()
-    try:
-        assert native.load_library() is None
-    finally:
-        native.load_library.cache_clear()
+    assert problem()[0] == "native.cannot-run"
+
+
+def test_a_compiler_that_hangs_is_ended_with_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    monkeypatch.setattr(native, "COMPILE_S", 0.5)
+    monkeypatch.setenv("CC", compiler(tmp_path / "cc", f"sleep 60 >/dev/null 2>&1 & echo $! > {tmp_path}/child; wait"))
+    assert problem()[0] == "native.timeout"
+    child = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
+    if child.exists():
+        assert child.read_text().split()[2] == "Z"
+
+
+@needs_compiler
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    key, said = problem()
+    assert key == "native.cache"
+    assert str(tmp_path / "file") in said
+
+
+def test_a_library_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+    """What the compiler made is no library."""
+    monkeypatch.setenv("CC", compiler(tmp_path / "cc", 'while [ "$1" != -o ]; do shift; done; echo hello > "$2"'))
+    key, said = problem()
+    assert key == "native.load"
+    assert "noexec" in said
+
+
+@needs_compiler
+def test_a_damaged_library_in_the_cache_is_compiled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    assert native.load_library() is not None
+    (whole,) = (paths.cache_dir() / "native").glob("*.so")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    damaged = paths.cache_dir() / "native" / whole.name
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"\x7fELF")
+    native._loaded.cache_clear()
+    assert native.load_library() is not None
+    assert damaged.stat().st_size > 1000
+
+
+def test_a_model_that_is_not_quantised_says_why_it_is_slow(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "SMALL", 0)
+    monkeypatch.setattr(native, "_loaded", lambda: (None, Phrase("native.no-compiler")))
+    (notice,) = open_engine(saved, quantize="none").notices
+    assert notice.key == "engine.no-kernels"
+    assert "no C compiler" in sentence(notice, "en")

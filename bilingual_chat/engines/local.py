@@ -27,7 +27,7 @@ from bilingual_chat.engines.hardware import (
 from bilingual_chat.engines.lookahead import Lookahead
 from bilingual_chat.engines.memory import SMALL
 from bilingual_chat.engines.narrowed import open_quantized
-from bilingual_chat.engines.native import NativeNeox, can_compute, load_library
+from bilingual_chat.engines.native import NativeNeox, can_compute, kernel_problem, load_library
 from bilingual_chat.engines.quantized import Quantized, QuantizedPrecision
 from bilingual_chat.engines.recorded import RecordedNeox
 from bilingual_chat.engines.reply import Reading, Reply, allocation_errors, threads
@@ -238,12 +238,16 @@ class LocalEngine:
     def _remarks(
         self, quantize: QuantizeName, config: NeoxConfig, dtype: torch.dtype, place: torch.device
     ) -> list[Phrase]:
-        """What a person should know who did not ask for it, or asked for what is slow here."""
-        if self._quantized is None:
-            return []
-        if not self._is_row_invariant:
-            return [Phrase("engine.no-compiler", precision=self._quantized)]
-        return [why_narrow(self._quantized, config, dtype, place)] if quantize == "auto" else []
+        """What a person should know who did not ask for it, or what is slow here."""
+        remarks = []
+        if self._quantized is not None and quantize == "auto":
+            remarks.append(why_narrow(self._quantized, config, dtype, place))
+        problem = None if self._is_row_invariant else _missing_kernels(config, dtype, place, self._quantized)
+        if problem is not None and self._quantized is None:
+            remarks.append(Phrase("engine.no-kernels", reason=problem))
+        elif problem is not None:
+            remarks.append(Phrase("engine.no-kernels-quantized", reason=problem, precision=self._quantized))
+        return remarks
 
     def _reply(self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int) -> Reply:
         return Reply(
@@ -355,12 +359,27 @@ def _network(
     precision: QuantizedPrecision | None,
 ) -> GptNeox | NativeNeox:
     """Our own kernels where it is worth compiling them, else torch's, on a GPU in recorded steps."""
-    if place.type == "cpu" and (precision is not None or config.parameter_count >= SMALL) and can_compute(config):
-        embedding = weights["gpt_neox.embed_in.weight"]
-        library = load_library() if isinstance(embedding, Tensor) and embedding.dtype != torch.float16 else None
-        if library is not None:
-            return NativeNeox(config, weights, library, 1 if precision == "w8a8" else 2)
+    embedding = weights["gpt_neox.embed_in.weight"]
+    wants = isinstance(embedding, Tensor) and _wants_kernels(config, embedding.dtype, place, precision)
+    library = load_library() if wants else None
+    if library is not None:
+        return NativeNeox(config, weights, library, 1 if precision == "w8a8" else 2)
     return RecordedNeox(config, weights) if place.type == "cuda" else GptNeox(config, weights)
+
+
+def _wants_kernels(
+    config: NeoxConfig, dtype: torch.dtype, place: torch.device, precision: QuantizedPrecision | None
+) -> bool:
+    """Whether our own kernels can compute this, and it is worth compiling them."""
+    is_worth_it = precision is not None or config.parameter_count >= SMALL
+    return place.type == "cpu" and is_worth_it and dtype != torch.float16 and can_compute(config)
+
+
+def _missing_kernels(
+    config: NeoxConfig, dtype: torch.dtype, place: torch.device, precision: QuantizedPrecision | None
+) -> Phrase | None:
+    """Why torch computes what the kernels should."""
+    return kernel_problem() if _wants_kernels(config, dtype, place, precision) else None
 
 
 def _refused(key: str, **values: object) -> BchatError:

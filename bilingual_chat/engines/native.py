@@ -1,18 +1,21 @@
 """GPT-NeoX on a CPU at the speed of its memory: kernels/, compiled once by the machine's own C compiler.
 
-`NativeNeox` does what `GptNeox` does. Where there is no compiler, or what it made does not agree
-with torch, `load_library` gives None and torch computes.
+`NativeNeox` does what `GptNeox` does. Where they cannot be compiled or loaded, torch computes, and
+`kernel_problem` says why.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -26,10 +29,14 @@ from bilingual_chat import paths
 from bilingual_chat.engines.gpt_neox import HEAD, KVCache, NeoxConfig, rotary_angles
 from bilingual_chat.engines.precisions import find_compiler
 from bilingual_chat.engines.quantized import Quantized
+from bilingual_chat.errors import BchatError
+from bilingual_chat.messages import Phrase
 from bilingual_chat.storage import writing
 
 SOURCE = Path(__file__).with_name("kernels") / "layer.c"  # and what it includes, beside it
-_COMPILE_S = 120
+COMPILE_S = 120
+LONGEST_LINE = 200  # characters of a compiler's message in a sentence
+MOST_LOG = 1 << 20  # bytes
 _KINDS = {torch.float32: 0, torch.bfloat16: 1}
 _INT8, _INT4 = 2, 3
 _ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_fast": 1, "gelu_pytorch_tanh": 1, "relu": 2}
@@ -82,40 +89,127 @@ def can_compute(config: NeoxConfig) -> bool:
     )
 
 
-@cache
 def load_library() -> ctypes.CDLL | None:
-    """The kernels as a library, compiled if need be (some seconds, once a machine); None where that is not possible."""
+    """The kernels as a library, compiled if need be (some seconds, once a machine); None: see `kernel_problem`."""
+    return _loaded()[0]
+
+
+def kernel_problem() -> Phrase | None:
+    """Why `load_library` gives None."""
+    return _loaded()[1]
+
+
+@cache
+def _loaded() -> tuple[ctypes.CDLL | None, Phrase | None]:
     try:
-        return _declare(ctypes.CDLL(str(_compiled())))
-    except (OSError, subprocess.SubprocessError, AttributeError):
-        return None
+        return _load(), None
+    except BchatError as error:
+        return None, Phrase(error.key, **error.values)
+    except OSError as error:  # bchat's own sources cannot be read
+        return None, Phrase("native.load", path=SOURCE, reason=error.strerror)
 
 
-def _compiled() -> Path:
-    """The compiled library in bchat's cache. Raises OSError or SubprocessError."""
+def _load() -> ctypes.CDLL:
+    """From bchat's cache, else compiled. Raises BchatError."""
+    if sys.platform == "win32":
+        raise BchatError("native.windows")
     compiler = find_compiler()
     if compiler is None:
-        raise FileNotFoundError("cc")
-    options = ["-std=gnu11", "-O3", *_tuning(), "-fPIC", "-shared", "-pthread"]
+        raise BchatError("native.no-compiler")
+    command = [compiler, "-std=gnu11", "-O3", *_tuning(), "-fPIC", "-shared", "-pthread"]
+    path = paths.cache_dir() / "native" / f"{_identity(command)}.so"
+    try:
+        if writing.is_ours(path):  # whoever can put a library there has it run
+            return _open(path)
+    except BchatError:
+        if os.statvfs(path).f_flag & getattr(os, "ST_NOEXEC", 0):  # a new one could not be loaded either
+            raise
+    _build(command, path)
+    return _open(path)
+
+
+def _open(path: Path) -> ctypes.CDLL:
+    try:
+        return _declare(ctypes.CDLL(str(path)))
+    except (OSError, AttributeError) as error:
+        raise BchatError("native.load", path=path, reason=error) from None
+
+
+def _identity(command: Sequence[str]) -> str:
+    """Changes with whatever the compiled library depends on."""
     sources = [path.read_bytes() for path in sorted(SOURCE.parent.glob("*.[ch]"))]
-    identity = [*sources, " ".join([compiler, *options]).encode(), _processor()]
-    name = hashlib.sha256(b"\0".join(identity)).hexdigest()[:32]
-    path = paths.cache_dir() / "native" / f"{name}.so"
-    if not writing.is_ours(path):  # whoever can put a library there has it run
+    return hashlib.sha256(b"\0".join([*sources, " ".join(command).encode(), _processor()])).hexdigest()[:32]
+
+
+def _build(command: Sequence[str], path: Path) -> None:
+    """Compile to `path`, whole or not at all. Raises BchatError."""
+    try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         writing.require_our_directory(path.parent)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             made = Path(folder) / path.name
-            subprocess.run(
-                [compiler, *options, "-o", str(made), str(SOURCE), "-lm"],
-                check=True,
-                timeout=_COMPILE_S,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-            )
+            _compile([*command, "-o", str(made), str(SOURCE), "-lm"])
             made.chmod(0o700)
             made.replace(path)
-    return path
+    except OSError as error:
+        raise BchatError("native.cache", path=path.parent, reason=error.strerror) from None
+
+
+def _compile(command: list[str]) -> None:
+    """Raises BchatError with the cause; what the compiler printed is in a log then."""
+    try:
+        # A session of its own, so that what it started can be ended with it.
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise BchatError("native.cannot-run", compiler=command[0], reason=error.strerror) from None
+    try:
+        output, _ = process.communicate(timeout=COMPILE_S)
+    except subprocess.TimeoutExpired:
+        output = _end(process)
+        raise BchatError(
+            "native.timeout", compiler=command[0], seconds=COMPILE_S, where=_keep_log(command, output)
+        ) from None
+    except BaseException:
+        _end(process)
+        raise
+    if process.returncode:
+        raise BchatError(
+            "native.compile",
+            compiler=command[0],
+            code=process.returncode,
+            line=_telling_line(output),
+            where=_keep_log(command, output),
+        )
+
+
+def _end(process: subprocess.Popen[bytes]) -> bytes:
+    """Kill it and what it started; what it printed."""
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.communicate()[0]
+
+
+def _telling_line(output: bytes) -> str:
+    """The first line that names an error, else the first one."""
+    lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
+    return next((line for line in lines if "error" in line.lower()), (lines or ["-"])[0])[:LONGEST_LINE]
+
+
+def _keep_log(command: list[str], output: bytes) -> Phrase:
+    """Where the compiler's output is, or that it could not be kept."""
+    path = paths.state_dir() / "compiler.log"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        writing.write(path, " ".join(command).encode() + b"\n" + output[:MOST_LOG])
+    except OSError as error:
+        return Phrase("native.no-log", path=path, reason=error.strerror)
+    return Phrase("native.log", path=path)
 
 
 def _tuning() -> list[str]:
