@@ -18,6 +18,7 @@ from bilingual_chat import bootstrap
 from bilingual_chat import messages as sentences
 from bilingual_chat.bootstrap import environment, pip, torch_build
 from tests import __main__ as suite
+from tests import newest
 
 PACKAGE = Path(bilingual_chat.__file__).parent
 ALONE = [
@@ -350,6 +351,15 @@ def test_a_download_that_has_started_may_take_longer(scripted_pip: Callable[[str
     root = scripted_pip("echo '  Downloading torch-9.9.0-cp311.whl (190.3 MB)'; sleep 2; echo whole")
     assert pip.install(root, ["torch"], patience=1) == []
     assert b"whole" in (root / ".venv" / environment.LOG).read_bytes()
+
+
+def test_the_newest_transformers_is_tried_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    monkeypatch.setattr(bootstrap, "run", lambda arguments, extra: ran.append((arguments, extra)) or 5)
+    assert suite.main(["--newest", "-x"]) == 5
+    assert ran == [(["-m", "tests.newest", "-x"], "dev")]
+    assert newest.allowed().startswith("transformers>=")
+    assert any(path.endswith("test_other_families.py") for path in newest.concerned())
 
 
 @pytest.mark.parametrize(
