@@ -640,6 +640,10 @@ TABLE: dict[str, Message] = {
         "モデルの出力が数値になりませんでした。重みが壊れています。モデルをダウンロードし直してください。",
     ),
     # -- session
+    "session.too-long": Message(
+        "The message is too long: {count:character}, with a limit of {limit}. Shorten it.",
+        "メッセージが長すぎます（{count:character}、上限 {limit}）。短くしてください。",
+    ),
     "session.nothing-said": Message(
         "There is nothing to tell the model yet; write something.",
         "モデルに渡す文章がまだありません。何か入力してください。",
@@ -733,6 +737,14 @@ TABLE: dict[str, Message] = {
         "{path} exists and is not a transcript of bchat's; it was left as it is. Choose another name, or allow"
         " overwriting it.",
         "{path} は bchat の保存ファイルではないので、そのまま残しました。別の名前にするか、上書きを許可してください。",
+    ),
+    "transcript.too-large-to-save": Message(
+        "This conversation is too large for one JSON file, so {path} was not written. Export it as .md, .html or .jsonl.",
+        "会話が大きすぎて 1 つの JSON に収まらないため、{path} には保存しませんでした。.md・.html・.jsonl で書き出してください。",
+    ),
+    "transcript.exists": Message(
+        "{path} exists already, and was left as it is. Choose another name, or allow overwriting it.",
+        "{path} はすでにあるため、そのまま残しました。別の名前にするか、上書きを許可してください。",
     ),
     "transcript.is-journal": Message(
         "{path} is a journal, in which bchat saves a conversation by itself; choose another name.",
@@ -1066,6 +1078,10 @@ TABLE: dict[str, Message] = {
     "save.overwrite": Message(
         "{path} exists, and is not a transcript of bchat's. Overwrite it? [y/N] ",
         "{path} はすでにあり、bchat の会話ファイルではありません。上書きしますか？ [y/N] ",
+    ),
+    "save.exists": Message(
+        "{path} exists already. Overwrite it? [y/N] ",
+        "{path} はすでにあります。上書きしますか？ [y/N] ",
     ),
     "load.done": Message("Going on after {turns:turn}.", "{turns:turn}の会話を続けます。"),
     "load.other-model": Message(

@@ -507,16 +507,24 @@ def test_a_tilde_is_the_home(desk: tuple[Desk, Shown, Any], home: Path) -> None:
     execute("/load ~/mine.json", desk[0])
 
 
-@pytest.mark.parametrize("line", ["/save notes.txt", "/export notes.md"])
-def test_a_foreign_file_is_overwritten_only_with_a_yes(conversations: Path, here: Path, line: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "key", "question"),
+    [
+        ("/save notes.txt", "transcript.not-ours", "save.overwrite"),
+        ("/export notes.md", "transcript.exists", "save.exists"),
+    ],
+)
+def test_a_foreign_file_is_overwritten_only_with_a_yes(
+    conversations: Path, here: Path, line: str, key: str, question: str
+) -> None:
     session, _ = make_session(conversations)
     drain(session.reply("x"))
     path = here / line.split()[1]
     path.write_text("precious")
     for answer in ("", "n", "no"):
         desk, shown = make_desk(session, conversations, [answer])
-        assert refused(line, desk).key == "transcript.not-ours"
-        assert shown.keys == ["save.overwrite"]
+        assert refused(line, desk).key == key
+        assert shown.keys == [question]
         assert path.read_text() == "precious"
     execute(line, make_desk(session, conversations, ["ｙ"])[0])
     assert "precious" not in path.read_text(encoding="utf-8")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bilingual_chat.conversation import FinishReason, Turn
+from bilingual_chat.conversation import Conversation, FinishReason, Turn
 from bilingual_chat.errors import BchatError
-from bilingual_chat.transcript import Header, Loaded
-from bilingual_chat.transcript.document import read_document
+from bilingual_chat.transcript import Header, Loaded, disk
+from bilingual_chat.transcript.document import read_document, write_document
 from bilingual_chat.transcript.journal import Journal, read_journal
+from bilingual_chat.transcript.shelf import list_conversations, search
+from tests.scripted import drain, make_session, tokenizer
 
 HEADER = Header("id", "2025-08-02T10:15:00+09:00", "sft", "0.1.0")
 RECORD = {"record": "turn", "user": "質問", "reply": "答え"}
@@ -203,3 +208,164 @@ def test_no_encoding_is_guessed_without_a_sign_of_one(tmp_path: Path, data: byte
     with pytest.raises(BchatError) as refused:
         read_document(path)
     assert "iconv" not in str(refused.value)
+
+
+def test_a_negative_count_in_a_file_shortens_no_prompt(tmp_path: Path) -> None:
+    """`dropped_turns: -2` once cut the next prompt to its last two turns; two undos bring it into force."""
+    session, engine = make_session(tmp_path / "j", ["はい。"] * 9)
+    for number in range(4):
+        drain(session.reply(f"問い{number}"))
+    write_document(tmp_path / "a.json", session.snapshot())
+    value = json.loads((tmp_path / "a.json").read_bytes())
+    for said in value["utterances"][1::2]:
+        said["dropped_turns"] = -2
+    (tmp_path / "a.json").write_text(json.dumps(value), "utf-8")
+    session.continue_from(read_document(tmp_path / "a.json"))
+    session.undo()
+    drain(session.reply("新しい問い"))
+    told = tokenizer().decode(list(engine.prompts[-1]))
+    assert all(f"問い{number}" in told for number in range(3))
+
+
+def test_refused_words_are_kept_as_their_length_and_beginning(tmp_path: Path) -> None:
+    """23 messages of a million characters once made a journal that nothing could read."""
+    session, _ = make_session(tmp_path, ["はい。"] * 3)
+    drain(session.reply("最初"))
+    for length in (500_000, 1_000_001):
+        with pytest.raises(BchatError):
+            drain(session.reply("あ" * length))
+    drain(session.reply("最後"))
+    session.close()
+    (path,) = tmp_path.glob("*.jsonl")
+    assert path.stat().st_size < 100_000
+    loaded = read_journal(path)
+    assert loaded.problems == ()
+    assert [turn.user for turn in loaded.conversation.turns] == ["最初", "最後"]
+    refused = [event["details"] for event in loaded.events if event["kind"] == "refused"]
+    assert [event["length"] for event in refused] == [500_000, 1_000_001]
+    assert {event["beginning"] for event in refused} == {"あ" * 10_000}
+
+
+def test_short_refused_words_come_back_whole(tmp_path: Path) -> None:
+    session, _ = make_session(tmp_path, ["はい。"], context_length=60)
+    with pytest.raises(BchatError):
+        drain(session.reply("長い問い" * 200))
+    assert session.pending == "長い問い" * 200
+    session.close()
+    (path,) = tmp_path.glob("*.jsonl")
+    assert read_journal(path).pending_user == "長い問い" * 200
+
+
+def test_words_that_cannot_be_cut_off_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Journal.create(tmp_path, HEADER) as journal:
+        journal.record_user("い" * 20_000)
+
+        def fail(fd: int, length: int) -> None:
+            raise OSError(errno.EIO, "")
+
+        monkeypatch.setattr(disk, "cut", fail)
+        journal.record_refused("い" * 20_000, was_recorded=True)
+        journal.record_turn(Turn("a", "b", FinishReason.STOP))
+    loaded = read_journal(journal.path)
+    assert loaded.problems == ()
+    assert loaded.conversation.turns == (Turn("a", "b", FinishReason.STOP),)
+
+
+def test_a_full_journal_is_followed_by_another_that_begins_with_the_latest_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bilingual_chat.transcript.journal.FULL", 3_000)
+    monkeypatch.setattr("bilingual_chat.transcript.journal.COPIED", 1_500)
+    session, _ = make_session(tmp_path, ["はい。"] * 12)
+    for number in range(12):
+        drain(session.reply(f"問い{number}"))
+    session.close()
+    assert len(session.conversation.turns) == 12
+    paths = list(tmp_path.glob("*.jsonl"))
+    assert len(paths) > 2
+    assert all(path.stat().st_size < 6_000 for path in paths)
+    said = [{turn.user for turn in read_journal(path).conversation.turns} for path in paths]
+    assert set().union(*said) == {f"問い{number}" for number in range(12)}
+    assert session.journal_path is None
+
+
+def test_a_document_that_could_not_be_loaded_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = Loaded(HEADER, Conversation((), (Turn("a", "b" * 1000, FinishReason.STOP),)))
+    path = tmp_path / "a.json"
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "MAX_BYTES", 1000)
+        with pytest.raises(BchatError) as refused:
+            write_document(path, loaded)
+    assert refused.value.key == "transcript.too-large-to-save"
+    assert not path.exists()
+    many = Loaded(HEADER, Conversation((), (Turn("a", "b", FinishReason.STOP, {"x": [[]] * 600_000}),)))
+    with pytest.raises(BchatError):
+        write_document(path, many)
+    assert not path.exists()
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**99, -(10**99), 10**200, 10**5000, nested(62), nested(63), nested(64), nested(200)],
+    ids=map(str, range(8)),
+)
+def test_whatever_details_are_written_can_be_read_back(tmp_path: Path, value: object) -> None:
+    turn = Turn("a", "b", FinishReason.STOP, {"x": value, **{chr(0xD800 + number): number for number in range(2)}})
+    with Journal.create(tmp_path, HEADER) as journal:
+        journal.record_turn(turn)
+    loaded = read_journal(journal.path)
+    assert loaded.problems == ()
+    assert loaded.conversation.turns[0].reply == "b"
+    write_document(tmp_path / "a.json", loaded)
+    assert read_document(tmp_path / "a.json").conversation.turns[0].reply == "b"
+
+
+def test_an_entry_that_cannot_be_read_is_reported_once_and_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop of links, a stat, an open that fails, a listing that breaks off."""
+    for name in ("good", "sealed", "lost"):
+        with Journal.create(tmp_path, replace(HEADER, id=name)) as journal:
+            journal.record_user("宝")
+    (tmp_path / "loop.jsonl").symlink_to(tmp_path / "loop.jsonl")
+    real_open, real_stat = os.open, Path.stat
+
+    def failing_open(path: Any, *rest: Any, **named: Any) -> int:
+        if str(path).endswith("sealed.jsonl"):
+            raise PermissionError(errno.EACCES, "")
+        return real_open(path, *rest, **named)
+
+    def failing_stat(path: Path, **named: Any) -> os.stat_result:
+        if path.name == "lost.jsonl":
+            raise OSError(errno.EIO, "")
+        return real_stat(path, **named)
+
+    monkeypatch.setattr(os, "open", failing_open)
+    monkeypatch.setattr(Path, "stat", failing_stat)
+    for look in (list_conversations, lambda directory, report: search(directory, "宝", report)):
+        told: list[BchatError] = []
+        assert len(look(tmp_path, told.append)) == 1  # type: ignore[operator]
+        assert sorted(Path(str(problem.values["path"])).name for problem in told) == [
+            "loop.jsonl",
+            "lost.jsonl",
+            "sealed.jsonl",
+        ]
+
+
+@pytest.mark.parametrize("changed", [-(2**40), 2**40, 2**33])
+def test_a_file_of_no_year_is_listed(tmp_path: Path, changed: int) -> None:
+    with Journal.create(tmp_path, HEADER) as journal:
+        journal.record_user("a")
+    try:
+        os.utime(journal.path, (changed, changed))
+    except OSError:
+        pytest.skip("this file system has no such time")
+    (summary,) = list_conversations(tmp_path)
+    assert f"{summary.changed:%Y}"

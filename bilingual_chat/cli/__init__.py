@@ -351,7 +351,7 @@ def transcripts_search(context: typer.Context, words: list[str], lang: Lang = No
         from bilingual_chat import paths
         from bilingual_chat.transcript import shelf
 
-        found = shelf.search(paths.data_dir(), " ".join(words))
+        found = shelf.search(paths.data_dir(), " ".join(words), display.say)
         if not found:
             raise BchatError("cli.nothing-found", status=ExitStatus.DATA, words=" ".join(words))
         display.put_rows([(match.summary.id, f"{match.summary.changed:%Y-%m-%d}", match.excerpt) for match in found])
@@ -363,7 +363,7 @@ def _list_transcripts(options: Options) -> None:
         from bilingual_chat.commands import summary_row
         from bilingual_chat.transcript import shelf
 
-        listed = shelf.list_conversations(paths.data_dir())
+        listed = shelf.list_conversations(paths.data_dir(), display.say)
         display.put_rows([(each.id, *summary_row(each, display.lang)) for each in listed])
 
 
@@ -373,7 +373,7 @@ def _find_transcript(which: str) -> Summary:
     from bilingual_chat.transcript import shelf
 
     listed = shelf.list_conversations(paths.data_dir())
-    if which.isdecimal() and 1 <= int(which) <= len(listed):
+    if which.isdecimal() and len(which) < 10 and 1 <= int(which) <= len(listed):
         return listed[int(which) - 1]
     for summary in listed:
         if summary.id == which:

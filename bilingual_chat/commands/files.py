@@ -54,7 +54,10 @@ def _write(desk: Desk, path: Path, write: Callable[[bool], Path]) -> None:
     try:
         written = write(False)
     except BchatError as error:
-        if error.key != "transcript.not-ours" or not _agrees(desk.ask(Phrase("save.overwrite", path=path))):
+        if error.key not in ("transcript.not-ours", "transcript.exists"):
+            raise
+        question = "save.overwrite" if error.key == "transcript.not-ours" else "save.exists"
+        if not _agrees(desk.ask(Phrase(question, path=path))):
             raise
         written = write(True)
     desk.say(Phrase("save.done", path=paths.shorten(written), turns=len(desk.session.conversation.turns)))
@@ -69,7 +72,7 @@ def load(desk: Desk, argument: str) -> Action:
 
 def choose_conversation(desk: Desk, argument: str) -> Action:
     """/resume"""
-    recent = _recent(desk)
+    recent = _recent(desk, desk.say)
     if not recent:
         raise BchatError("resume.none", status=ExitStatus.USAGE)
     which = word(argument)
@@ -136,9 +139,10 @@ def _tell_difference(desk: Desk) -> None:
         desk.say(Phrase("load.other-settings", changes=changes))
 
 
-def _recent(desk: Desk) -> list[shelf.Summary]:
+def _recent(desk: Desk, report: shelf.Report) -> list[shelf.Summary]:
     current = desk.session.journal_path
-    return [summary for summary in shelf.list_conversations(desk.conversations) if summary.path != current][:RECENT]
+    listed = shelf.list_conversations(desk.conversations, report)
+    return [summary for summary in listed if summary.path != current][:RECENT]
 
 
 def summary_row(summary: shelf.Summary, lang: str) -> tuple[str, ...]:
@@ -207,4 +211,4 @@ def model_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:
 
 
 def resume_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:
-    return [(summary.id, "  ".join(summary_row(summary, desk.lang))) for summary in _recent(desk)]
+    return [(summary.id, "  ".join(summary_row(summary, desk.lang))) for summary in _recent(desk, lambda problem: None)]

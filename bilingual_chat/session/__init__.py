@@ -36,6 +36,7 @@ from bilingual_chat.untrusted import inward
 __all__ = ["Completion", "Event", "Model", "Opening", "Session", "open_model", "persona", "remark_on_persona"]
 
 Event = str | Phrase
+MAX_MESSAGE = 1_000_000  # characters
 
 
 class Session:
@@ -110,6 +111,13 @@ class Session:
 
     def _keep_words(self, text: str) -> Generator[Event, None, None]:
         """The user's words, on disk before anything is computed."""
+        if len(text) > MAX_MESSAGE:
+            self._keep(lambda journal: journal.record_refused(text, was_recorded=False))
+            raise BchatError("session.too-long", status=ExitStatus.USAGE, count=len(text), limit=MAX_MESSAGE)
+        if self._journal is not None and self._journal.is_full and self.is_saved:
+            self.close()
+            self._header = new_header(self.entry.name, versions())
+            self._journal = self._new_journal()
         self._unplaced = self._unplaced if text == self.pending else ()
         self.pending = text
         if problem := self._keep(lambda journal: journal.record_user(text)):
@@ -181,7 +189,12 @@ class Session:
         """All that is decided before the engine is called. Raises BchatError; then nothing has changed."""
         model = self._obtain_model()
         parameters, seed, preset = self._parameters(changes)
-        asked = self._fit(model, before, text, parameters)
+        try:
+            asked = self._fit(model, before, text, parameters)
+        except BchatError as error:
+            if error.key == "prompt.too-long" and self.pending == text:
+                self._keep(lambda journal: journal.record_refused(text, was_recorded=True))
+            raise
         if not asked.ids:
             raise BchatError("session.nothing-said", status=ExitStatus.USAGE)
         return Asked(model, text, asked, parameters, seed, preset, replaces)

@@ -116,6 +116,11 @@ def write_at(fd: int, offset: int, data: bytes) -> None:
     patient(os.fsync, fd)
 
 
+def cut(fd: int, length: int) -> None:
+    """The file ends at byte `length`; on disk with the next write."""
+    patient(os.ftruncate, fd, length)
+
+
 def demand_length(path: Path, length: int) -> None:
     """Raises OSError if the file was removed or cut under its writer's hands."""
     if patient(os.stat, path).st_size < length:

@@ -22,7 +22,7 @@ from bilingual_chat.conversation import Conversation, Turn
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.transcript import Loaded, disk, replay, shapes
 from bilingual_chat.transcript.details import unfit
-from bilingual_chat.transcript.jsontext import JsonFault, encode, parse
+from bilingual_chat.transcript.jsontext import JsonFault, encode, excess, parse
 from bilingual_chat.transcript.shapes import Misshapen
 
 FORMAT = "bchat-transcript"
@@ -47,11 +47,15 @@ def write_document(path: Path, loaded: Loaded, *, overwrite: bool = False) -> Pa
     """Saves a conversation as one file; the path it is at, links followed.
 
     Raises BchatError: "transcript.not-ours" for an existing file that is no bchat transcript, unless
-    `overwrite`; "transcript.is-journal" and "transcript.not-a-file" in any case; and
+    `overwrite`; "transcript.is-journal" and "transcript.not-a-file" in any case; "transcript.too-large-to-save" for
+    what `read_document` would refuse; and
     "transcript.not-written" when a system call fails, the older file being whole.
     """
     target = resolve_target(path, overwrite=overwrite, ours=_is_document)
-    save_whole(target, encode(document_of(loaded), indent=2) + b"\n")
+    data = encode(document_of(loaded), indent=2) + b"\n"
+    if len(data) > disk.MAX_BYTES or excess(data):
+        raise BchatError("transcript.too-large-to-save", status=ExitStatus.DATA, path=path)
+    save_whole(target, data)
     return target
 
 

@@ -6,25 +6,28 @@ a terminal are visible marks there; JSONL holds the text itself.
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from bilingual_chat import messages
-from bilingual_chat.conversation import FinishReason, Speaker, Utterance
+from bilingual_chat.conversation import FinishReason, Speaker, Turn, Utterance
+from bilingual_chat.decoding import RANGES
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.transcript import Loaded, shapes
+from bilingual_chat.transcript.details import is_count
 from bilingual_chat.transcript.document import resolve_target, save_whole
-from bilingual_chat.transcript.jsontext import encode, mend_surrogates
+from bilingual_chat.transcript.jsontext import JsonFault, encode, mend_surrogates, parse
+from bilingual_chat.transcript.markdown import block, escape
 from bilingual_chat.untrusted import outward, outward_line
 
 _ROLES = {Speaker.USER: "user", Speaker.SYSTEM: "assistant"}
 _JAPANESE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uff66-\uff9f]")
-# What a paragraph would swallow: space at the ends of a line, runs of space, tabs, several empty lines.
-_LAYOUT = re.compile(r"(?m)^[^\S\n]|[^\S\n]$|[^\S\n]{2}|\t|\A\n|\n\Z|\n{3}")
-_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~&$:@!]")
-_LINE_START = re.compile(r"(?m)^(?:([-+=])|([0-9]+)([.)]))")
+_MARK = re.compile(rb"<!-- bchat-export (\S{1,200}) ([0-9a-f]{64}) -->\n\Z")
 _STYLE = (
     "body{max-width:42rem;margin:2rem auto;padding:0 1rem;font-family:sans-serif;line-height:1.7}"
     "h2{font-size:.85rem;margin:1.5rem 0 .25rem;color:#666}"
@@ -37,8 +40,8 @@ _STYLE = (
 def export(path: Path, loaded: Loaded, *, overwrite: bool = False) -> Path:
     """Writes the conversation in the format of the suffix; the path it is at, links followed.
 
-    Raises BchatError (USAGE) for another suffix; "transcript.not-ours" for any existing file unless
-    `overwrite`; otherwise as `document.write_document`.
+    Raises BchatError (USAGE) for another suffix; "transcript.exists" for an existing file unless `overwrite`,
+    or where nothing is lost: this conversation's export as it was written. Otherwise as `document.write_document`.
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
@@ -49,18 +52,57 @@ def export(path: Path, loaded: Loaded, *, overwrite: bool = False) -> Path:
             known=", ".join(FORMATS),
             suggestion=messages.did_you_mean(suffix, FORMATS),
         )
-    target = resolve_target(path, overwrite=overwrite, ours=lambda data: False)
-    save_whole(target, FORMATS[suffix](loaded))
+    written = FORMATS[suffix](loaded)
+    is_ours = _holds_only(loaded) if suffix == ".jsonl" else _is_export_of(loaded)
+    try:
+        target = resolve_target(path, overwrite=overwrite, ours=is_ours)
+    except BchatError as error:
+        if error.key != "transcript.not-ours":
+            raise
+        raise BchatError("transcript.exists", status=ExitStatus.DATA, path=path) from None
+    save_whole(target, written)
     return target
+
+
+def _is_export_of(loaded: Loaded) -> Callable[[bytes], bool]:
+    """Tells a file that was exported from this conversation and not changed since."""
+
+    def is_ours(data: bytes) -> bool:
+        mark = _MARK.search(data)
+        return mark is not None and data[mark.start() :] == _marked(data[: mark.start()], loaded)[mark.start() :]
+
+    return is_ours
+
+
+def _holds_only(loaded: Loaded) -> Callable[[bytes], bool]:
+    """Tells a file of messages that this conversation begins with: JSONL has no place for a mark."""
+
+    def is_ours(data: bytes) -> bool:
+        try:
+            value = parse(data)
+        except JsonFault:
+            return False
+        messages_there = value.get("messages") if isinstance(value, dict) and set(value) == {"messages"} else None
+        return isinstance(messages_there, list) and (
+            messages_there == messages_of(loaded)["messages"][: len(messages_there)]
+        )
+
+    return is_ours
+
+
+def _marked(data: bytes, loaded: Loaded) -> bytes:
+    """With a last line by which it is known again."""
+    name = re.sub("[^A-Za-z0-9._]", "_", loaded.header.id)[:100] or "_"
+    return data + f"<!-- bchat-export {name} {hashlib.sha256(data).hexdigest()} -->\n".encode()
 
 
 def to_markdown(loaded: Loaded) -> bytes:
     """CommonMark that renders as the text reads; what depends on its spacing is in a fence."""
-    parts = [f"# {_escape(_title(loaded))}", _escape(_origin(loaded))]
-    for utterance, finish in _said(loaded):
-        mark = "" if finish is None else f" *({finish})*"
-        parts += [f"**{shapes.SPELLING[utterance.speaker]}**{mark}", _block(outward(utterance.text))]
-    return _utf8("\n\n".join(part for part in parts if part) + "\n")
+    parts = [f"# {escape(_title(loaded))}", escape(_origin(loaded)), escape(_shared_settings(loaded))]
+    for utterance, mark in _said(loaded):
+        shown = f" *({escape(mark)})*" if mark else ""
+        parts += [f"**{shapes.SPELLING[utterance.speaker]}**{shown}", block(outward(utterance.text))]
+    return _marked(_utf8("\n\n".join(part for part in parts if part) + "\n\n"), loaded)
 
 
 def to_html(loaded: Loaded) -> bytes:
@@ -75,16 +117,16 @@ def to_html(loaded: Loaded) -> bytes:
         '<meta name="viewport" content="width=device-width">',
         f"<title>{title}</title><style>{_STYLE}</style></head>",
         f"<body><h1>{title}</h1>",
-        f"<footer>{html.escape(_origin(loaded))}</footer>",
+        f"<footer>{html.escape(_origin(loaded))}<br>{html.escape(_shared_settings(loaded))}</footer>",
     ]
-    for utterance, finish in _said(loaded):
-        mark = "" if finish is None else f" ({html.escape(finish)})"
+    for utterance, remark in _said(loaded):
+        mark = f" ({html.escape(remark)})" if remark else ""
         lines += [
             f'<section class="{utterance.speaker}">'
             f'<h2><span lang="ja">{shapes.SPELLING[utterance.speaker]}</span>{mark}</h2>',
             f'<p lang="{_language(utterance.text)}" dir="auto">{html.escape(outward(utterance.text))}</p></section>',
         ]
-    return _utf8("\n".join([*lines, "</body></html>", ""]))
+    return _marked(_utf8("\n".join([*lines, "</body></html>", ""])), loaded)
 
 
 def to_jsonl(loaded: Loaded) -> bytes:
@@ -102,15 +144,37 @@ def messages_of(loaded: Loaded) -> dict[str, list[dict[str, str]]]:
 FORMATS: dict[str, Callable[[Loaded], bytes]] = {".md": to_markdown, ".html": to_html, ".jsonl": to_jsonl}
 
 
-def _said(loaded: Loaded) -> list[tuple[Utterance, str | None]]:
-    """Every utterance; with a reply that did not end by itself, how it ended."""
-    finishes = {
-        len(loaded.conversation.opening) + 2 * number + 1: turn.finish.value
+def _said(loaded: Loaded) -> list[tuple[Utterance, str]]:
+    """Every utterance; with a reply, its seed, settings that only it has, and how it ended if not by itself."""
+    shared = _settings_of(loaded.conversation.turns[:1])
+    marks = {
+        len(loaded.conversation.opening) + 2 * number + 1: _mark(turn, shared)
         for number, turn in enumerate(loaded.conversation.turns)
-        if turn.finish is not FinishReason.STOP
     }
     said = shapes.said_in(loaded.conversation, loaded.pending_user)
-    return [(utterance, finishes.get(number)) for number, utterance in enumerate(said)]
+    return [(utterance, marks.get(number, "")) for number, utterance in enumerate(said)]
+
+
+def _mark(turn: Turn, shared: Mapping[str, Any]) -> str:
+    own = [f"{name}={value}" for name, value in _settings_of([turn]).items() if shared.get(name) != value]
+    seed = turn.details.get("seed")
+    parts = [f"seed={seed}" if is_count(seed) else "", *own]
+    ended = "" if turn.finish is FinishReason.STOP else turn.finish.value
+    return "; ".join(filter(None, [ended, " ".join(filter(None, parts))]))
+
+
+def _settings_of(turns: Sequence[Turn]) -> dict[str, Any]:
+    """The decoding parameters of the first of these turns, and its model; without the seed, a reply's own."""
+    details = turns[0].details if turns else {}
+    recorded = details.get("settings")
+    found = {"model": details["model"]} if isinstance(details.get("model"), str) else {}
+    if isinstance(recorded, Mapping):
+        found |= {name: recorded[name] for name in RANGES if name in recorded and name != "seed"}
+    return found
+
+
+def _shared_settings(loaded: Loaded) -> str:
+    return outward_line(" ".join(f"{name}={value}" for name, value in _settings_of(loaded.conversation.turns).items()))
 
 
 def _title(loaded: Loaded) -> str:
@@ -121,23 +185,19 @@ def _title(loaded: Loaded) -> str:
 
 def _origin(loaded: Loaded) -> str:
     header = loaded.header
-    return outward_line(" · ".join(part for part in (header.model, header.created, f"bchat {header.bchat}") if part))
+    parts = (header.model, _local(header.created), f"bchat {header.bchat}")
+    return outward_line(" · ".join(part for part in parts if part))
 
 
-def _block(text: str) -> str:
-    if _LAYOUT.search(text):
-        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-        return f"{fence}\n{text}\n{fence}"
-    return "\n\n".join(_escape(paragraph).replace("\n", "\\\n") for paragraph in text.split("\n\n"))
-
-
-def _escape(text: str) -> str:
-    return _LINE_START.sub(_escape_start, _MARKUP.sub(r"\\\g<0>", text))
-
-
-def _escape_start(match: re.Match[str]) -> str:
-    sign, number, dot = match.groups()
-    return f"\\{sign}" if sign else f"{number}\\{dot}"
+def _local(time: str) -> str:
+    """A recorded time on this machine's clock, its zone said; as it stands if it is no time."""
+    try:
+        local = datetime.fromisoformat(time).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return time
+    offset = f"UTC{local:%z}"[:6] + ":" + f"{local:%z}"[3:5]
+    zone = local.tzname() or ""
+    return f"{local:%Y-%m-%d %H:%M:%S} {offset}" + (f" ({zone})" if zone.isalpha() and zone != "UTC" else "")
 
 
 def _language(text: str) -> str:

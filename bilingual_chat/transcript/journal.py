@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -26,6 +26,10 @@ from bilingual_chat.transcript import Header, Loaded, disk, lock, replay, shapes
 
 SUFFIX = ".jsonl"
 _MAX_NAMESAKES = 100
+REFUSED_KEPT = 10_000  # characters
+# Half of what is read: a turn of the longest message, told twice and escaped, still fits behind it.
+FULL = disk.MAX_BYTES // 2
+COPIED = disk.MAX_BYTES // 4
 
 
 class Journal:
@@ -41,12 +45,13 @@ class Journal:
         self._lock: lock.Lock | None = None
         self._fd: int | None = None
         self._begun = False
+        self._words = (0, 0)  # where the user's words recorded last end in the file, and their bytes
         # Bytes on disk, bytes that wait: one value, so that an interrupt cannot come between.
         self._state = (0, waiting)
 
     @classmethod
     def create(cls, directory: Path, header: Header, conversation: Conversation | None = None) -> Journal:
-        """A journal that begins with a copy of `conversation`.
+        """A journal that begins with a copy of `conversation`, of its latest turns if it is very long.
 
         Nothing is written before the first `record_user` or `record_turn`; until then `path` is where
         the file would be.
@@ -55,8 +60,7 @@ class Journal:
         journal = cls(directory / (name + SUFFIX), replay.header_line(header, {}))
         if conversation and conversation.opening:
             journal._wait(_opening_line(conversation.opening))
-        for turn in conversation.turns if conversation else ():
-            journal._wait(_turn_lines(turn))
+        journal._wait(b"".join(_latest(conversation.turns if conversation else ())))
         return journal
 
     @classmethod
@@ -81,6 +85,11 @@ class Journal:
         return journal, loaded
 
     @property
+    def is_full(self) -> bool:
+        """Whether the conversation should go on in another file, so that each can be read back."""
+        return self._state[0] > FULL
+
+    @property
     def unsaved(self) -> bool:
         """Whether something that was said is not on disk yet."""
         return self._begun and bool(self._state[1])
@@ -92,7 +101,21 @@ class Journal:
     def record_user(self, text: str) -> None:
         """What the user said, before the reply begins."""
         self._begun = True
-        self._record(replay.line("user", _now(), text=text))
+        line = replay.line("user", _now(), text=text)
+        self._record(line)
+        self._words = (self._state[0], len(line))
+
+    def record_refused(self, text: str, *, was_recorded: bool) -> None:
+        """The user's words were refused: of long ones, length and beginning are kept in place of all of them.
+
+        Short ones that `record_user` has just recorded stay, and come back when the conversation is resumed.
+        """
+        if was_recorded and len(text) <= REFUSED_KEPT:
+            return
+        if was_recorded:
+            self._take_back_words()
+        self._begun = True
+        self.record_event("refused", {"length": len(text), "beginning": text[:REFUSED_KEPT]})
 
     def record_turn(self, turn: Turn, *, replaces: bool = False) -> None:
         """A turn, however its reply ended. `replaces`: in place of the last one, whose replies stay beside it."""
@@ -129,6 +152,18 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _take_back_words(self) -> None:
+        """Cuts the user's words off the file's end; where that fails, or they are not the end, they stay."""
+        (saved, waiting), (end, length) = self._state, self._words
+        if self._fd is None or waiting or end != saved or not length:
+            return
+        # Before the cut: interrupted between the two, the next record overwrites what was to go.
+        self._state = (saved - length, b"")
+        try:
+            disk.cut(self._fd, saved - length)
+        except OSError:
+            self._state = (saved, b"")
 
     def _record(self, line: bytes) -> None:
         self._wait(line)
@@ -187,13 +222,14 @@ class Journal:
             raise BchatError("transcript.locked", path=self.path)
         data = disk.read_file(self.path)
         replayed = replay.replay(data, self.path)
-        if replayed.repaired != data:
+        repaired = replayed.repaired
+        if repaired != data:
             if replayed.loaded.problems:
                 _keep_original(self.path, data)
-            disk.write_whole(self.path, replayed.repaired)
+            disk.write_whole(self.path, repaired)
         self._fd = disk.open_existing(self.path)
         disk.make_private(self._fd)
-        self._state = (len(replayed.repaired), b"")
+        self._state = (len(repaired), b"")
         self._begun = True
         return replayed.loaded
 
@@ -234,6 +270,19 @@ def _turn_lines(turn: Turn) -> bytes:
     if turn.place:
         lines += [_replacement(), _turn_line(turn)]
     return b"".join(lines)
+
+
+def _latest(turns: Sequence[Turn]) -> list[bytes]:
+    """The records of the latest turns that take no more than COPIED bytes together."""
+    lines: list[bytes] = []
+    room = COPIED
+    for turn in reversed(turns):
+        line = _turn_lines(turn)
+        room -= len(line)
+        if room < 0:
+            break
+        lines.append(line)
+    return lines[::-1]
 
 
 def _turn_line(turn: Turn, record: str = "turn") -> bytes:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +20,13 @@ _EXCERPT = 40  # characters on either side of a match
 _HIRAGANA = {katakana: katakana - 0x60 for katakana in (*range(0x30A1, 0x30F7), 0x30FD, 0x30FE)}
 # A character with the marks that belong to it, the half-width voicing marks among them.
 _CLUSTER = re.compile("(?s:.)[\u0300-\u036f\u3099\u309a\uff9e\uff9f]*")
+
+
+Report = Callable[[BchatError], None]
+
+
+def _unreported(problem: BchatError) -> None:
+    """Where nobody is to be told."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +52,22 @@ class Match:
     excerpt: str
 
 
-def list_conversations(directory: Path) -> list[Summary]:
+def list_conversations(directory: Path, report: Report = _unreported) -> list[Summary]:
     """Every journal in `directory`, the one that was changed last first; none if there is no such
-    directory. A broken file is listed with its problem."""
-    return [summary for summary, _ in _shelf(directory)]
+    directory. A broken file is listed with its problem; what the system does not let be read is
+    skipped and reported, each once."""
+    return [summary for summary, _ in _shelf(directory, report)]
 
 
-def search(directory: Path, words: str) -> list[Match]:
+def search(directory: Path, words: str, report: Report = _unreported) -> list[Match]:
     """Conversations that hold every one of `words` somewhere, newest first; [] for no words.
 
-    Width, case and the two kana are folded: `ｶﾞｷﾞｸﾞ` finds 「がぎぐ」.
+    Width, case and the two kana are folded: `ｶﾞｷﾞｸﾞ` finds 「がぎぐ」. For `report` see `list_conversations`.
     """
     wanted = fold(words).split()
     if not wanted:
         return []
-    excerpts = ((summary, _found(wanted, loaded)) for summary, loaded in _shelf(directory) if loaded)
+    excerpts = ((summary, _found(wanted, loaded)) for summary, loaded in _shelf(directory, report) if loaded)
     return [Match(summary, excerpt) for summary, excerpt in excerpts if excerpt is not None]
 
 
@@ -70,25 +77,46 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFKC", plain)
 
 
-def _shelf(directory: Path) -> Iterator[tuple[Summary, Loaded | None]]:
-    for changed, path in sorted(_dated(directory), reverse=True):
-        yield _look_at(path, datetime.fromtimestamp(changed).astimezone())
+def _shelf(directory: Path, report: Report) -> Iterator[tuple[Summary, Loaded | None]]:
+    for changed, path in sorted(_dated(directory, report), reverse=True):
+        summary, loaded = _look_at(path, shapes.local_time(changed))
+        if loaded is None and any(problem.key == "transcript.unreadable" for problem in summary.problems):
+            report(summary.problems[0])
+        else:
+            yield summary, loaded
 
 
-def _dated(directory: Path) -> Iterator[tuple[float, Path]]:
-    try:
-        with os.scandir(directory) as entries:
-            names = [entry.name for entry in entries]
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise BchatError(
-            "transcript.unreadable", status=ExitStatus.DATA, path=directory, reason=disk.reason(error)
-        ) from error
-    for name in names:
+def _dated(directory: Path, report: Report) -> Iterator[tuple[float, Path]]:
+    for name in _names(directory, report):
         if name.endswith(SUFFIX) and not name.startswith("."):
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                yield (directory / name).stat().st_mtime, directory / name
+            path = directory / name
+            try:
+                yield path.stat().st_mtime, path
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            except (OSError, ValueError) as error:
+                report(_unreadable(path, error))
+
+
+def _names(directory: Path, report: Report) -> list[str]:
+    """The names in a directory, those before a failure included. Raises BchatError where it cannot be opened."""
+    names: list[str] = []
+    try:
+        entries = os.scandir(directory)
+    except FileNotFoundError:
+        return names
+    except OSError as error:
+        raise _unreadable(directory, error) from error
+    with entries:
+        try:
+            names.extend(entry.name for entry in entries)
+        except OSError as error:
+            report(_unreadable(directory, error))
+    return names
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> BchatError:
+    return BchatError("transcript.unreadable", status=ExitStatus.DATA, path=path, reason=disk.reason(error))
 
 
 def _found(wanted: list[str], loaded: Loaded) -> str | None:
