@@ -739,8 +739,8 @@ TABLE: dict[str, Message] = {
         "{path} は bchat の保存ファイルではないので、そのまま残しました。別の名前にするか、上書きを許可してください。",
     ),
     "transcript.too-large-to-save": Message(
-        "This conversation is too large for one JSON file, so {path} was not written. Export it as .md, .html or .jsonl.",
-        "会話が大きすぎて 1 つの JSON に収まらないため、{path} には保存しませんでした。.md・.html・.jsonl で書き出してください。",
+        "This conversation is too large for one JSON file: {path} was not written. Export it as .md, .html or .jsonl.",
+        "会話が大きすぎて 1 つの JSON に収まらず、{path} には保存しませんでした。.md・.html・.jsonl で書き出してください。",
     ),
     "transcript.exists": Message(
         "{path} exists already, and was left as it is. Choose another name, or allow overwriting it.",
