@@ -740,7 +740,7 @@ TABLE: dict[str, Message] = {
     ),
     "transcript.too-large-to-save": Message(
         "This conversation is too large for one JSON file: {path} was not written. Export it as .md, .html or .jsonl.",
-        "会話が大きすぎて 1 つの JSON に収まらず、{path} には保存しませんでした。.md・.html・.jsonl で書き出してください。",
+        "会話が大きすぎて JSON に収まらず、{path} には保存できません。.md・.html・.jsonl で書き出してください。",
     ),
     "transcript.exists": Message(
         "{path} exists already, and was left as it is. Choose another name, or allow overwriting it.",
