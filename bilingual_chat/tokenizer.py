@@ -22,7 +22,7 @@ from bilingual_chat.storage import reading
 if TYPE_CHECKING:
     import sentencepiece
 
-_MOST = 16 << 20  # bytes of a spiece.model; one of 256,000 pieces has 4
+_MOST = 8 << 20  # bytes of a spiece.model; one of 256,000 pieces has 5, and takes ten times that in memory
 SPACE = "▁"  # U+2581, sentencepiece's spelling of a space
 
 # Each of these must come back exactly: no NFKC normaliser touches them.

@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -734,3 +735,32 @@ def test_open_engine_passes_its_options_on(directory: Path, recalled: ModelEntry
     assert (engine.dtype_name, engine.withdrawn) == ("bfloat16", True)
     finished = [(done, total) for done, total in told if done == total]
     assert len(finished) == 2  # verified, then converted
+
+
+# -- files that are as large as somebody wants
+
+
+def zipped(path: Path, members: int, description: int) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        archive.writestr("archive/data.pkl", b"]" * description)
+        for number in range(members):
+            archive.writestr(f"{number:x}", b"")
+
+
+@pytest.mark.parametrize(("members", "description"), [(0, 3 << 20), (30, 10)], ids=["description", "members"])
+def test_a_pickle_that_describes_without_end_is_not_read(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, members: int, description: int
+) -> None:
+    """Its description is run by an interpreter that takes a microsecond and 60 bytes for each of its bytes."""
+    (directory / "model.safetensors").unlink()
+    zipped(directory / "pytorch_model.bin", members, description)
+    monkeypatch.setattr(weights, "_MOST_DIRECTORY", 1000)
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("read"))
+    assert refusal(directory).key == "engine.weights-damaged"
+
+
+def test_a_header_that_describes_without_end_is_not_read(directory: Path) -> None:
+    for length in (17 << 20, 4 << 20):
+        data = (b'{"a":[' + b"[]," * (length // 3))[:length]
+        (directory / "model.safetensors").write_bytes(length.to_bytes(8, "little") + data)
+        assert refusal(directory).key == "engine.weights-damaged"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bilingual_chat.engines import converted
-from bilingual_chat.engines.files import check_file, refused
+from bilingual_chat.engines.files import check_file, refused, unreadable
 from bilingual_chat.engines.weights import Stored, load_weights, read_stored, survey
 from bilingual_chat.errors import BchatError
 from bilingual_chat.messages import Phrase
@@ -48,7 +48,7 @@ def open_weights(
     """
     for path in paths:
         check_file(path)
-    kept = converted.place(paths, str(dtype))
+    kept = place_kept(paths, str(dtype))
     weights = _load_kept(kept, shapes, dtype, device)
     if weights is not None:
         return weights, None
@@ -95,6 +95,14 @@ def write_head(file: BinaryIO, parts: Sequence[Part], metadata: Mapping[str, str
     data = json.dumps(header, separators=(",", ":")).encode()
     data += b" " * (-(8 + len(data)) % _ALIGNMENT)
     file.write(len(data).to_bytes(8, "little") + data)
+
+
+def place_kept(sources: Sequence[Path], dtype: str) -> Path:
+    """`converted.place`. Raises BchatError (MODEL) for a source that cannot be looked at."""
+    try:
+        return converted.place(sources, dtype)
+    except OSError as error:
+        raise unreadable(sources[0], error) from None
 
 
 def _load_kept(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bilingual_chat.engines import converted
-from bilingual_chat.engines.convert import PIECE, Part, Progress, write_head, write_kept, write_numbers
+from bilingual_chat.engines.convert import PIECE, Part, Progress, place_kept, write_head, write_kept, write_numbers
 from bilingual_chat.engines.files import check_file, refused
 from bilingual_chat.engines.gpt_neox import HEAD
 from bilingual_chat.engines.quantized import (
@@ -50,7 +50,7 @@ def open_quantized(
     for path in paths:
         check_file(path)
     precision = stored_as(precision)
-    kept, *outdated = (converted.place(paths, f"{precision} {number}") for number in range(FORMAT, 0, -1))
+    kept, *outdated = (place_kept(paths, f"{precision} {number}") for number in range(FORMAT, 0, -1))
     if (weights := _load_kept(kept, shapes, precision)) is not None:
         return weights, None
     tensors = survey(paths, shapes)

@@ -154,9 +154,9 @@ def _check_safetensors_length(path: Path) -> None:
             begins_well = file.read(1) == b"{" and length <= _MOST_HEADER
             file.seek(8)
             header = file.read(length) if begins_well else b""
+            size = file.seek(0, os.SEEK_END)
     except OSError as error:
         raise unreadable(path, error) from None
-    size = path.stat().st_size
     if not begins_well:
         raise refused("engine.weights-cut" if size < 9 else "engine.weights-damaged", path)
     try:

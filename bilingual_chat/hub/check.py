@@ -64,5 +64,5 @@ class _Told:
     def came(self, count: int) -> None:
         self._done += count
         if self._progress is not None:
-            size, total = self._sizes[self._name], sum(self._sizes.values())
+            size, total = self._sizes.get(self._name, 0), sum(self._sizes.values())
             self._progress(Progress(self._name, self._done - self._before, size, self._done, total))
