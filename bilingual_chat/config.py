@@ -11,6 +11,7 @@ command line, by /preset) overrides [decoding] of every file. What it leaves out
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -182,9 +183,9 @@ def settings_for(
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
-    """The values of `--set NAME=VALUE …`, by parameter. Raises BchatError (USAGE)."""
+    """The values of `--set NAME=VALUE,… …`, by parameter. Raises BchatError (USAGE)."""
     values: dict[str, Any] = {}
-    for text in texts:
+    for text in (each for joined in texts for each in re.split("[,，、]", joined)):
         name, sign, value = text.partition("=")
         if not sign:
             raise BchatError("config.assignment", status=ExitStatus.USAGE, text=text)

@@ -89,7 +89,7 @@ FORMS: dict[str, Forms] = {
     "damaged-line": Forms(Message("1 damaged line", "壊れた 1 行"), Message("{n} damaged lines", "壊れた {n} 行")),
     # What may be chosen, where the numbers begin at 1.
     "choice": Forms(Message("1", "1"), Message("1–{n}", "1〜{n}")),
-    "number": Forms(Message("the number 1", "1"), Message("a number from 1 to {n}", "1 〜 {n} の番号")),
+    "number": Forms(Message("the number 1", "番号 1 "), Message("a number from 1 to {n}", "1 〜 {n} の番号")),
 }
 
 TABLE: dict[str, Message] = {
@@ -697,8 +697,8 @@ TABLE: dict[str, Message] = {
         "（temperature が 0 だと返答は毎回同じです。/retry temperature=0.8 なら変わります）",
     ),
     "session.same-seed": Message(
-        "(seed {seed} is set, so the reply is the same; /retry seed={other} gives another, /seed none makes each new)",
-        "（シードが {seed} に固定なので同じ返答です。/retry seed={other} なら変わり、/seed none なら毎回変わります）",
+        "(the seed is {seed} again, so the reply is the same; /retry seed={other} gives another)",
+        "（シードが同じ {seed} なので返答も同じです。/retry seed={other} なら変わります）",
     ),
     "session.repetition": Message(
         "(stopped: the reply went round in circles; /retry repetition_penalty={penalty} tries again)",

@@ -749,6 +749,12 @@ def test_a_reply_that_is_cut_says_in_the_shell_what_helps_in_the_shell(run: Run)
     assert " /" not in ran.err
 
 
+def test_a_reply_that_is_cut_says_in_a_chat_what_helps_in_a_chat(run: Run) -> None:
+    ran = run("--set", "max_new_tokens=1", stdin="x\n")
+    assert "/max_new_tokens allows" in ran.err
+    assert "--set" not in ran.err
+
+
 def test_what_belongs_to_the_shell_is_known_in_the_chat() -> None:
     """Every command and option that the chat has no command for, and nothing else."""
     app = typer.main.get_command(cli.app)

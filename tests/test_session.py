@@ -307,6 +307,14 @@ def test_a_retry_under_a_fixed_seed_says_why_it_is_the_same_and_how_to_get_anoth
     assert said.values == {"seed": 7, "other": 9}
 
 
+def test_a_reply_that_is_the_same_under_another_seed_is_no_fault_of_the_seed(tmp_path: Path) -> None:
+    session, _ = make_session(tmp_path, ["一", "一", "一", "一"])
+    drain(session.reply("?"))
+    assert drain(session.retry()).keys == []
+    assert drain(session.retry({"seed": 5})).keys == []
+    assert drain(session.retry({"seed": 5})).keys == ["session.same-seed"]
+
+
 def test_the_largest_seed_can_be_retried_and_read_back(tmp_path: Path) -> None:
     session, _ = make_session(tmp_path, ["はい", "はい"], options={"seed": 2**63 - 1})
     drain(session.reply("?"))

@@ -62,6 +62,24 @@ def test_a_chat_from_the_banner_to_the_end(home: Path, tmp_path: Path) -> None:
     assert turns(home) == [("Hi", "Hello. How are you today?", "stop")]
 
 
+def test_a_retry_that_is_stopped_leaves_the_reply_and_undo_does_too(home: Path) -> None:
+    terminal = begin(replies=["Hello.", "One two three four five six seven.", "Good-bye."], step_s=0.4)
+    terminal.type("Hi" + ENTER)
+    terminal.wait_for("Hello.\n")
+    terminal.wait_for(at_prompt)
+    terminal.type("/retry" + ENTER)
+    terminal.wait_for("One")
+    terminal.type(CTRL_C)
+    terminal.wait_for("(stopped; the earlier reply stays, /replies lists all)")
+    terminal.wait_for(at_prompt)
+    terminal.type("/undo" + ENTER)
+    terminal.wait_for("(back to reply 1 of 2")
+    terminal.wait_for(at_prompt)
+    terminal.type(CTRL_D)
+    assert terminal.leave() == 0
+    assert turns(home) == [("Hi", "Hello.", "stop")]
+
+
 @pytest.mark.parametrize("arguments", [(), ("ask", "Hello?")], ids=["chat", "ask"])
 def test_how_far_a_long_prompt_is_read_shows_until_the_reply_begins(home: Path, arguments: tuple[str, ...]) -> None:
     script = {"replies": ["Yes.", "No."], "passes": 4, "step_s": 0.5}

@@ -106,8 +106,7 @@ class Session:
         before = self._last_turn()
         yield from self._answer(self._ask(self.conversation.without_last_turn(), before.user, changes, before))
         if self.last:
-            is_fixed = self.settings.parameters.seed is not None or changes.get("seed") is not None
-            yield from remark_on_same(self.last, before, is_fixed=is_fixed)
+            yield from remark_on_same(self.last, before)
 
     def _keep_words(self, text: str) -> Generator[Event, None, None]:
         """The user's words, on disk before anything is computed."""

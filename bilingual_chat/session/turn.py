@@ -81,13 +81,13 @@ def details_of(asked: Asked, completion: Completion) -> dict[str, Any]:
     }
 
 
-def remark_on_same(last: Completion, before: Turn, *, is_fixed: bool) -> Iterator[Phrase]:
+def remark_on_same(last: Completion, before: Turn) -> Iterator[Phrase]:
     """Why a reply that was asked for again is the same, and how to get another."""
     if last.reply != before.reply:
         return
     if last.parameters.temperature == 0:
         yield Phrase("session.same-again")
-    elif is_fixed:
+    elif last.parameters.seed == before.details.get("seed"):
         had = [reply.details.get("seed") for reply in before.replies]
         seed = last.parameters.seed or 0
         other = next(each for step in count(1) if (each := (seed + step) % 2**63) not in had)
