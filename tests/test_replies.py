@@ -59,6 +59,17 @@ def test_a_stopped_retry_leaves_the_whole_reply_and_keeps_what_was_said(tmp_path
     assert "四五六七八九".startswith(turn.others[0].reply)
 
 
+def test_a_retry_that_is_stopped_before_it_says_anything_leaves_no_trace(tmp_path: Path) -> None:
+    session, engine = make_session(tmp_path, ["一二三", "四五六"])
+    drain(session.reply("数えて"))
+    before = session.conversation
+    engine.on_step = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        drain(session.retry())
+    assert session.conversation == before
+    on_disk(session)
+
+
 def test_a_retry_that_fails_leaves_the_whole_reply(tmp_path: Path) -> None:
     session, _ = make_session(tmp_path, ["一二三", Script("四五", RuntimeError("no memory"))])
     drain(session.reply("数えて"))
@@ -169,6 +180,9 @@ def test_replies_to_words_that_have_no_turn_yet_wait_for_it(tmp_path: Path) -> N
 def test_a_reply_that_there_is_not_is_refused(tmp_path: Path, line: str) -> None:
     session, _ = make_session(tmp_path, ["一", "二"])
     desk, _ = make_desk(session, tmp_path)
+    with pytest.raises(BchatError, match="no turn yet"):
+        execute("/replies", desk)
+    session.pending = "問"
     with pytest.raises(BchatError, match="no reply yet"):
         execute("/replies", desk)
     drain(session.reply("問"))

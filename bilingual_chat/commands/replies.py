@@ -17,6 +17,7 @@ _SHOWN = 60  # characters of a reply in the list
 def replies(desk: Desk, argument: str) -> Action:
     """/replies: without a number, every reply that the last message has had."""
     known = desk.session.replies
+    desk.session.last_words  # noqa: B018  # refuses where there are none
     if not known:
         raise BchatError("replies.none", status=ExitStatus.USAGE)
     if not argument:

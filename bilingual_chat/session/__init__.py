@@ -175,6 +175,8 @@ class Session:
         """Keep a turn that has ended, beside or instead of the replies to the same message; what hinders the saving."""
         before = self.conversation if replaces is None else self.conversation.without_last_turn()
         if replaces is not None and turn.user == replaces.user and replaces.is_whole and not turn.is_whole:
+            if not turn.reply:
+                return None
             self._chosen.append(replaces.place)
             self.conversation = before.with_turn(replaces.beside((turn,)))
             return self._keep(lambda journal: journal.record_reply(turn))
