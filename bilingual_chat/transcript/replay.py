@@ -222,7 +222,7 @@ def _turn(story: _Story, record: dict[str, Any], data: bytes, at: int) -> Turn:
         finish = ""
         bad.append("finish_reason")
     if bad:
-        story.unfit = (story.unfit + bad)[: shapes.MOST_NAMED + 1]
+        story.unfit = list(dict.fromkeys(story.unfit + bad))[: shapes.MOST_NAMED + 1]
         fit = shapes.without(details, bad) if isinstance(details, Mapping) else {}
         return Turn(user, reply, shapes.FINISHES.get(finish, FinishReason.STOP), fit)
     return Turn(user, reply, shapes.FINISHES[finish], RecordedDetails(data, at) if details else _NO_DETAILS)

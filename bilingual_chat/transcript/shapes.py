@@ -185,6 +185,7 @@ def user_utterance(text: str) -> Utterance:
 
 def details_left_out(path: Path, names: Sequence[str]) -> BchatError:
     """What is said of details that cannot be right."""
+    names = list(dict.fromkeys(names))
     shown = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
     return BchatError("transcript.details", status=ExitStatus.DATA, path=path, names=shown)
 
