@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,22 @@ def described(name: str, config: Config | None = None, lang: str = "en") -> list
     listing.show_one(config or load_config(), Display(lang, out=out, err=io.StringIO()), name)
     rows = [line.split("\t") for line in out.getvalue().splitlines()]
     return [(label, said) for label, said in rows]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links of POSIX")
+def test_a_directory_that_cannot_be_looked_at_is_told_once_and_the_rest_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    config = load_config(environment={})
+    own = {name: ModelEntry(name, directory=str(tmp_path / "loop")) for name in ("a", "b")}
+    err = io.StringIO()
+    listing.show_all(replace(config, catalogue={**config.catalogue, **own}), Display("en", out=io.StringIO(), err=err))
+    assert err.getvalue().count("cannot be read") == 1
+    rows = listed(replace(config, catalogue={**config.catalogue, **own}))
+    assert {name: rows[name][1] for name in ("a", "b", "demo")} == {
+        "a": "UNREADABLE",
+        "b": "UNREADABLE",
+        "demo": "ships with bchat",
+    }
 
 
 def test_what_does_not_fit_is_in_brackets(monkeypatch: pytest.MonkeyPatch) -> None:

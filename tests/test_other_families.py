@@ -28,7 +28,8 @@ from bilingual_chat import catalogue
 from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.conversation import FinishReason, Speaker, Utterance
 from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import foreign
+from bilingual_chat.engines import foreign, templated
+from bilingual_chat.engines.files import read_json
 from bilingual_chat.engines.foreign import ForeignEngine, open_foreign
 from bilingual_chat.engines.templated import TemplateTokenizer
 from bilingual_chat.errors import BchatError, ExitStatus
@@ -693,3 +694,20 @@ def test_the_scripted_session_still_reads_the_usual_format(tmp_path: Path) -> No
     assert engine.prompts
     assert isinstance(session.format, PromptFormat)
     assert session.prompt_for("x").text.startswith("ユーザー: 猫\nシステム: はい。\n")
+
+
+def test_a_tokenizer_of_another_family_as_large_as_somebody_wants_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "tokenizer.json").open("wb") as file:
+        file.write(b"{")
+        file.truncate((64 << 20) + 1)
+    with pytest.raises(BchatError) as caught:
+        TemplateTokenizer(tmp_path, TEMPLATE)
+    assert caught.value.key == "engine.json"
+
+
+def test_the_tokenizer_of_a_large_vocabulary_is_within_the_bounds(tmp_path: Path) -> None:
+    """262,144 pieces and 514,906 merges, as pairs: what the largest one that is published has."""
+    pieces = {f"piece{number:07}": number for number in range(262_144)}
+    merges = [[f"a{number:06}", f"b{number:06}"] for number in range(514_906)]
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"decoder": {}, "model": {"vocab": pieces, "merges": merges}}))
+    assert read_json(tmp_path / "tokenizer.json", templated._MOST, templated._MOST_VALUES)["decoder"] == {}

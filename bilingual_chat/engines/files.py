@@ -14,11 +14,11 @@ from bilingual_chat.storage import reading
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, most: int = reading.MOST_JSON, most_values: int = reading.MOST_VALUES) -> dict[str, Any]:
     """The JSON object in `path`. Raises BchatError (MODEL): missing, a pointer, too large, not an object."""
     check_file(path)
     try:
-        return reading.read_json(path)
+        return reading.read_json(path, most, most_values)
     except OSError as error:
         raise unreadable(path, error) from None
     except ValueError:

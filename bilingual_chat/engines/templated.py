@@ -15,6 +15,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from bilingual_chat import storage
 from bilingual_chat.conversation import Speaker, Utterance
 from bilingual_chat.detokenizer import Detokenizer, Piece
 from bilingual_chat.encoding import encode_prompt
@@ -24,6 +25,7 @@ from bilingual_chat.messages import Phrase
 from bilingual_chat.prompt import Prompt, PromptFormat
 
 TOKENIZER_FILE = "tokenizer.json"
+_MOST, _MOST_VALUES = 64 << 20, 4_000_000  # bytes of it, and values; one of 262,000 pieces has 34 and 1,800,000
 _ROLES = {Speaker.USER: "user", Speaker.SYSTEM: "assistant"}
 _SPACE = "▁"
 _BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
@@ -48,7 +50,7 @@ class TemplateTokenizer:
     def __init__(self, directory: Path, format: PromptFormat) -> None:
         self.path = directory / TOKENIZER_FILE
         self._tokenizer = _open(directory)
-        self._decoder = _Decoder(read_json(self.path).get("decoder"))
+        self._decoder = _Decoder(read_json(self.path, _MOST, _MOST_VALUES).get("decoder"))
         added = self._tokenizer.added_tokens_decoder
         self.eos_ids = _end_ids(directory, self._tokenizer)
         self._skipped = frozenset(number for number, token in added.items() if token.special)
@@ -250,6 +252,8 @@ _BYTES = _bytes_of_characters()
 
 def _open(directory: Path) -> PreTrainedTokenizerFast:
     check_file(directory / TOKENIZER_FILE)
+    if storage.size_of(directory / TOKENIZER_FILE) > _MOST:
+        raise refused("engine.json", directory / TOKENIZER_FILE)
     logging.set_verbosity(ERROR)
     try:
         tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(

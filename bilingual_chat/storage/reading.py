@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 MOST_JSON = 16 << 20  # bytes: the index of the largest model that is published has 9
-_MOST_VALUES = 500_000  # of one JSON text, at some 100 bytes each in memory
+MOST_VALUES = 500_000  # of one JSON text, at some 100 bytes each in memory
 _MOST_DIGITS = 100  # of one number
 _MARKS = (b",", b"[", b"{")
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -34,14 +34,14 @@ def read_bytes(path: Path, most: int) -> bytes:
     return data
 
 
-def read_json(path: Path, most: int = MOST_JSON) -> dict[str, Any]:
+def read_json(path: Path, most: int = MOST_JSON, most_values: int = MOST_VALUES) -> dict[str, Any]:
     """The JSON object in a file. Raises OSError, and Unfit for anything else than one of bounded size."""
-    return parse_json(read_bytes(path, most))
+    return parse_json(read_bytes(path, most), most_values)
 
 
-def parse_json(data: bytes) -> dict[str, Any]:
+def parse_json(data: bytes, most_values: int = MOST_VALUES) -> dict[str, Any]:
     """The JSON object of `data`. Raises Unfit."""
-    if sum(data.count(mark) for mark in _MARKS) > _MOST_VALUES:
+    if sum(data.count(mark) for mark in _MARKS) > most_values:
         raise Unfit
     try:
         value = _DECODER.decode(data.decode("utf-8-sig"))
