@@ -399,7 +399,7 @@ def test_conversations_are_looked_at_once_a_line(desk: Desk, monkeypatch: pytest
     from bilingual_chat.transcript import shelf
 
     looks: list[Path] = []
-    monkeypatch.setattr(shelf, "list_conversations", lambda directory: looks.append(directory) or [])
+    monkeypatch.setattr(shelf, "list_conversations", lambda directory, report: looks.append(directory) or [])
     completer = CommandCompleter(desk)
     for text in ("/resume ", "/resume 2", "/resume 20"):
         list(completer.get_completions(Document(text, len(text)), CompleteEvent()))

@@ -143,6 +143,7 @@ def test_every_way_to_another_reply_is_listed_and_can_be_chosen(tmp_path: Path) 
     shown.rows.clear()
     execute("/replies", desk)
     assert [row[0] for row in shown.rows] == ["  1", "  2", "  3", "  4", "* 5"]
+    assert [row[-1].partition(" → ")[0] for row in shown.rows] == ["問", "問", "問い", "問い", "問い"]
 
 
 def test_the_next_message_keeps_the_replies_of_the_one_before(tmp_path: Path) -> None:

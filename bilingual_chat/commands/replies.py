@@ -49,7 +49,7 @@ def _row(desk: Desk, known: tuple[Turn, ...], place: int) -> tuple[str, ...]:
     same = next((n for n, other in enumerate(known[:place], start=1) if other.reply == turn.reply), None)
     if same is not None:
         notes.append(desk.text(Phrase("replies.same", number=same)))
-    asked = f"{shortened(turn.user, _SHOWN // 2)} → " if turn.user != known[-1].user else ""
+    asked = f"{shortened(turn.user, _SHOWN // 2)} → " if len({each.user for each in known}) > 1 else ""
     said = asked + shortened(turn.reply, _SHOWN) + "".join(f"  [{note}]" for note in notes)
     return f"{mark} {place + 1}", how, said
 
