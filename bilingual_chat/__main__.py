@@ -5,7 +5,12 @@ Also what the command `bchat` calls: Ctrl-C while Python still imports is an end
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 INTERRUPTED = 130  # ExitStatus.INTERRUPTED, before anything can be imported
 
@@ -13,9 +18,11 @@ INTERRUPTED = 130  # ExitStatus.INTERRUPTED, before anything can be imported
 def main() -> int | None:
     """The exit status of bchat, run by this Python or by that of the checkout's .venv."""
     try:
-        from bilingual_chat import bootstrap
+        with _interrupted_at_once():
+            from bilingual_chat import bootstrap
 
-        if not bootstrap.is_ready():
+            is_ready = bootstrap.is_ready()
+        if not is_ready:
             return bootstrap.run(["-m", "bilingual_chat", *sys.argv[1:]])
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -24,12 +31,29 @@ def main() -> int | None:
 
 def bchat() -> int:
     """The exit status of bchat where its libraries are installed."""
-    try:
+    with _interrupted_at_once():
         from bilingual_chat import cli
-
+    try:
         return cli.main()
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+@contextmanager
+def _interrupted_at_once() -> Iterator[None]:
+    """Nothing is to be kept yet; and KeyboardInterrupt in an import may be printed and swallowed by Python."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        os._exit(INTERRUPTED)
+
+    is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_usual:
+        signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        if is_usual:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from io import StringIO, TextIOWrapper
 from typing import TYPE_CHECKING, Any, TextIO
@@ -362,32 +362,6 @@ def _escaped(text: str) -> str:
 
 
 # -- the terminal -------------------------------------------------------------------------------------
-
-
-@contextmanager
-def quiet_keys() -> Iterator[None]:
-    """Keys typed meanwhile are not mixed into what is printed; they wait for the next line. Ctrl-C still acts."""
-    try:
-        import termios
-
-        fd = sys.stdin.fileno()
-        before = termios.tcgetattr(fd)
-    except (ImportError, AttributeError, OSError, ValueError):  # Windows, no stdin, or no terminal
-        yield
-        return
-    except termios.error:
-        yield
-        return
-    quiet = [*before]
-    quiet[0] &= ~termios.ICRNL  # Return stays what the line editor takes for Return
-    quiet[3] &= ~(termios.ECHO | termios.ICANON)
-    with suppress(termios.error):
-        termios.tcsetattr(fd, termios.TCSANOW, quiet)
-    try:
-        yield
-    finally:
-        with suppress(termios.error):  # the terminal is gone
-            termios.tcsetattr(fd, termios.TCSANOW, before)
 
 
 def _is_terminal(file: TextIO) -> bool:

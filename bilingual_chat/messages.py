@@ -1216,6 +1216,10 @@ TABLE: dict[str, Message] = {
         "(stopped; the earlier reply stays, /replies lists all)",
         "（中止しました。前の返答はそのままです。/replies で一覧を見られます）",
     ),
+    "chat.stopped-unanswered": Message(
+        "(stopped; your message is kept, /retry sends it again)",
+        "（中止しました。メッセージは残っています。/retry で送り直せます）",
+    ),
     "chat.stopped": Message("(stopped)", "（中止しました）"),
     "toolbar.loading": Message("loading …", "読み込み中 …"),
     "toolbar.failed": Message("not loaded", "読み込み失敗"),

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import gc
-import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
-from types import FrameType
-from typing import TYPE_CHECKING
+from contextlib import closing, contextmanager, nullcontext
 
 from bilingual_chat import commands
 from bilingual_chat.ahead import Ahead
@@ -17,7 +14,7 @@ from bilingual_chat.catalogue import ModelEntry
 from bilingual_chat.commands import Compare, Desk, Edit, Leave, Retry, Say, pull
 from bilingual_chat.config import DEFAULT, Settings
 from bilingual_chat.decoding import RANGES
-from bilingual_chat.display import Display, quiet_keys
+from bilingual_chat.display import Display
 from bilingual_chat.engines.preload import load_library
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.explore import compare
@@ -25,21 +22,11 @@ from bilingual_chat.linebreak import count_cells
 from bilingual_chat.messages import Phrase
 from bilingual_chat.reader import Reader
 from bilingual_chat.session import Event, Model, Opening, open_model
+from bilingual_chat.signals import interrupted_once
 from bilingual_chat.untrusted import outward_line
-
-if TYPE_CHECKING:
-    from bilingual_chat.editor import Editor
 
 SWITCH_S = 0.0005  # after which a thread lets another have Python's lock; 0.005 as Python starts
 THREAD = "bchat loads a model"
-
-
-class Terminated(BaseException):
-    """SIGTERM or SIGHUP: close the conversation and go."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.status = 128 + number
 
 
 Open = Callable[[ModelEntry], Model]
@@ -151,18 +138,17 @@ class Chat:
         status = int(ExitStatus.OK)
         self._has_editor = interactive and not self._display.is_dumb
         try:
-            with quiet_keys() if self._has_editor else nullcontext():
-                while (line := self._read(reader, interactive)) is not None:
-                    try:
-                        if not self.handle(line):
-                            break
-                    except BchatError as error:
-                        self._display.say(error)
-                        status = status if interactive else status or int(error.status)
-                    except KeyboardInterrupt:
-                        if not interactive or self.is_loading():
-                            raise
-                        self._display.say(self._how_stopped())
+            while (line := self._read(reader, interactive)) is not None:
+                try:
+                    if not self.handle(line):
+                        break
+                except BchatError as error:
+                    self._display.say(error)
+                    status = status if interactive else status or int(error.status)
+                except KeyboardInterrupt:
+                    if not interactive:
+                        raise
+                    self._display.say(self._how_stopped())
             return status
         except KeyboardInterrupt:
             return ExitStatus.INTERRUPTED
@@ -218,6 +204,8 @@ class Chat:
     def _how_stopped(self) -> Phrase:
         """What was stopped is no part of the conversation where an earlier reply still is."""
         session = self.desk.session
+        if session.pending is not None:
+            return Phrase("chat.stopped-unanswered")
         is_beside = session.chosen is not None and session.chosen + 1 < len(session.replies)
         return Phrase("chat.stopped-beside" if is_beside else "chat.stopped")
 
@@ -370,56 +358,3 @@ def _differing(settings: Settings) -> list[str]:
         for name, value in changed.items()
         if value is not None
     ]
-
-
-@contextmanager
-def interrupted_once() -> Iterator[None]:
-    """Ctrl-C acts once: a second one must not disturb the keeping of what was said."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    usual = signal.getsignal(signal.SIGINT)
-    is_main = threading.current_thread() is threading.main_thread()
-    if usual is not signal.default_int_handler or not is_main:  # whoever started us wants it otherwise
-        yield
-        return
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
-
-
-@contextmanager
-def signals_end_the_chat(editor: Editor | None) -> Iterator[None]:
-    """SIGTERM and SIGHUP close the conversation and put the terminal back before the process ends.
-
-    Raises Terminated, also where the terminal is gone and everything else fails because of it.
-    """
-    received: list[Terminated] = []
-
-    def end(number: int, frame: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)  # once is enough
-        received.append(Terminated(number))
-        if editor is not None and editor.is_reading():
-            editor.leave(received[0])
-        else:
-            raise received[0]
-
-    before = {}
-    with suppress(ValueError):  # not the main thread, in a test
-        for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
-                before[number] = signal.signal(number, end)
-    try:
-        yield
-    except (OSError, EOFError):
-        if received:
-            raise received[0] from None
-        raise
-    finally:
-        for number, usual in before.items():
-            signal.signal(number, usual)

@@ -17,7 +17,7 @@ PACKAGE = Path(bilingual_chat.__file__).parent
 
 # From the bottom to the top: a room may import the rooms before it, and its own modules.
 ORDER = (
-    ("speech", "messages errors"),
+    ("speech", "messages errors keyboard signals"),
     ("what is said", "conversation decoding prompt encoding detokenizer untrusted linebreak"),
     ("where things are", "paths storage tables catalogue presets config hub tokenizer"),
     ("what answers", "engines"),

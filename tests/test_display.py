@@ -258,7 +258,8 @@ def test_tmux_sees_no_sequence_act(tmp_path: Path) -> None:
     (tmp_path / "hostile.json").write_text(json.dumps(HOSTILE))
     program = f"""
 import json, sys, time, termios, os
-from bilingual_chat.display import Display, quiet_keys
+from bilingual_chat.display import Display
+from bilingual_chat.keyboard import quiet_keys
 display = Display()
 with quiet_keys():
     for text in json.load(open({str(tmp_path / "hostile.json")!r})):

@@ -27,8 +27,9 @@ from bilingual_chat.engines import Chunk
 from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.linebreak import count_cells
 from bilingual_chat.reader import PlainReader
-from bilingual_chat.repl import Chat, Loader, Terminated
+from bilingual_chat.repl import Chat, Loader
 from bilingual_chat.session import Model, Session
+from bilingual_chat.signals import Terminated, signals_handled
 from bilingual_chat.transcript.journal import read_journal
 from tests.scripted import ENTRY, Script, ScriptedEngine, settings, tokenizer
 
@@ -318,15 +319,35 @@ def test_on_a_screen_the_waiting_line_says_how_far_and_goes(tmp_path: Path, monk
     assert [line.rstrip() for line in seen.display] == ["Here.", "", "", "", ""]
 
 
-def test_ctrl_c_while_waiting_for_the_model_leaves_with_130(tmp_path: Path) -> None:
-    """The words are on disk all the same."""
+def test_ctrl_c_while_waiting_for_the_model_keeps_the_words_and_returns_to_the_prompt(tmp_path: Path) -> None:
+    """The model goes on loading, and /retry sends the words."""
     end = threading.Event()
-    talk = make_talk(tmp_path, open_it=lambda entry: end.wait(10))  # type: ignore[arg-type,return-value]
+
+    def open_it(entry: ModelEntry) -> Model:
+        end.wait(10)
+        return Model(entry, tokenizer(), ScriptedEngine(["Here."]))
+
+    def again() -> str:
+        (file,) = talk.directory.glob("*.jsonl")
+        assert read_journal(file).pending_user == "Hi"
+        assert talk.chat.is_loading()
+        end.set()
+        return "/retry"
+
+    talk = make_talk(tmp_path, open_it=open_it)
     threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    assert talk.run("Hi", "never") == ExitStatus.INTERRUPTED
-    end.set()
+    assert talk.run("Hi", again) == ExitStatus.OK
+    assert talk.said[1] == "(stopped; your message is kept, /retry sends it again)"
+    assert talk.turns == [("Hi", "Here.", "stop")]
+
+
+def test_ctrl_c_at_once_after_enter_keeps_the_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first event: the screen takes its time when it is written to first."""
+    talk = make_talk(tmp_path, "Yes.")
+    monkeypatch.setattr(talk.chat._display, "begin_reply", lambda: signal.raise_signal(signal.SIGINT))
+    talk.run("Hello?")
     (file,) = talk.directory.glob("*.jsonl")
-    assert read_journal(file).pending_user == "Hi"
+    assert read_journal(file).pending_user == "Hello?"
 
 
 @pytest.mark.parametrize(
@@ -541,7 +562,7 @@ def test_a_signal_in_a_reply_closes_the_conversation(tmp_path: Path, name: str) 
     talk = make_talk(
         tmp_path, "one two three four", on_step=lambda: signal.raise_signal(number) if next(steps) == 2 else None
     )
-    with pytest.raises(Terminated) as ended, repl.signals_end_the_chat(None):
+    with pytest.raises(Terminated) as ended, signals_handled(None):
         talk.run("count")
     assert ended.value.status == 128 + number
     assert [finish for _, _, finish in talk.turns] == ["interrupted"]
@@ -555,7 +576,7 @@ def test_a_second_signal_does_not_disturb_the_closing() -> None:
         finally:
             signal.raise_signal(signal.SIGTERM)
 
-    with pytest.raises(Terminated) as ended, repl.signals_end_the_chat(None):
+    with pytest.raises(Terminated) as ended, signals_handled(None):
         closing()
     assert ended.value.status == 129
 
@@ -567,14 +588,14 @@ def test_a_terminal_that_is_gone_is_no_error_of_its_own() -> None:
         finally:
             raise OSError(5, "Input/output error")
 
-    with pytest.raises(Terminated), repl.signals_end_the_chat(None):
+    with pytest.raises(Terminated), signals_handled(None):
         closing()
 
 
 def test_nohup_is_obeyed() -> None:
     usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with repl.signals_end_the_chat(None):
+        with signals_handled(None):
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, usual)

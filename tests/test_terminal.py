@@ -279,13 +279,20 @@ def test_the_toolbar_sees_that_the_model_is_there() -> None:
     assert terminal.leave() == 0
 
 
-def test_ctrl_c_while_the_model_loads_leaves(tmp_path: Path) -> None:
-    terminal = begin(noting=tmp_path, load_s=30)
+def test_ctrl_c_while_the_model_loads_returns_to_the_prompt(home: Path, tmp_path: Path) -> None:
+    terminal = begin(noting=tmp_path, load_s=3, replies=["Here I am."])
     terminal.type("Hi" + ENTER)
     terminal.wait_for(TABLE["chat.waiting"].en)
     terminal.type(CTRL_C)
-    assert terminal.leave() == 130
+    terminal.wait_for(TABLE["chat.stopped-unanswered"].en)
+    terminal.wait_for(at_prompt)
+    terminal.type("/retry" + ENTER)
+    terminal.wait_for("Here I am.")
+    terminal.wait_for(at_prompt)
+    terminal.type(CTRL_D)
+    assert terminal.leave() == 0
     assert was_put_back(tmp_path)
+    assert turns(home) == [("Hi", "Here I am.", "stop")]
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
-from bilingual_chat import __version__, paths, repl
+from bilingual_chat import __version__, paths, repl, signals
 from bilingual_chat.catalogue import DEFAULT_MODEL
 from bilingual_chat.cli.options import Beginning, Options, begin
 from bilingual_chat.commands import Desk, tell_going_on
@@ -16,6 +16,7 @@ from bilingual_chat.commands.offer import SHOWN, Offer, find_offer, remember
 from bilingual_chat.commands.pull import offer_phrase
 from bilingual_chat.display import Display
 from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.keyboard import quiet_keys
 from bilingual_chat.messages import Phrase
 from bilingual_chat.reader import DumbReader, PlainReader
 from bilingual_chat.session import Completion, Session, open_model
@@ -61,9 +62,9 @@ def chat(options: Options, display: Display) -> int:
                 return _on_a_dumb_terminal(beginning, desk, talk, loader, display)
             return _on_a_terminal(beginning, desk, talk, loader, display)
         loader.start()
-        with repl.signals_end_the_chat(None):
+        with signals.signals_handled(None):
             return talk.run(PlainReader(_standard_input()), interactive=False)
-    except repl.Terminated as ended:
+    except signals.Terminated as ended:
         return ended.status
 
 
@@ -81,7 +82,7 @@ def _on_a_terminal(beginning: Beginning, desk: Desk, talk: repl.Chat, loader: re
     talk.ahead.when_further = editor.refresh
     desk.pulls.foreground = None
     desk.pulls.when_over = lambda: editor.put_aside(talk.tell_news)
-    with repl.signals_end_the_chat(editor):
+    with signals.signals_handled(editor, display.begin_reply), quiet_keys():
         _banner(beginning, display, desk.pulls.offer)
         return talk.run(editor, interactive=True)
 
@@ -92,7 +93,7 @@ def _on_a_dumb_terminal(
     """Without a bottom line: a download is waited for, as on a pipe."""
     reader = DumbReader(_standard_input(), display)
     desk.ask = reader.ask
-    with repl.signals_end_the_chat(None):
+    with signals.signals_handled(None):
         _banner(beginning, display, desk.pulls.offer)
         loader.start()
         return talk.run(reader, interactive=True)

@@ -27,7 +27,9 @@ from prompt_toolkit.styles import Style
 from bilingual_chat import commands
 from bilingual_chat.commands import COMMANDS, Command, Desk
 from bilingual_chat.editor.history import SharedHistory
+from bilingual_chat.editor.typeahead import feed_typed_ahead, signal_keys, typed_ahead_kept, typed_ahead_keys
 from bilingual_chat.errors import BchatError
+from bilingual_chat.keyboard import KEYBOARD
 from bilingual_chat.messages import Phrase
 from bilingual_chat.untrusted import MARKS, inward, outward_line
 
@@ -96,18 +98,29 @@ class Editor:
         self._prefilled = bool(prefill)
         self._completer.forget()
         refresh = REFRESH_S if self._busy() else 0
-        text = self._session.prompt("> ", default=prefill, refresh_interval=refresh, pre_run=self._after_first_paint)
+        feed_typed_ahead(self._session.app.input)
+        try:
+            text = self._session.prompt(
+                "> ", default=prefill, refresh_interval=refresh, pre_run=self._after_first_paint
+            )
+        finally:
+            KEYBOARD.hold_again()
         return inward(text).rstrip("\n")
 
     def ask(self, question: Phrase) -> str:
-        """The answer to a question of bchat's own; "" for Ctrl-C or Ctrl-D."""
-        self._reading = PromptSession(input=self._keys, output=self._screen)
+        """The answer to a question of bchat's own; "" for Ctrl-C or Ctrl-D.
+
+        What was typed before the question is no answer to it.
+        """
+        self._reading = PromptSession(input=self._keys, output=self._screen, key_bindings=signal_keys())
         try:
-            return inward(self._reading.prompt(outward_line(self._desk.text(question))))
+            with typed_ahead_kept(self._session.app.input):
+                return inward(self._reading.prompt(outward_line(self._desk.text(question))))
         except (EOFError, KeyboardInterrupt):
             return ""
         finally:
             self._reading = self._session
+            KEYBOARD.hold_again()
 
     def is_reading(self) -> bool:
         return self._reading.app.is_running
@@ -139,6 +152,34 @@ class Editor:
         if app.loop is not None:
             app.loop.call_soon_threadsafe(end)
 
+    def between_keys(self, call: Callable[[], None]) -> None:
+        """Call `call`, from a signal handler, when no key is being handled; without the line on the screen."""
+        app = self._reading.app
+
+        def erase_and_call() -> None:
+            app.renderer.erase()
+            call()
+
+        if app.loop is not None:
+            app.loop.call_soon_threadsafe(erase_and_call)
+
+    def draw_again(self) -> None:
+        """After the process was stopped: another program has used the terminal meanwhile."""
+        app = self._reading.app
+
+        def draw() -> None:
+            if app.is_running:
+                with suppress(Exception):  # stopped once more, in the background: the next SIGCONT comes here again
+                    app.input.raw_mode().__enter__()
+                app.renderer.reset()
+                app.renderer.request_absolute_cursor_position()
+                app.key_processor.feed_multiple(typed_ahead_keys(app.input))
+                app.key_processor.process_keys()
+                app.invalidate()
+
+        if app.loop is not None:
+            app.loop.call_soon_threadsafe(draw)
+
     def _tell_typed(self, buffer: Buffer) -> None:
         self._typed(None if commands.is_command(buffer.text) else buffer.text)
 
@@ -149,7 +190,7 @@ class Editor:
             loop.call_later(SETTLED_S, when_shown)
 
     def _key_bindings(self) -> KeyBindings:
-        keys = KeyBindings()
+        keys = signal_keys()
         in_line = has_focus(DEFAULT_BUFFER)  # and not in the search line, whose keys are prompt_toolkit's
 
         @keys.add(Keys.Enter, filter=in_line & ~completion_is_selected)

@@ -36,6 +36,7 @@ from bilingual_chat.untrusted import inward
 __all__ = ["Completion", "Event", "Model", "Opening", "Session", "open_model", "persona", "remark_on_persona"]
 
 Event = str | Phrase
+Events = Generator[Event, None, None]
 MAX_MESSAGE = 1_000_000  # characters
 
 
@@ -84,15 +85,17 @@ class Session:
         `pending`), or a failure while replying (the turn is kept, marked as failed).
         """
         text = inward(text)
-        yield from self._keep_words(text)
-        yield from self._answer(self._ask(self.conversation, text, changes or {}))
+        return self._begin(text, changes or {}, None, self._keep_words(text))
 
     def revise(self, text: str) -> Generator[Event, None, None]:
         """Answer `text` in place of the last turn, which becomes one of its other replies."""
-        text = inward(text)
-        before = self._last_turn()
-        yield from self._keep_words(text)
-        yield from self._answer(self._ask(self.conversation.without_last_turn(), text, {}, before))
+        text, before = inward(text), self._last_turn()
+        return self._begin(text, {}, before, self._keep_words(text))
+
+    def _begin(self, text: str, changes: Mapping[str, Any], replaces: Turn | None, problem: Phrase | None) -> Events:
+        yield from [problem] if problem else []
+        before = self.conversation.without_last_turn() if replaces else self.conversation
+        yield from self._answer(self._ask(before, text, changes, replaces))
 
     def retry(self, changes: Mapping[str, Any] | None = None) -> Generator[Event, None, None]:
         """Answer the last user's words again, with a fresh seed unless one is set.
@@ -108,8 +111,8 @@ class Session:
         if self.last:
             yield from remark_on_same(self.last, before)
 
-    def _keep_words(self, text: str) -> Generator[Event, None, None]:
-        """The user's words, on disk before anything is computed."""
+    def _keep_words(self, text: str) -> Phrase | None:
+        """The user's words, on disk before anybody asks for the first event; what hinders it."""
         if len(text) > MAX_MESSAGE:
             self._keep(lambda journal: journal.record_refused(text, was_recorded=False))
             raise BchatError("session.too-long", status=ExitStatus.USAGE, count=len(text), limit=MAX_MESSAGE)
@@ -119,8 +122,7 @@ class Session:
             self._journal = self._new_journal()
         self._unplaced = self._unplaced if text == self.pending else ()
         self.pending = text
-        if problem := self._keep(lambda journal: journal.record_user(text)):
-            yield problem
+        return self._keep(lambda journal: journal.record_user(text))
 
     def _answer(self, asked: Asked) -> Generator[Event, None, None]:
         """Stream the reply, then keep the turn. The order in `finally` is the promise of this program."""

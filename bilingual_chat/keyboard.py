@@ -1,0 +1,151 @@
+"""The keyboard while bchat works: keys typed ahead stay invisible and wait, and terminal modes come back.
+
+The kernel keeps what is typed ahead until a line is read. It is taken from there only where the kernel would
+give it to somebody else: before the process stops, and before a question of bchat's own.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+try:
+    import termios
+except ImportError:  # Windows
+    termios = None  # type: ignore[assignment]
+
+AT_ONCE = 65_536  # bytes
+REST_S = 0.05  # for the rest of a character
+PASTE_ON, PASTE_OFF = b"\x1b[?2004h", b"\x1b[?2004l"
+
+
+class Keyboard:
+    """State: the terminal's modes before bchat, None while bchat leaves them alone; keys that were taken."""
+
+    def __init__(self) -> None:
+        self._before: list[Any] | None = None
+        self._typed = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    @property
+    def is_held(self) -> bool:
+        return self._before is not None
+
+    def hold(self) -> None:
+        """No echo, each key by itself, and Ctrl-C discards none. The first time, Return was a newline until now."""
+        modes = _modes()
+        if modes is None:
+            return
+        is_first = self._before is None
+        if is_first:
+            self._before = modes
+        _set_modes(_quiet(modes))
+        if is_first:
+            self._take_from_kernel()
+            self._typed = self._typed.replace("\n", "\r")
+        _tell_terminal(PASTE_ON)
+
+    def hold_again(self) -> None:
+        """After the line editor, which has modes of its own, if they are held at all."""
+        if self._before is not None:
+            self.hold()
+
+    def lend(self) -> None:
+        """The modes from before, for as long as the process is stopped; what was typed for bchat stays here."""
+        if self._before is not None:
+            self._take_from_kernel()
+            _tell_terminal(PASTE_OFF)
+            _set_modes(self._before)
+
+    def give_back(self) -> None:
+        """The modes from before. Messages that nobody reads any more must not be commands of the shell."""
+        if self._before is None or termios is None:
+            return
+        before, self._before = self._before, None
+        if not _is_ours():  # another's modes by now
+            return
+        with suppress(termios.error, OSError, ValueError):
+            termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+        _tell_terminal(PASTE_OFF)
+        _set_modes(before)
+
+    def take(self) -> str:
+        """What was typed ahead, once."""
+        if self._before is not None:
+            self._take_from_kernel()
+            while self._decoder.getstate()[0] and self._take_from_kernel(REST_S):
+                pass
+        typed, self._typed = self._typed, ""
+        return typed
+
+    def _take_from_kernel(self, seconds: float = 0) -> bool:
+        """Whether there was anything."""
+        taken = False
+        with suppress(OSError, ValueError):
+            fd = sys.stdin.fileno()
+            while _is_ours() and select.select([fd], [], [], 0 if taken else seconds)[0]:
+                data = os.read(fd, AT_ONCE)
+                if not data:
+                    break
+                self._typed += self._decoder.decode(data)
+                taken = True
+        return taken
+
+
+KEYBOARD = Keyboard()
+
+
+@contextmanager
+def quiet_keys() -> Iterator[None]:
+    """Keys typed meanwhile are not mixed into what is printed; they wait for the next line. Ctrl-C still acts."""
+    KEYBOARD.hold()
+    try:
+        yield
+    finally:
+        KEYBOARD.give_back()
+
+
+def _quiet(modes: list[Any]) -> list[Any]:
+    quiet = [*modes]
+    quiet[0] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR)  # Return is what the line editor takes for Return
+    quiet[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN)
+    quiet[3] |= termios.ISIG | termios.NOFLSH
+    quiet[6] = [*quiet[6]]
+    quiet[6][termios.VMIN], quiet[6][termios.VTIME] = 1, 0
+    return quiet
+
+
+def _modes() -> list[Any] | None:
+    """None on Windows, without stdin, and where it is no terminal."""
+    if termios is None:
+        return None
+    try:
+        return termios.tcgetattr(sys.stdin.fileno())
+    except (AttributeError, OSError, ValueError, termios.error):
+        return None
+
+
+def _set_modes(modes: list[Any]) -> None:
+    with suppress(termios.error, OSError, ValueError):  # the terminal is gone
+        termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, modes)
+
+
+def _is_ours() -> bool:
+    """Whether this process is in front on its terminal."""
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+def _tell_terminal(sequence: bytes) -> None:
+    """A paste typed ahead is one message, too."""
+    if os.environ.get("TERM", "") in ("dumb", "unknown"):
+        return
+    with suppress(OSError, ValueError, AttributeError):
+        os.write(sys.stdin.fileno(), sequence)
