@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from wcwidth import wcswidth, wcwidth
+from wcwidth import iter_graphemes, wcswidth, wcwidth
 
 # Kinsoku, after JIS X 4051 and JLREQ: characters that may not begin a line …
 _NOT_FIRST = frozenset(
@@ -145,6 +145,16 @@ def may_break(before: str, after: str) -> bool:
 def count_cells(text: str) -> int:
     """The cells that `text`, one line without tabs, takes on a screen."""
     return sum(_cluster_cells(cluster) for cluster in _clusters(text))
+
+
+def count_grapheme_cells(text: str) -> int:
+    """As `count_cells`, with a conjunct of several letters as one character."""
+    return sum(_cluster_cells(grapheme) for grapheme in graphemes(text))
+
+
+def graphemes(text: str) -> list[str]:
+    """The characters of `text` as Unicode counts them (UAX 29): what one press of Backspace takes away."""
+    return list(text) if text.isascii() else list(iter_graphemes(text))
 
 
 def _clusters(text: str) -> list[str]:

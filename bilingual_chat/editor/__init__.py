@@ -18,7 +18,7 @@ from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import Condition, completion_is_selected, has_focus
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.input import Input
-from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent, merge_key_bindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout.screen import Char
 from prompt_toolkit.output import Output
@@ -26,7 +26,9 @@ from prompt_toolkit.styles import Style
 
 from bilingual_chat import commands
 from bilingual_chat.commands import COMMANDS, Command, Desk
+from bilingual_chat.editor.graphemes import grapheme_keys, grapheme_output, work_by_graphemes
 from bilingual_chat.editor.history import SharedHistory
+from bilingual_chat.editor.rewrap import follow_the_terminal
 from bilingual_chat.editor.typeahead import feed_typed_ahead, signal_keys, typed_ahead_kept, typed_ahead_keys
 from bilingual_chat.errors import BchatError
 from bilingual_chat.keyboard import KEYBOARD
@@ -66,7 +68,7 @@ class Editor:
         self._busy = busy
         self._typed = typed
         self._when_shown: Callable[[], None] | None = when_shown
-        self._keys, self._screen = keys, screen
+        self._keys, self._screen = keys, screen or grapheme_output()
         self._completer = CommandCompleter(desk)
         self._prefilled = False
         self._history = SharedHistory(history_file)
@@ -80,12 +82,14 @@ class Editor:
             bottom_toolbar=lambda: FormattedText(
                 [("class:bottom-toolbar.text", toolbar(get_app().output.get_size().columns))]
             ),
-            key_bindings=self._key_bindings(),
+            key_bindings=merge_key_bindings([grapheme_keys(), self._key_bindings()]),
             style=STYLE,
             reserve_space_for_menu=6,
             input=keys,
-            output=screen,
+            output=self._screen,
         )
+        work_by_graphemes(self._session)
+        follow_the_terminal(self._session.app)
         self._session.default_buffer.on_text_changed += self._tell_typed
         self._reading = self._session
 
@@ -112,7 +116,9 @@ class Editor:
 
         What was typed before the question is no answer to it.
         """
-        self._reading = PromptSession(input=self._keys, output=self._screen, key_bindings=signal_keys())
+        bindings = merge_key_bindings([grapheme_keys(), signal_keys()])
+        self._reading = PromptSession(key_bindings=bindings, input=self._keys, output=self._screen)
+        work_by_graphemes(self._reading)
         try:
             with typed_ahead_kept(self._session.app.input):
                 return inward(self._reading.prompt(outward_line(self._desk.text(question))))
