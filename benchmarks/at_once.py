@@ -27,15 +27,17 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch
 
-from bilingual_chat import paths
-from bilingual_chat.catalogue import ModelEntry
-from bilingual_chat.config import load_config
-from bilingual_chat.conversation import Speaker, Utterance
-from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import QuantizeName, lookahead, native, open_engine
+from bilingual_chat.engines import lookahead
 from bilingual_chat.engines.local import LocalEngine
-from bilingual_chat.session import Model
-from bilingual_chat.tokenizer import Tokenizer
+from bilingual_chat.engines.neox import cpu_model
+from bilingual_chat.engines.protocol import QuantizeName, open_engine
+from bilingual_chat.session.model import Model
+from bilingual_chat.settings.catalogue import ModelEntry
+from bilingual_chat.settings.config import load_config
+from bilingual_chat.settings.decoding import DecodingParameters
+from bilingual_chat.storage import paths
+from bilingual_chat.text.conversation import Speaker, Utterance
+from bilingual_chat.text.tokenizer import Tokenizer
 
 TOKENS, PROMPT, LONG = 64, 128, 1500
 MESSAGE, TURN = 20, 80  # tokens, as `bchat bench` has them
@@ -60,7 +62,7 @@ def main() -> None:
     parser.add_argument("--tuning", help="the compiler's options for a processor, say '-mavx2 -mfma'")
     options = parser.parse_args()
     if options.tuning:
-        native._tuning = options.tuning.split
+        cpu_model._tuning = options.tuning.split
     if options.questions:
         own_replies(options.rounds)
     elif options.directory is None:

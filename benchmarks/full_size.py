@@ -22,10 +22,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bilingual_chat import paths
-from bilingual_chat.engines.convert import write_header
-from bilingual_chat.engines.gpt_neox import parse_config
-from bilingual_chat.engines.weights import Stored
+from bilingual_chat.engines.neox.torch_model import parse_config
+from bilingual_chat.engines.weights.convert import write_header
+from bilingual_chat.engines.weights.reader import Stored
+from bilingual_chat.storage import paths
 
 VOCABULARIES = {"4b": 65536, "3.6b": 32000}
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}

@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bilingual_chat.engines.files import find_weights, read_json
-from bilingual_chat.engines.gpt_neox import HEAD, NeoxConfig, parse_config
-from bilingual_chat.engines.weights import read_stored, survey
+from bilingual_chat.engines.neox.torch_model import HEAD, NeoxConfig, parse_config
+from bilingual_chat.engines.weights.files import find_weights, read_json
+from bilingual_chat.engines.weights.reader import read_stored, survey
 
 GGML_LOG_LEVEL_ERROR = 4
 KINDS = ("F32", "BF16", "Q8_0", "Q4_0")

@@ -22,13 +22,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bilingual_chat import paths
-from bilingual_chat.config import load_config, settings_for
-from bilingual_chat.engines import open_engine
-from bilingual_chat.engines.files import find_weights
-from bilingual_chat.engines.withdrawn import md5_of
-from bilingual_chat.session import Model, Session
-from bilingual_chat.tokenizer import Tokenizer
+from bilingual_chat.engines.protocol import open_engine
+from bilingual_chat.engines.weights.files import find_weights
+from bilingual_chat.engines.weights.withdrawn import md5_of
+from bilingual_chat.session.model import Model
+from bilingual_chat.session.session import Session
+from bilingual_chat.settings.config import load_config, settings_for
+from bilingual_chat.storage import paths
+from bilingual_chat.text.tokenizer import Tokenizer
 
 ROWS = ("directly", "converting", "converted")
 MESSAGE = "VRはなんですか。"
@@ -63,7 +64,7 @@ def measure(directory: Path, name: str, dtype: Any, row: str) -> dict[str, Any]:
     """One row of the table, in this process."""
     import torch  # so that its import is not in the time that a model takes
 
-    from bilingual_chat.engines import convert
+    from bilingual_chat.engines.weights import convert
 
     if row == "directly":
         convert.WORTH = 1 << 60

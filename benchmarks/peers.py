@@ -38,8 +38,8 @@ class Bchat:
     def __init__(self, model: str, quantize: Any, threads: int) -> None:
         import torch
 
-        from bilingual_chat.engines import open_engine
-        from bilingual_chat.tokenizer import Tokenizer
+        from bilingual_chat.engines.protocol import open_engine
+        from bilingual_chat.text.tokenizer import Tokenizer
 
         torch.set_num_threads(threads)
         directory = Path(model)
@@ -62,7 +62,7 @@ class Bchat:
         return (time.perf_counter() - began) / steps
 
     def bandwidth(self) -> float:
-        from bilingual_chat.engines.bandwidth import read_bandwidth
+        from bilingual_chat.bench.bandwidth import read_bandwidth
 
         return read_bandwidth(self.engine.weights)
 
@@ -74,7 +74,7 @@ class Bchat:
 
     def _next(self, ids: list[int]) -> int:
         """The likeliest token after `ids`; what the KV cache holds of them is not computed again."""
-        from bilingual_chat.decoding import DecodingParameters
+        from bilingual_chat.settings.decoding import DecodingParameters
 
         greedy = DecodingParameters(temperature=0.0, min_new_tokens=1, max_new_tokens=1)
         (chunk,) = self.engine.complete(ids, greedy, 0)

@@ -31,11 +31,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import gguf_model
 from benchmarks.peers import Child
-from bilingual_chat import paths
-from bilingual_chat.engines import QuantizeName
-from bilingual_chat.engines.files import find_weights, read_json
-from bilingual_chat.engines.weights import read_tensors
-from bilingual_chat.tokenizer import Tokenizer
+from bilingual_chat.engines.protocol import QuantizeName
+from bilingual_chat.engines.weights.files import find_weights, read_json
+from bilingual_chat.engines.weights.reader import read_tensors
+from bilingual_chat.storage import paths
+from bilingual_chat.text.tokenizer import Tokenizer
 
 SHORT, LONG, PROMPT = 128, 1500, 512  # positions, positions, tokens
 # Three programs in 16 bits, then two in 8, twice, then two in 4: a group fits into 20 GB.

@@ -23,13 +23,14 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bilingual_chat.ahead import Ahead
-from bilingual_chat.catalogue import open_path
-from bilingual_chat.config import load_config, settings_for
-from bilingual_chat.conversation import Conversation, FinishReason, Turn
-from bilingual_chat.session import Model, Opening, Session, open_model
-from bilingual_chat.transcript import Loaded, new_header
+from bilingual_chat.session.model import Model, OpenOptions, open_model
+from bilingual_chat.session.prefetch import PromptPrefetch
+from bilingual_chat.session.session import Session
+from bilingual_chat.settings.catalogue import open_path
+from bilingual_chat.settings.config import load_config, settings_for
+from bilingual_chat.text.conversation import Conversation, FinishReason, Turn
 from bilingual_chat.transcript.document import write_document
+from bilingual_chat.transcript.loaded import Loaded, new_header
 from tests.terminal import Terminal
 
 KEYS_S, LOOKED_AT_S, REMEMBERED_S = 1 / 6, 5.0, 10.0
@@ -53,7 +54,7 @@ def main() -> None:
     if options.keys:
         keys(options.directory, options.quantize)
         return
-    model = open_model(entry, Opening(quantize=options.quantize))
+    model = open_model(entry, OpenOptions(quantize=options.quantize))
     print(f"{'':34}{'without':>10}{'with':>10}")
     for name, typed, before in (
         ("typed, 92 characters", list(steps(TYPED)), talk(2)),
@@ -89,7 +90,7 @@ def talk(turns: int) -> Conversation:
 
 def wait(session: Session, model: Model, typed: list[tuple[str, float]], is_ahead: bool) -> float:
     """Seconds from Enter to the first words."""
-    ahead = Ahead(session, lambda: model)
+    ahead = PromptPrefetch(session, lambda: model)
     with ahead.reading("", replaces_last=False) if is_ahead else nullcontext():
         for text, seconds in typed:
             ahead.typed(text) if is_ahead else None

@@ -32,9 +32,9 @@ def main() -> int | None:
 def bchat() -> int:
     """The exit status of bchat where its libraries are installed."""
     with _interrupted_at_once():
-        from bilingual_chat import cli
+        from bilingual_chat.cli import command_line
     try:
-        return cli.main()
+        return command_line.main()
     except KeyboardInterrupt:
         return INTERRUPTED
 

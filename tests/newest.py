@@ -23,7 +23,9 @@ def allowed(name: str = "transformers") -> str:
 
 def concerned() -> list[str]:
     """The tests that name transformers."""
-    return [str(path) for path in sorted(Path(__file__).parent.glob("test_*.py")) if "transformers" in path.read_text()]
+    return [
+        str(path) for path in sorted(Path(__file__).parent.rglob("test_*.py")) if "transformers" in path.read_text()
+    ]
 
 
 def main(arguments: list[str]) -> int:

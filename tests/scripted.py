@@ -8,18 +8,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bilingual_chat import messages, paths
-from bilingual_chat.catalogue import ModelEntry
-from bilingual_chat.commands import Desk
-from bilingual_chat.config import Settings, load_config, settings_for
-from bilingual_chat.conversation import FinishReason
-from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import Chunk, Progress, one_after_another
-from bilingual_chat.errors import BchatError
+from bilingual_chat import messages
+from bilingual_chat.commands.app import App
+from bilingual_chat.engines.protocol import Chunk, Progress, one_after_another
 from bilingual_chat.messages import Phrase
-from bilingual_chat.prompt import PromptFormat
-from bilingual_chat.session import Event, Model, Session
-from bilingual_chat.tokenizer import Tokenizer
+from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.session.model import Model
+from bilingual_chat.session.session import Event, Session
+from bilingual_chat.settings.catalogue import ModelEntry
+from bilingual_chat.settings.config import Settings, load_config, settings_for
+from bilingual_chat.settings.decoding import DecodingParameters
+from bilingual_chat.storage import paths
+from bilingual_chat.text.conversation import FinishReason
+from bilingual_chat.text.prompt import PromptFormat
+from bilingual_chat.text.tokenizer import Tokenizer
 
 ENTRY = ModelEntry("scripted", directory="/nowhere", preset="")
 PLAIN = ModelEntry("plain", directory="/nowhere", kind="base", preset="", prompt=PromptFormat(kind="plain"))
@@ -167,7 +169,7 @@ def drain(events: Generator[Event, None, None]) -> Shown:
     return shown
 
 
-def make_desk(session: Session, conversations: Path, answers: Sequence[str] = ()) -> tuple[Desk, Shown]:
+def make_desk(session: Session, conversations: Path, answers: Sequence[str] = ()) -> tuple[App, Shown]:
     """A desk for commands, and what they show. `answers` are given to the questions, in order."""
     shown = Shown()
     waiting = list(answers)
@@ -176,7 +178,7 @@ def make_desk(session: Session, conversations: Path, answers: Sequence[str] = ()
         shown.said.append(question)
         return waiting.pop(0) if waiting else ""
 
-    desk = Desk(
+    app = App(
         session=session,
         config=load_config(environment={}),
         conversations=conversations,
@@ -186,4 +188,4 @@ def make_desk(session: Session, conversations: Path, answers: Sequence[str] = ()
         show_rows=shown.rows.extend,
         ask=ask,
     )
-    return desk, shown
+    return app, shown

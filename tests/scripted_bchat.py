@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bilingual_chat import cli, repl
-from bilingual_chat.catalogue import ModelEntry
-from bilingual_chat.cli import talk
-from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.session import Model
+from bilingual_chat.cli import chat, command_line
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.session.model import Model
+from bilingual_chat.settings.catalogue import ModelEntry
+from bilingual_chat.terminal import repl
 from tests.scripted import Script, ScriptedEngine, tokenizer
 
 
@@ -44,10 +44,10 @@ def main(script: dict[str, Any], arguments: list[str]) -> int:
             engine.can_prefill = True
         return Model(entry, tokenizer(), engine)
 
-    repl.Loader.__init__.__defaults__ = (open_model, None)
-    talk.open_model = open_model  # type: ignore[attr-defined]
+    repl.ModelLoader.__init__.__defaults__ = (open_model, None)
+    chat.open_model = open_model  # type: ignore[attr-defined]
     sys.argv = ["bchat", *arguments]
-    return cli.main()
+    return command_line.main()
 
 
 if __name__ == "__main__":

@@ -16,37 +16,32 @@ import bilingual_chat
 PACKAGE = Path(bilingual_chat.__file__).parent
 
 # From the bottom to the top: a room may import the rooms before it, and its own modules.
-ORDER = (
-    ("speech", "messages errors keyboard signals"),
-    ("what is said", "conversation decoding prompt encoding detokenizer untrusted linebreak"),
-    ("where things are", "paths storage tables catalogue presets config hub tokenizer"),
-    ("what answers", "engines"),
-    ("one turn", "transcript session ahead explore"),
-    ("what is measured", "bench"),
-    ("what a person meets", "display commands reader editor repl cli"),
+ROOMS = (
+    *("messages", "storage", "text", "settings", "hub", "engines"),
+    *("transcript", "session", "bench", "commands", "terminal", "cli"),
 )
-ROOMS = [room for _, rooms in ORDER for room in rooms.split()]
 # Beside the house: whole lists, since they run where the libraries are not there yet.
-ASIDE = {"bootstrap": {"messages", "errors", "untrusted"}, "__main__": {"bootstrap", "cli"}}
-# Only these may import the room that is named; it is somebody's inside.
-INSIDE_OF = {"cli": {"__main__"}, "repl": {"cli"}, "editor": {"repl", "cli"}, "bootstrap": {"__main__"}}
+ASIDE = {"bootstrap": {"messages", "text"}, "__main__": {"bootstrap", "cli"}}
+# Modules that only the named rooms may import.
+INSIDE_OF = {"cli": {"__main__"}, "bootstrap": {"__main__"}}
+TOP_LEVEL_ENTRIES = 17
 
 LIBRARIES = {
-    "torch": {"engines"},
+    "torch": {"engines", "bench"},
     "transformers": {"engines"},
     "numpy": {"engines"},
     "safetensors": {"engines"},
-    "sentencepiece": {"tokenizer"},
+    "sentencepiece": {"text"},
     "huggingface_hub": {"hub"},
-    "rich": {"display"},
-    "prompt_toolkit": {"editor", "repl"},
+    "rich": {"terminal"},
+    "prompt_toolkit": {"terminal"},
     "typer": {"cli"},
-    "wcwidth": {"linebreak", "display"},
+    "wcwidth": {"terminal"},
     # Of the standard library, what reads configuration or speaks to the network.
-    "tomllib": {"tables"},
-    "http": {"engines"},
-    "socket": {"engines", "hub"},
-    "ssl": {"engines"},
+    "tomllib": {"settings"},
+    "http": set(),
+    "socket": {"hub"},
+    "ssl": set(),
     "asyncio": set(),
 }
 HEAVY = {"torch", "numpy", "transformers", "sentencepiece", "huggingface_hub"}
@@ -120,14 +115,25 @@ def test_each_library_has_one_room() -> None:
 
 
 def test_opening_an_engine_is_what_loads_torch() -> None:
-    """engines/__init__ is imported at start-up, so torch may only be inside its functions, as a module of ours."""
-    path = PACKAGE / "engines" / "__init__.py"
+    """engines/protocol is imported at start-up, so torch may only be inside its functions, as a module of ours."""
+    path = PACKAGE / "engines" / "protocol.py"
     tree = ast.parse(path.read_text(encoding="utf-8"))
     at_start = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {alias.name for node in at_start for alias in node.names} | {
         node.module or "" for node in at_start if isinstance(node, ast.ImportFrom)
     }
     assert not {name for name in names if name.split(".")[0] in HEAVY or name.startswith("bilingual_chat.engines.")}
+
+
+def test_the_top_level_is_read_at_a_glance() -> None:
+    entries = [path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= TOP_LEVEL_ENTRIES, sorted(entries)
+
+
+def test_each_permission_is_used() -> None:
+    """LIBRARIES permits nothing that nobody imports."""
+    used = {(name[0], room_of(path)) for path in sources() for name in imports_of(path)}
+    assert not {(library, room) for library, rooms in LIBRARIES.items() for room in rooms} - used
 
 
 def test_no_room_has_a_name_that_means_nothing() -> None:
@@ -141,7 +147,7 @@ def test_only_the_display_and_the_command_line_use_the_standard_streams() -> Non
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.stdout", "sys.stderr"):
                 users.add("/".join(dotted(path)))
-    assert users == {"bootstrap/console", "cli", "cli/ending", "cli/quiet", "display"}
+    assert users == {"bootstrap/console", "cli/command_line", "cli/errors", "cli/quiet", "terminal/display"}
 
 
 def docstrings(tree: ast.Module) -> set[int]:
@@ -161,13 +167,13 @@ def test_only_paths_knows_where_a_home_is() -> None:
                 readers.add(room_of(path))
             if isinstance(node, ast.Attribute) and node.attr == "home" and getattr(node.value, "id", "") == "Path":
                 readers.add(room_of(path))
-    assert readers <= {"paths"}
+    assert readers <= {"storage"}
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
-    """messages is a table to look things up in, not a text to read."""
-    if path.name == "messages.py":
+    """messages are tables to look things up in, not a text to read."""
+    if room_of(path) == "messages":
         return
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
 
@@ -189,8 +195,8 @@ sys.__stdout__.write("\\n" + json.dumps(sorted({{name.split(".")[0] for name in 
 @pytest.mark.parametrize(
     "statement",
     [
-        "import bilingual_chat.cli, bilingual_chat.repl",
-        "import bilingual_chat.cli; sys.argv = ['bchat', '--help']; sys.exit(bilingual_chat.cli.main())",
+        "import bilingual_chat.cli.command_line, bilingual_chat.terminal.repl",
+        "from bilingual_chat.cli.command_line import main; sys.argv = ['bchat', '--help']; sys.exit(main())",
         "import bilingual_chat.bootstrap",
     ],
 )

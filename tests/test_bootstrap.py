@@ -22,7 +22,8 @@ from tests import newest
 
 PACKAGE = Path(bilingual_chat.__file__).parent
 ALONE = [
-    *("__init__", "__main__", "errors", "messages", "untrusted"),
+    *("__init__", "__main__", "text/__init__", "text/sanitize"),
+    *(f"messages/{path.stem}" for path in (PACKAGE / "messages").glob("*.py")),
     *(f"bootstrap/{path.stem}" for path in (PACKAGE / "bootstrap").glob("*.py")),
 ]
 
@@ -423,7 +424,11 @@ def small_checkout(tmp_path: Path) -> Path:
     for name in ALONE:
         (root / "bilingual_chat" / name).parent.mkdir(exist_ok=True)
         (root / "bilingual_chat" / f"{name}.py").write_bytes((PACKAGE / f"{name}.py").read_bytes())
-    (root / "bilingual_chat" / "cli.py").write_text("import sys\ndef main(): print(sys.argv[1:]); return 3\n")
+    (root / "bilingual_chat" / "cli").mkdir()
+    (root / "bilingual_chat" / "cli" / "__init__.py").touch()
+    (root / "bilingual_chat" / "cli" / "command_line.py").write_text(
+        "import sys\ndef main(): print(sys.argv[1:]); return 3\n"
+    )
     (root / "backend").mkdir()
     (root / "backend" / "backend.py").write_text(BACKEND)
     (root / "pyproject.toml").write_text(PYPROJECT)

@@ -332,7 +332,7 @@ def test_an_index_that_does_not_help_downloads_nothing(
     ladder: Path, indexes: tuple[Index, Index], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     own, pytorch = indexes
-    monkeypatch.setattr(torch_build, "PATIENCE", 3.0)
+    monkeypatch.setattr(torch_build, "TIMEOUTS", 3.0)
     with silent_server() as silent:
         urls = {
             "closed": "http://127.0.0.1:9/simple",

@@ -15,15 +15,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from bilingual_chat import paths, prompt
-from bilingual_chat.catalogue import locate
-from bilingual_chat.config import load_config
-from bilingual_chat.conversation import Speaker, Utterance
-from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import open_engine
-from bilingual_chat.engines.gpt_neox import GptNeox
-from bilingual_chat.prompt import PromptFormat
-from bilingual_chat.tokenizer import Tokenizer
+from bilingual_chat.engines.neox.torch_model import GptNeox
+from bilingual_chat.engines.protocol import open_engine
+from bilingual_chat.settings.catalogue import locate
+from bilingual_chat.settings.config import load_config
+from bilingual_chat.settings.decoding import DecodingParameters
+from bilingual_chat.storage import paths
+from bilingual_chat.text import prompt
+from bilingual_chat.text.conversation import Speaker, Utterance
+from bilingual_chat.text.prompt import PromptFormat
+from bilingual_chat.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parent.parent
 

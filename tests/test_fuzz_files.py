@@ -23,10 +23,10 @@ from typing import Any
 
 import pytest
 
-from bilingual_chat import cli, paths
-from bilingual_chat.catalogue import hub_folder
-from bilingual_chat.errors import ExitStatus
-from bilingual_chat.storage import checksums
+from bilingual_chat.cli import command_line
+from bilingual_chat.messages.errors import ExitStatus
+from bilingual_chat.settings.catalogue import hub_folder
+from bilingual_chat.storage import checksums, paths
 
 CASES = int(os.environ.get("FUZZ_CASES", "2000"))
 FIRST = int(os.environ.get("FUZZ_FIRST", "0"))
@@ -229,9 +229,9 @@ def world(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def run(arguments: tuple[str, ...], chance: random.Random, roots: tuple[Path, ...]) -> int:
     sys.argv = ["bchat", "--lang", chance.choice(("en", "ja")), *arguments]
     if chance.random() < 0.7:
-        return int(cli.main())
+        return int(command_line.main())
     with disk_that_fails(chance, roots):
-        return int(cli.main())
+        return int(command_line.main())
 
 
 def where(error: Exception) -> str:
@@ -243,7 +243,7 @@ def where(error: Exception) -> str:
 def caught_by(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     """The exceptions that bchat would tell as unforeseen, from now on."""
     unforeseen: list[Exception] = []
-    for module in ("bilingual_chat.cli", "bilingual_chat.cli.ending"):
+    for module in ("bilingual_chat.cli", "bilingual_chat.cli.errors"):
         monkeypatch.setattr(sys.modules[module], "report", lambda error, display: unforeseen.append(error))
     return unforeseen
 
@@ -279,9 +279,9 @@ def test_this_would_be_seen(world: World, monkeypatch: pytest.MonkeyPatch, capsy
     """What the test above looks for is there once something is not foreseen."""
     unforeseen: list[Exception] = []
     monkeypatch.setattr(
-        sys.modules["bilingual_chat.cli.ending"], "report", lambda error, display: unforeseen.append(error)
+        sys.modules["bilingual_chat.cli.errors"], "report", lambda error, display: unforeseen.append(error)
     )
     monkeypatch.setattr(paths, "shipped_config", lambda name: 1 / 0)
     monkeypatch.setattr(sys, "argv", ["bchat", "models"])
-    assert cli.main() == ExitStatus.FAILED
+    assert command_line.main() == ExitStatus.FAILED
     assert isinstance(unforeseen[0], ZeroDivisionError)

@@ -15,12 +15,12 @@ import tomllib
 from collections import Counter
 from pathlib import Path
 
-from bilingual_chat.conversation import FinishReason, Speaker, Utterance
-from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.detokenizer import Detokenizer
-from bilingual_chat.engines import open_engine
-from bilingual_chat.prompt import PromptFormat
-from bilingual_chat.tokenizer import Tokenizer
+from bilingual_chat.engines.protocol import open_engine
+from bilingual_chat.settings.decoding import DecodingParameters
+from bilingual_chat.text.conversation import FinishReason, Speaker, Utterance
+from bilingual_chat.text.detokenizer import Detokenizer
+from bilingual_chat.text.prompt import PromptFormat
+from bilingual_chat.text.tokenizer import Tokenizer
 
 QUESTIONS = Path(__file__).parent / "evaluation.toml"
 

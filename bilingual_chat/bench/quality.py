@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bilingual_chat.bench import Open, Steps, Tell, encode, local_engine
-from bilingual_chat.conversation import Utterance
-from bilingual_chat.engines import QuantizeName
-from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.session import Model
+from bilingual_chat.bench.speed import Open, Steps, Tell, encode, local_engine
+from bilingual_chat.engines.protocol import QuantizeName
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.session.model import Model
+from bilingual_chat.text.conversation import Utterance
 
 if TYPE_CHECKING:
-    from bilingual_chat.engines.divergence import Reference, Window
+    from bilingual_chat.bench.divergence import Reference, Window
 
 LEAST_TOKENS, MOST_TOKENS = 64, 4096
 WINDOW = 1024  # tokens that a model reads at once, at most; the first of them is not judged
@@ -44,7 +44,7 @@ def judge(
 
     Raises BchatError: what opening does, a text that is too short (DATA), no room to keep the reference.
     """
-    from bilingual_chat.engines import divergence
+    from bilingual_chat.bench import divergence
 
     said = Steps(quantize, tell, 2)
     is_reference = not reference.is_whole
@@ -79,7 +79,7 @@ def judge(
 
 def _replies(model: Model, said: Sequence[Utterance], length: int) -> list[Window]:
     """Each reply after the prompt that asks for it, as in a chat; one that does not fit is left out."""
-    from bilingual_chat.engines.divergence import Window
+    from bilingual_chat.bench.divergence import Window
 
     windows = []
     for at in range(1, len(said), 2):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bilingual_chat import messages
-from bilingual_chat.conversation import Speaker, Utterance
-from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.text.conversation import Speaker, Utterance
 
 MOST_BYTES = 64 << 20
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from bilingual_chat.bootstrap import environment, pip, torch_build
 from bilingual_chat.bootstrap.console import say
 from bilingual_chat.bootstrap.environment import CONSTRAINTS, OLDEST, dotted, python_of, read_marker, write_marker
-from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.untrusted import outward_line
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.text.sanitize import outward_line
 
 # What `dependencies` in pyproject.toml is imported as; asked without importing any of them.
 REQUIRED = (

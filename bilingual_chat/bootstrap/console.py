@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from bilingual_chat import messages
-from bilingual_chat.untrusted import outward_line
+from bilingual_chat.text.sanitize import outward_line
 
 YES = ("y", "yes", "はい")
 

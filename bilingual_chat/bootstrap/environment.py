@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bilingual_chat.bootstrap.console import say, show_last
-from bilingual_chat.errors import BchatError
-from bilingual_chat.untrusted import outward_line
+from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.text.sanitize import outward_line
 
 if sys.platform == "win32":
     import msvcrt

@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from bilingual_chat.bootstrap.console import say, show_last
 from bilingual_chat.bootstrap.environment import CONSTRAINTS, LOG, python_of
-from bilingual_chat.errors import BchatError
-from bilingual_chat.untrusted import outward_line
+from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.text.sanitize import outward_line
 
 # Where to install, what, and which Python code runs meanwhile: for bchat to decide, not for the user's shell.
 NOT_INHERITED = {

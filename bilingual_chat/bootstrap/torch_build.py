@@ -17,8 +17,8 @@ from pathlib import Path
 from bilingual_chat.bootstrap import pip
 from bilingual_chat.bootstrap.console import confirms, say
 from bilingual_chat.bootstrap.environment import CONSTRAINTS, python_of
-from bilingual_chat.errors import BchatError
-from bilingual_chat.untrusted import outward_line
+from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.text.sanitize import outward_line
 
 # Elsewhere the usual build is the small one.
 LINUX = sys.platform == "linux"
@@ -26,7 +26,7 @@ CPU, CUDA, ANY = "cpu", "cuda", "any"
 # PyTorch's index, the version and its hashes. The index is asked for nothing else, so it cannot replace other packages.
 FROM_PYTORCH = ("--no-deps", "--require-hashes", "--timeout", "10", "--requirement", ".ci/torch-cpu.txt")
 # Seconds until the download starts: an index that a firewall swallows would otherwise be tried for minutes.
-PATIENCE = 20.0
+TIMEOUTS = 20.0
 
 
 def wish(environ: Mapping[str, str]) -> str:
@@ -72,7 +72,7 @@ def _install_cpu(root: Path, version: str, wanted: str) -> str:
     if pip.is_unreachable(last) or not pip.is_unknown(last):
         raise pip.failed(root, last)
     say("bootstrap.torch-pytorch")
-    last = pip.install(root, FROM_PYTORCH, PATIENCE)
+    last = pip.install(root, FROM_PYTORCH, TIMEOUTS)
     if not last:
         return CPU
     if not pip.is_unreachable(last) and not pip.is_unknown(last):

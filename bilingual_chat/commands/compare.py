@@ -6,30 +6,30 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 
-from bilingual_chat import decoding
-from bilingual_chat.commands.desk import Action, Compare, Desk, Retry, number_in, shortened
+from bilingual_chat.commands.app import Action, App, Compare, Retry, number_in, shortened
 from bilingual_chat.commands.replies import choose
 from bilingual_chat.commands.settings import changes_in, preset_choices, setting_choices, variants_in
-from bilingual_chat.config import Settings
-from bilingual_chat.conversation import Turn
-from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.explore import MOST, Variant
 from bilingual_chat.messages import Phrase
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.session.compare import MOST, Variant
+from bilingual_chat.settings import decoding
+from bilingual_chat.settings.config import Settings
+from bilingual_chat.text.conversation import Turn
 
 USUAL = ("calm", "balanced", "creative")
 
 
-def compare(desk: Desk, argument: str) -> Action:
+def compare(app: App, argument: str) -> Action:
     """/compare: each word is a preset, or settings joined by commas. One seed for all that name none."""
-    answered = desk.session.last_words
+    answered = app.session.last_words
     words = variants_in(argument) or list(USUAL)
     if not 2 <= len(words) <= MOST:
         raise BchatError("compare.count", status=ExitStatus.USAGE, count=len(words), most=MOST)
-    settings = desk.session.settings
+    settings = app.session.settings
     seed = settings.parameters.seed if settings.parameters.seed is not None else secrets.randbelow(2**32)
-    desk.compared = tuple(_variant(settings, each, seed) for each in words)
-    desk.compared_words = answered
-    return Compare(desk.compared)
+    app.compared = tuple(_variant(settings, each, seed) for each in words)
+    app.compared_words = answered
+    return Compare(app.compared)
 
 
 def _variant(settings: Settings, text: str, seed: int) -> Variant:
@@ -40,19 +40,19 @@ def _variant(settings: Settings, text: str, seed: int) -> Variant:
     return Variant(text, parameters if parameters.seed is not None else replace(parameters, seed=seed), preset)
 
 
-def take(desk: Desk, argument: str) -> Action:
+def take(app: App, argument: str) -> Action:
     """/take: the reply of that number becomes the conversation's; one that was stopped is answered anew, in full."""
-    if not desk.compared or desk.session.last_words != desk.compared_words:
+    if not app.compared or app.session.last_words != app.compared_words:
         raise BchatError("take.nothing", status=ExitStatus.USAGE)
-    number = number_in(argument, len(desk.compared))
+    number = number_in(argument, len(app.compared))
     if number is None:
-        raise BchatError("take.number", status=ExitStatus.USAGE, value=shortened(argument), most=len(desk.compared))
-    taken = desk.compared[number - 1]
-    place = _place_of(taken, desk.session.replies)
+        raise BchatError("take.number", status=ExitStatus.USAGE, value=shortened(argument), most=len(app.compared))
+    taken = app.compared[number - 1]
+    place = _place_of(taken, app.session.replies)
     if place is not None:
-        choose(desk, place)
+        choose(app, place)
         return None
-    desk.say(Phrase("take.anew"))
+    app.say(Phrase("take.anew"))
     return Retry(asdict(taken.parameters) | ({"preset": taken.preset} if taken.preset else {}))
 
 
@@ -64,10 +64,10 @@ def _place_of(variant: Variant, replies: tuple[Turn, ...]) -> int | None:
     )
 
 
-def compare_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:
-    names = [(f"{name}=", said) for name, said in setting_choices(desk, typed) if name in decoding.RANGES]
-    return [*preset_choices(desk, typed), *names]
+def compare_choices(app: App, typed: str) -> Iterable[tuple[str, str]]:
+    names = [(f"{name}=", said) for name, said in setting_choices(app, typed) if name in decoding.RANGES]
+    return [*preset_choices(app, typed), *names]
 
 
-def take_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:
-    return [(str(number), each.label) for number, each in enumerate(desk.compared, start=1)]
+def take_choices(app: App, typed: str) -> Iterable[tuple[str, str]]:
+    return [(str(number), each.label) for number, each in enumerate(app.compared, start=1)]

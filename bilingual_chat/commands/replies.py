@@ -5,70 +5,70 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bilingual_chat.commands.desk import Action, Desk, Rows, number_in, shortened
-from bilingual_chat.conversation import FinishReason, Turn
-from bilingual_chat.decoding import RANGES
-from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.commands.app import Action, App, Rows, number_in, shortened
 from bilingual_chat.messages import Phrase
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.settings.decoding import RANGES
+from bilingual_chat.text.conversation import FinishReason, Turn
 
 _SHOWN = 60  # characters of a reply in the list
 
 
-def replies(desk: Desk, argument: str) -> Action:
+def replies(app: App, argument: str) -> Action:
     """/replies: without a number, every reply that the last message has had."""
-    known = desk.session.replies
-    desk.session.last_words  # noqa: B018  # refuses where there are none
+    known = app.session.replies
+    app.session.last_words  # noqa: B018  # refuses where there are none
     if not known:
         raise BchatError("replies.none", status=ExitStatus.USAGE)
     if not argument:
-        desk.show_rows([_row(desk, known, place) for place in range(len(known))])
-        desk.say(Phrase("replies.choose" if len(known) > 1 else "replies.only"))
+        app.show_rows([_row(app, known, place) for place in range(len(known))])
+        app.say(Phrase("replies.choose" if len(known) > 1 else "replies.only"))
         return None
     number = number_in(argument, len(known))
     if number is None:
         raise BchatError("replies.number", status=ExitStatus.USAGE, value=shortened(argument), most=len(known))
-    choose(desk, number - 1)
+    choose(app, number - 1)
     return None
 
 
-def choose(desk: Desk, place: int) -> None:
+def choose(app: App, place: int) -> None:
     """Make this reply the conversation's, and show it."""
-    turn = desk.session.choose(place)
+    turn = app.session.choose(place)
     if turn.reply:
-        desk.show(turn.reply)
-    desk.say(Phrase("replies.chosen", number=place + 1, of=len(desk.session.replies)))
+        app.show(turn.reply)
+    app.say(Phrase("replies.chosen", number=place + 1, of=len(app.session.replies)))
 
 
-def _row(desk: Desk, known: tuple[Turn, ...], place: int) -> tuple[str, ...]:
+def _row(app: App, known: tuple[Turn, ...], place: int) -> tuple[str, ...]:
     turn = known[place]
-    mark = "*" if place == desk.session.chosen else " "
+    mark = "*" if place == app.session.chosen else " "
     details = turn.details
     seed = details.get("seed")
     how = " ".join(filter(None, [_text(details.get("preset")), "" if seed is None else f"seed={seed}"]))
-    notes = [] if turn.finish is FinishReason.STOP else [desk.text(Phrase(f"finish.{turn.finish.value}"))]
+    notes = [] if turn.finish is FinishReason.STOP else [app.text(Phrase(f"finish.{turn.finish.value}"))]
     same = next((n for n, other in enumerate(known[:place], start=1) if other.reply == turn.reply), None)
     if same is not None:
-        notes.append(desk.text(Phrase("replies.same", number=same)))
+        notes.append(app.text(Phrase("replies.same", number=same)))
     asked = f"{shortened(turn.user, _SHOWN // 2)} → " if len({each.user for each in known}) > 1 else ""
     said = asked + shortened(turn.reply, _SHOWN) + "".join(f"  [{note}]" for note in notes)
     return f"{mark} {place + 1}", how, said
 
 
-def last(desk: Desk, argument: str) -> Action:
+def last(app: App, argument: str) -> Action:
     """/last"""
-    session = desk.session
+    session = app.session
     if not session.conversation.turns:
         raise BchatError("session.nothing-to-undo", status=ExitStatus.USAGE)
     turn = session.conversation.turns[-1]
     rows: Rows = []
-    for name, value in _facts(desk, turn):
+    for name, value in _facts(app, turn):
         if value:
-            rows.append((desk.text(Phrase(f"last.{name}")), value))
-    desk.show_rows(rows)
+            rows.append((app.text(Phrase(f"last.{name}")), value))
+    app.show_rows(rows)
     return None
 
 
-def _facts(desk: Desk, turn: Turn) -> Iterable[tuple[str, str]]:
+def _facts(app: App, turn: Turn) -> Iterable[tuple[str, str]]:
     """What is recorded of a reply; it may come from a file, so that anything may be there."""
     details, usage, timings = turn.details, _mapping(turn.details, "usage"), _mapping(turn.details, "timings")
     settings = _mapping(details, "settings")
@@ -83,12 +83,12 @@ def _facts(desk: Desk, turn: Turn) -> Iterable[tuple[str, str]]:
     yield "seed", _text(details.get("seed", settings.get("seed")))
     if "prompt_tokens" in usage:
         values = {"tokens": _text(usage["prompt_tokens"]), "cached": _text(usage.get("cached_tokens", 0))}
-        yield "prompt", desk.text(Phrase("last.prompt-tokens", **values))
+        yield "prompt", app.text(Phrase("last.prompt-tokens", **values))
     if "completion_tokens" in usage:
-        yield "reply", desk.text(Phrase("last.reply-tokens", tokens=_text(usage["completion_tokens"])))
+        yield "reply", app.text(Phrase("last.reply-tokens", tokens=_text(usage["completion_tokens"])))
     yield "first", _number(timings.get("first_token_s"), "s")
     yield "speed", _number(timings.get("tokens_per_second"), "tok/s")
-    yield "finish", desk.text(Phrase(f"finish.{turn.finish.value}"))
+    yield "finish", app.text(Phrase(f"finish.{turn.finish.value}"))
 
 
 def _mapping(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -104,5 +104,5 @@ def _number(value: object, unit: str) -> str:
     return f"{value:.3g} {unit}" if isinstance(value, int | float) else ""
 
 
-def reply_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:
-    return [(str(number), shortened(turn.reply)) for number, turn in enumerate(desk.session.replies, start=1)]
+def reply_choices(app: App, typed: str) -> Iterable[tuple[str, str]]:
+    return [(str(number), shortened(turn.reply)) for number, turn in enumerate(app.session.replies, start=1)]

@@ -8,13 +8,14 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
-from bilingual_chat import config, decoding, messages
-from bilingual_chat.commands.desk import Action, Desk, Rows, folded, shortened, word
-from bilingual_chat.config import RESET, Config, Settings
-from bilingual_chat.decoding import RANGES, DecodingParameters
-from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat import messages
+from bilingual_chat.commands.app import Action, App, Rows, folded, shortened, word
 from bilingual_chat.messages import Phrase
-from bilingual_chat.presets import Preset, find_preset
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.settings import config, decoding
+from bilingual_chat.settings.config import RESET, Config, Settings
+from bilingual_chat.settings.decoding import RANGES, DecodingParameters
+from bilingual_chat.settings.presets import Preset, find_preset
 
 _ABBREVIATED = {
     "temperature": "temp",
@@ -95,51 +96,51 @@ def settings_in(text: str) -> dict[str, Any]:
     return changes
 
 
-def show_all(desk: Desk, argument: str) -> Action:
+def show_all(app: App, argument: str) -> Action:
     """/settings"""
-    head = tuple(desk.text(Phrase(f"heading.{key}")) for key in ("setting", "value", "range", "layer"))
-    desk.show_rows([head, *(setting_row(desk, name) for name in RANGES)])
+    head = tuple(app.text(Phrase(f"heading.{key}")) for key in ("setting", "value", "range", "layer"))
+    app.show_rows([head, *(setting_row(app, name) for name in RANGES)])
     return None
 
 
-def set_some(desk: Desk, argument: str) -> Action:
+def set_some(app: App, argument: str) -> Action:
     """/set"""
     changes = settings_in(argument)
     if not changes:
-        return show_all(desk, "")
-    desk.session.change(desk.session.settings.with_changes(changes))
-    desk.show_rows([setting_row(desk, name) for name in changes])
+        return show_all(app, "")
+    app.session.change(app.session.settings.with_changes(changes))
+    app.show_rows([setting_row(app, name) for name in changes])
     return None
 
 
-def one(name: str) -> Callable[[Desk, str], Action]:
+def one(name: str) -> Callable[[App, str], Action]:
     """/temperature and the others: without a value, what it is and does."""
 
-    def run(desk: Desk, argument: str) -> Action:
+    def run(app: App, argument: str) -> Action:
         if not argument:
-            return explain(desk, name)
-        return set_some(desk, f"{name} {folded(argument).lstrip().removeprefix('=')}")
+            return explain(app, name)
+        return set_some(app, f"{name} {folded(argument).lstrip().removeprefix('=')}")
 
     return run
 
 
-def explain(desk: Desk, name: str) -> Action:
+def explain(app: App, name: str) -> Action:
     """One setting: its value, its range, and what it does."""
-    desk.show_rows([setting_row(desk, name)])
-    desk.say(Phrase(f"parameter.{name}"))
+    app.show_rows([setting_row(app, name)])
+    app.say(Phrase(f"parameter.{name}"))
     return None
 
 
-def setting_row(desk: Desk, name: str) -> tuple[str, ...]:
-    settings = desk.session.settings
+def setting_row(app: App, name: str) -> tuple[str, ...]:
+    settings = app.session.settings
     value = getattr(settings.parameters, name)
     span = RANGES[name]
     high = "2^63-1" if span.high == 2**63 - 1 else _number(span.high)
-    return name, _shown(desk, value), f"{_number(span.low)} – {high}", _layer(desk, settings, name)
+    return name, _shown(app, value), f"{_number(span.low)} – {high}", _layer(app, settings, name)
 
 
-def _shown(desk: Desk, value: float | None) -> str:
-    return desk.text(Phrase("value.fresh")) if value is None else _number(value)
+def _shown(app: App, value: float | None) -> str:
+    return app.text(Phrase("value.fresh")) if value is None else _number(value)
 
 
 def _number(value: float) -> str:
@@ -147,11 +148,11 @@ def _number(value: float) -> str:
     return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
-def _layer(desk: Desk, settings: Settings, name: str) -> str:
+def _layer(app: App, settings: Settings, name: str) -> str:
     """Where a value came from: bchat's own layers by their sentence, a file or a preset by its name."""
     label = settings.provenance[name]
     if label in (config.DEFAULT, config.ENVIRONMENT, config.OPTION, config.SESSION):
-        return desk.text(Phrase(f"layer.{label}"))
+        return app.text(Phrase(f"layer.{label}"))
     preset = settings.presets.get(label.removeprefix(config.PRESET))
     if label.startswith(config.PRESET) and preset and (source := preset.sources.get(name)):
         return f"{label} ({source})"
@@ -175,25 +176,25 @@ def recorded_otherwise(parameters: DecodingParameters, recorded: object) -> str:
     return " ".join(differing)
 
 
-def choose_preset(desk: Desk, argument: str) -> Action:
+def choose_preset(app: App, argument: str) -> Action:
     """/preset"""
     if not argument:
-        desk.show_rows(preset_rows(desk.config, desk.lang, chosen=desk.session.settings.preset))
+        app.show_rows(preset_rows(app.config, app.lang, chosen=app.session.settings.preset))
         return None
-    before = desk.session.settings
+    before = app.session.settings
     after = before.with_preset(word(argument))
-    desk.session.change(after)
-    if replaced := _replaced(desk, before, after):
-        desk.say(Phrase("preset.replaced", name=after.preset, values=", ".join(replaced)))
+    app.session.change(after)
+    if replaced := _replaced(app, before, after):
+        app.say(Phrase("preset.replaced", name=after.preset, values=", ".join(replaced)))
     else:
-        desk.say(Phrase("preset.chosen", name=after.preset))
+        app.say(Phrase("preset.chosen", name=after.preset))
     return None
 
 
-def _replaced(desk: Desk, before: Settings, after: Settings) -> list[str]:
+def _replaced(app: App, before: Settings, after: Settings) -> list[str]:
     """The values that a preset took the place of and that somebody had set: a preset's or a default was nobody's."""
     return [
-        f"{name} {_shown(desk, value)} ({_layer(desk, before, name)})"
+        f"{name} {_shown(app, value)} ({_layer(app, before, name)})"
         for name, value in vars(before.parameters).items()
         if value != getattr(after.parameters, name)
         and before.provenance[name] != config.DEFAULT
@@ -216,25 +217,25 @@ def preset_rows(config: Config, lang: str, chosen: str = "") -> Rows:
     ]
 
 
-def choose_language(desk: Desk, argument: str) -> Action:
+def choose_language(app: App, argument: str) -> Action:
     """/lang"""
     if argument:
         wanted = _LANGUAGES.get(word(argument), word(argument))
         if wanted not in messages.LANGUAGES:
             raise BchatError("lang.unknown", status=ExitStatus.USAGE, name=argument)
-        desk.lang = wanted
+        app.lang = wanted
     # Not `say`, which speaks the language of before until the loop hears of this one.
-    desk.show(desk.text(Phrase("lang.chosen")))
+    app.show(app.text(Phrase("lang.chosen")))
     return None
 
 
-def setting_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:
-    return [(name, desk.text(Phrase(f"parameter.{name}"))) for name in RANGES]
+def setting_choices(app: App, typed: str) -> Iterable[tuple[str, str]]:
+    return [(name, app.text(Phrase(f"parameter.{name}"))) for name in RANGES]
 
 
-def preset_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:
-    return [(preset.name, preset.describe(desk.lang)) for preset in desk.config.presets.values()]
+def preset_choices(app: App, typed: str) -> Iterable[tuple[str, str]]:
+    return [(preset.name, preset.describe(app.lang)) for preset in app.config.presets.values()]
 
 
-def language_choices(desk: Desk, typed: str) -> Iterable[tuple[str, str]]:
+def language_choices(app: App, typed: str) -> Iterable[tuple[str, str]]:
     return [("en", "English"), ("ja", "日本語")]

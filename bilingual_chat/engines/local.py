@@ -11,29 +11,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bilingual_chat.catalogue import ModelEntry
-from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.engines import Chunk, DeviceName, DtypeName, Progress, QuantizeName
-from bilingual_chat.engines.convert import open_weights
-from bilingual_chat.engines.files import find_weights, read_json
-from bilingual_chat.engines.gpt_neox import GptNeox, KVCache, NeoxConfig, parse_config
-from bilingual_chat.engines.hardware import (
-    check_memory,
-    pick_device,
-    pick_dtype,
-    pick_precision,
-    why_narrow,
-)
+from bilingual_chat.engines.device import check_memory, pick_device, pick_dtype, pick_precision, why_narrow
+from bilingual_chat.engines.generation import Reading, Reply, allocation_errors, threads
 from bilingual_chat.engines.lookahead import Lookahead
 from bilingual_chat.engines.memory import SMALL
-from bilingual_chat.engines.narrowed import open_quantized
-from bilingual_chat.engines.native import NativeNeox, can_compute, kernel_problem, load_library
-from bilingual_chat.engines.quantized import Quantized, QuantizedPrecision
-from bilingual_chat.engines.recorded import RecordedNeox
-from bilingual_chat.engines.reply import Reading, Reply, allocation_errors, threads
-from bilingual_chat.engines.withdrawn import check_withdrawn
-from bilingual_chat.errors import BchatError, ExitStatus
+from bilingual_chat.engines.neox.cpu_model import CpuNeox, can_compute, kernel_problem, load_library
+from bilingual_chat.engines.neox.cuda_graph import CudaGraphNeox
+from bilingual_chat.engines.neox.torch_model import GptNeox, KVCache, NeoxConfig, parse_config
+from bilingual_chat.engines.protocol import Chunk, DeviceName, DtypeName, Progress, QuantizeName
+from bilingual_chat.engines.weights.convert import open_weights
+from bilingual_chat.engines.weights.files import find_weights, read_json
+from bilingual_chat.engines.weights.quantize import open_quantized
+from bilingual_chat.engines.weights.quantized_matrix import QuantizedMatrix, QuantizedPrecision
+from bilingual_chat.engines.weights.withdrawn import check_withdrawn
 from bilingual_chat.messages import Phrase
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.settings.catalogue import ModelEntry
+from bilingual_chat.settings.decoding import DecodingParameters
 
 PREFILL_ROWS = 96  # prompt tokens a pass: Ctrl-C acts between passes at the latest
 AHEAD_LEAST = 8  # tokens; fewer are not worth a pass of their own: it reads all weights
@@ -79,7 +73,7 @@ class LocalEngine:
         check_memory(config, kind, place, others, self._quantized)
         self._withdrawn = check_withdrawn(paths, entry, accept=accept_withdrawn, progress=progress)
         with allocation_errors():
-            weights: Mapping[str, Tensor | Quantized]
+            weights: Mapping[str, Tensor | QuantizedMatrix]
             if self._quantized is not None:
                 weights, problem = open_quantized(paths, config.shapes(), self._quantized, progress)
             else:
@@ -262,7 +256,7 @@ class LocalEngine:
     @property
     def _is_row_invariant(self) -> bool:
         """Whether a row's numbers are the same whatever rows are computed with it."""
-        return isinstance(self._model, NativeNeox)
+        return isinstance(self._model, CpuNeox)
 
     def _common_prefix(self, ids: list[int]) -> int:
         """How many leading ids the cache holds already; at most all but the last, which is always run."""
@@ -327,7 +321,7 @@ class LocalEngine:
     def _side_by_side(self, prompts: Sequence[list[int]], caches: Sequence[KVCache]) -> list[Tensor]:
         """Logits after the last id of each prompt, whose cache holds the others."""
         places = [len(ids) - 1 for ids in prompts]
-        if isinstance(self._model, NativeNeox):
+        if isinstance(self._model, CpuNeox):
             with allocation_errors():
                 last = torch.tensor([ids[-1] for ids in prompts])
                 return list(self._logits(self._model.run_rows(last, places, caches)))
@@ -354,17 +348,17 @@ class LocalEngine:
 
 def _network(
     config: NeoxConfig,
-    weights: Mapping[str, Tensor | Quantized],
+    weights: Mapping[str, Tensor | QuantizedMatrix],
     place: torch.device,
     precision: QuantizedPrecision | None,
-) -> GptNeox | NativeNeox:
+) -> GptNeox | CpuNeox:
     """Our own kernels where it is worth compiling them, else torch's, on a GPU in recorded steps."""
     embedding = weights["gpt_neox.embed_in.weight"]
     wants = isinstance(embedding, Tensor) and _wants_kernels(config, embedding.dtype, place, precision)
     library = load_library() if wants else None
     if library is not None:
-        return NativeNeox(config, weights, library, 1 if precision == "w8a8" else 2)
-    return RecordedNeox(config, weights) if place.type == "cuda" else GptNeox(config, weights)
+        return CpuNeox(config, weights, library, 1 if precision == "w8a8" else 2)
+    return CudaGraphNeox(config, weights) if place.type == "cuda" else GptNeox(config, weights)
 
 
 def _wants_kernels(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bilingual_chat.catalogue import ModelEntry
+from bilingual_chat.settings.catalogue import ModelEntry
 
 SMALL = 100_000_000  # parameters; below, float32 on the CPU is quick enough and holds any 16-bit weight exactly
 WORKING_MEMORY = 128 << 20  # bytes for activations and logits, beside weights and KV cache

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bilingual_chat.decoding import DecodingParameters
+from bilingual_chat.settings.decoding import DecodingParameters
 
 
 def choose(

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from bilingual_chat.catalogue import CONFIG_FILE, OTHER_TOKENIZER_FILE, TOKENIZER_FILE, WEIGHT_FILES
-from bilingual_chat.hub import wire
-from bilingual_chat.hub.wire import Broken, Hub
+from bilingual_chat.hub import http
+from bilingual_chat.hub.http import Broken, Hub
+from bilingual_chat.settings.catalogue import CONFIG_FILE, OTHER_TOKENIZER_FILE, TOKENIZER_FILE, WEIGHT_FILES
 from bilingual_chat.storage import reading
 from bilingual_chat.storage.checksums import kind_of
 
@@ -49,7 +49,7 @@ class Listing:
 def look_up(hub: Hub, stop: threading.Event) -> Listing:
     """What is to be fetched. Raises BchatError (MODEL): not there, no model, no digests."""
     url = f"{hub.endpoint}/api/models/{hub.repo}/revision/{quote(hub.revision, safe='')}?blobs=true"
-    answer = wire.persist(lambda: _read_json(hub, url, stop), stop, is_first=True)
+    answer = http.persist(lambda: _read_json(hub, url, stop), stop, is_first=True)
     commit, there = answer.get("sha"), answer.get("siblings")
     if not isinstance(commit, str) or not re.fullmatch("[0-9a-f]{40}", commit) or not isinstance(there, list):
         raise hub.error("hub.no-hub")
@@ -66,8 +66,8 @@ def file_url(hub: Hub, commit: str, name: str) -> str:
 
 def _read_json(hub: Hub, url: str, stop: threading.Event) -> dict[str, Any]:
     body = bytearray()
-    with wire.ask(hub, url, stop, connect_s=wire.PATIENCE.first_connect) as response:
-        for chunk in wire.read(hub, response, stop):
+    with http.ask(hub, url, stop, connect_s=http.TIMEOUTS.first_connect) as response:
+        for chunk in http.read(hub, response, stop):
             body += chunk
             if len(body) > _MOST:
                 raise hub.error("hub.no-hub")
@@ -101,14 +101,14 @@ def _describe(hub: Hub, commit: str, sibling: Mapping[str, Any], stop: threading
     etag = (lfs.get("sha256") or lfs.get("oid")) if isinstance(lfs, dict) else sibling.get("blobId")
     size = sibling.get("size")
     if not isinstance(etag, str) or not isinstance(size, int):
-        etag, size = wire.persist(lambda: _ask_headers(hub, file_url(hub, commit, name), stop), stop)
+        etag, size = http.persist(lambda: _ask_headers(hub, file_url(hub, commit, name), stop), stop)
     if kind_of(etag) is None or size < 0:
         raise hub.error("hub.no-digest", file=name)
     return RemoteFile(name, size, etag)
 
 
 def _ask_headers(hub: Hub, url: str, stop: threading.Event) -> tuple[str, int]:
-    with wire.ask(hub, url, stop, method="HEAD") as response:
+    with http.ask(hub, url, stop, method="HEAD") as response:
         headers = response.headers
     etag = headers.get("x-linked-etag") or headers.get("etag", "")
     size = headers.get("x-linked-size") or headers.get("content-length", "")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from bilingual_chat import storage
-from bilingual_chat.catalogue import ModelEntry, hub_folder
-from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.hub.blob import every_lock
-from bilingual_chat.storage import checksums
+from bilingual_chat.hub.file_download import every_lock
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.settings.catalogue import ModelEntry, hub_folder
+from bilingual_chat.storage import checksums, safe_stat
 
 # What names the rest goes first: a removal that is interrupted leaves no model that looks whole.
 _ORDER = ("refs", "snapshots")
@@ -26,15 +25,15 @@ def remove(entry: ModelEntry) -> int:
     if entry.directory or not entry.hub_id:
         raise BchatError("hub.not-ours", status=ExitStatus.MODEL, name=entry.name, path=entry.directory or "?")
     folder = hub_folder(entry.hub_id)
-    if not storage.is_dir(folder) and not storage.is_link(folder):
+    if not safe_stat.is_dir(folder) and not safe_stat.is_link(folder):
         return 0
-    if storage.is_link(folder) or not _is_direct(folder):
+    if safe_stat.is_link(folder) or not _is_direct(folder):
         raise BchatError("hub.not-ours", status=ExitStatus.MODEL, name=entry.name, path=folder)
     try:
         return _remove(entry, folder)
     except OSError as error:
         raise BchatError(
-            "hub.not-removed", status=ExitStatus.MODEL, path=folder, reason=storage.reason(error)
+            "hub.not-removed", status=ExitStatus.MODEL, path=folder, reason=safe_stat.reason(error)
         ) from None
 
 
@@ -42,7 +41,7 @@ def _remove(entry: ModelEntry, folder: Path) -> int:
     with every_lock(folder) as is_free:
         if not is_free:
             raise BchatError("hub.in-use", status=ExitStatus.MODEL, name=entry.name)
-        freed = sum(_bytes(path) for path in storage.below(folder))
+        freed = sum(_bytes(path) for path in safe_stat.below(folder))
         for part in _ORDER:
             if (folder / part).is_dir() and not (folder / part).is_symlink():
                 shutil.rmtree(folder / part)
@@ -58,5 +57,5 @@ def _is_direct(folder: Path) -> bool:
 
 def _bytes(path: Path) -> int:
     """What deleting this name frees: nothing for a link, or for a file that has another name elsewhere."""
-    stat = None if storage.is_link(path) else storage.status(path)
-    return stat.st_size if stat is not None and storage.is_file(path) and stat.st_nlink == 1 else 0
+    stat = None if safe_stat.is_link(path) else safe_stat.status(path)
+    return stat.st_size if stat is not None and safe_stat.is_file(path) and stat.st_nlink == 1 else 0

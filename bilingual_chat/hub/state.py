@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from bilingual_chat import storage
-from bilingual_chat.catalogue import (
+from bilingual_chat.settings.catalogue import (
     CONFIG_FILE,
     OTHER_TOKENIZER_FILE,
     TOKENIZER_FILE,
@@ -18,7 +17,7 @@ from bilingual_chat.catalogue import (
     locate,
     pickles_in,
 )
-from bilingual_chat.storage import checksums, reading
+from bilingual_chat.storage import checksums, reading, safe_stat
 from bilingual_chat.storage.checksums import MD5, Mark, kind_of
 
 _SMALL = (
@@ -102,8 +101,8 @@ def pickles(entry: ModelEntry, directory: Path) -> list[str]:
 
 def _recall(entry: ModelEntry, directory: Path, name: str) -> FileState:
     path = directory / name
-    stat, mark = storage.status(path), checksums.recall(path)
-    if stat is None or not storage.is_file(path):
+    stat, mark = safe_stat.status(path), checksums.recall(path)
+    if stat is None or not safe_stat.is_file(path):
         return FileState(name, 0, State.DAMAGED)
     if mark is None or not mark.digests:
         return FileState(name, stat.st_size, State.UNKNOWN)
@@ -143,15 +142,15 @@ def wants_md5(entry: ModelEntry, name: str) -> bool:
 def model_files(directory: Path) -> list[str]:
     """The files of a model: all of a snapshot of the hub, else (it may hold anything) those that bchat opens."""
     if directory.parent.name == "snapshots":
-        there = (path for path in storage.below(directory) if storage.is_link(path) or storage.is_file(path))
+        there = (path for path in safe_stat.below(directory) if safe_stat.is_link(path) or safe_stat.is_file(path))
         return sorted(path.relative_to(directory).as_posix() for path in there)
-    names = [name for name in _SMALL if storage.is_file(directory / name)]
+    names = [name for name in _SMALL if safe_stat.is_file(directory / name)]
     return names + weight_files(directory)
 
 
 def weight_files(directory: Path) -> list[str]:
     """The weights that an engine opens, an index and its shards included."""
-    name = next((name for name in WEIGHT_FILES if storage.is_file(directory / name)), None)
+    name = next((name for name in WEIGHT_FILES if safe_stat.is_file(directory / name)), None)
     if name is None:
         return []
     return [name, *_shards(directory / name)] if name.endswith(".index.json") else [name]
@@ -163,4 +162,4 @@ def _shards(index: Path) -> list[str]:
     except (OSError, ValueError):
         return []
     names = {str(name) for name in places.values()} if isinstance(places, dict) else set()
-    return sorted(name for name in names if Path(name).name == name and storage.is_file(index.parent / name))
+    return sorted(name for name in names if Path(name).name == name and safe_stat.is_file(index.parent / name))

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bilingual_chat import __version__, engines
-from bilingual_chat.catalogue import (
+from bilingual_chat import __version__
+from bilingual_chat.engines import protocol
+from bilingual_chat.engines.weights.files import find_weights
+from bilingual_chat.engines.weights.withdrawn import check_withdrawn, with_suspicions
+from bilingual_chat.messages import Phrase
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.settings.catalogue import (
     CONFIG_FILE,
     OTHER_TOKENIZER_FILE,
     TOKENIZER_FILE,
@@ -16,18 +21,14 @@ from bilingual_chat.catalogue import (
     is_other_family,
     require_here,
 )
-from bilingual_chat.conversation import FinishReason, Utterance
-from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.detokenizer import Detokenizer
-from bilingual_chat.engines.files import find_weights
-from bilingual_chat.engines.withdrawn import check_withdrawn, with_suspicions
-from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.messages import Phrase
-from bilingual_chat.prompt import Prompt, PromptFormat
-from bilingual_chat.tokenizer import Tokenizer
+from bilingual_chat.settings.decoding import DecodingParameters
+from bilingual_chat.text.conversation import FinishReason, Utterance
+from bilingual_chat.text.detokenizer import Detokenizer
+from bilingual_chat.text.prompt import Prompt, PromptFormat
+from bilingual_chat.text.tokenizer import Tokenizer
 
 
-class Words(Protocol):
+class ChatTokenizer(Protocol):
     """What a session needs of a tokenizer: the family's own (`Tokenizer`), or that of another one."""
 
     def encode(self, text: str) -> list[int]: ...
@@ -42,8 +43,8 @@ class Model:
     """What a session talks to: an engine, and how its model reads and writes."""
 
     entry: ModelEntry
-    tokenizer: Words
-    engine: engines.Engine
+    tokenizer: ChatTokenizer
+    engine: protocol.Engine
     notices: tuple[Phrase, ...] = ()  # what is to be said of how it was opened
     is_withdrawn: bool = False  # opened all the same, because it was asked for
 
@@ -78,21 +79,23 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Opening:
+class OpenOptions:
     """How a person wants models opened."""
 
-    device: engines.DeviceName = "auto"
+    device: protocol.DeviceName = "auto"
     accept_withdrawn: bool = False
     others: tuple[ModelEntry, ...] = ()  # may be named when a model does not fit
-    quantize: engines.QuantizeName = "auto"
+    quantize: protocol.QuantizeName = "auto"
 
 
-def open_model(entry: ModelEntry, opening: Opening | None = None, progress: engines.Progress | None = None) -> Model:
+def open_model(
+    entry: ModelEntry, opening: OpenOptions | None = None, progress: protocol.Progress | None = None
+) -> Model:
     """The model of `entry`, ready to answer. Raises BchatError (MODEL): not here, damaged, withdrawn, too large.
 
     `progress` is called with bytes done and in all while large weights are verified or converted for the first time.
     """
-    opening = opening or Opening()
+    opening = opening or OpenOptions()
     directory = require_here(entry)
     is_other = is_other_family(directory)
     if is_other and opening.quantize not in ("auto", "none"):
@@ -101,10 +104,12 @@ def open_model(entry: ModelEntry, opening: Opening | None = None, progress: engi
     suspect = with_suspicions(entry, directory, opening.others)
     accept = opening.accept_withdrawn
     if is_other:
-        from bilingual_chat.engines.foreign import open_foreign  # seconds, for such a model only
+        from bilingual_chat.engines.other_families.transformers_engine import (
+            open_transformers_engine,  # seconds, for such a model only
+        )
 
         is_withdrawn = check_withdrawn(find_weights(directory), suspect, accept=accept, progress=progress)
-        words, foreign = open_foreign(
+        words, foreign = open_transformers_engine(
             directory,
             entry.prompt,
             name=entry.name,
@@ -113,7 +118,7 @@ def open_model(entry: ModelEntry, opening: Opening | None = None, progress: engi
         )
         return Model(entry, words, foreign, foreign.notices, is_withdrawn)
     tokenizer = Tokenizer(directory / TOKENIZER_FILE, newline=entry.prompt.newline)
-    engine = engines.open_engine(
+    engine = protocol.open_engine(
         directory,
         tokenizer,
         name=entry.name,
@@ -127,18 +132,18 @@ def open_model(entry: ModelEntry, opening: Opening | None = None, progress: engi
     return Model(entry, tokenizer, engine, engine.notices, engine.withdrawn)
 
 
-def _check_whole(entry: ModelEntry, directory: Path, progress: engines.Progress | None) -> None:
+def _check_whole(entry: ModelEntry, directory: Path, progress: protocol.Progress | None) -> None:
     """Refuse what was fetched from the hub and is not what it was. Reads only what changed since it was read last.
 
     Not a directory of the person's own: there, other weights are other work.
     """
     if directory.parent.name != "snapshots":
         return
-    from bilingual_chat.hub import check, state  # 20 ms, which the first prompt need not wait for
+    from bilingual_chat.hub import state, verify  # 20 ms, which the first prompt need not wait for
 
     report = state.recall(entry)
     if report is not None and report.state is state.State.CHANGED:
-        report = check.verify(entry, (lambda now: progress(now.done, now.size)) if progress else None)
+        report = verify.verify(entry, (lambda now: progress(now.done, now.size)) if progress else None)
     needed = {CONFIG_FILE, TOKENIZER_FILE, OTHER_TOKENIZER_FILE, *state.weight_files(directory)}
     for file in report.files if report else ():
         if file.state is state.State.DAMAGED and file.name in needed:

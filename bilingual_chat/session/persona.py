@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from bilingual_chat.catalogue import ModelEntry
-from bilingual_chat.conversation import Speaker, Utterance
 from bilingual_chat.messages import Phrase
-from bilingual_chat.untrusted import inward
+from bilingual_chat.settings.catalogue import ModelEntry
+from bilingual_chat.text.conversation import Speaker, Utterance
+from bilingual_chat.text.sanitize import inward
 
 _JAPANESE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uff66-\uff9f]")
 

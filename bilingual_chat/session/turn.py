@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Any
 
-from bilingual_chat.conversation import Conversation, FinishReason, Turn
-from bilingual_chat.decoding import DecodingParameters
-from bilingual_chat.detokenizer import Detokenizer
-from bilingual_chat.engines import Chunk
+from bilingual_chat.engines.protocol import Chunk
 from bilingual_chat.messages import Phrase
-from bilingual_chat.prompt import Prompt, PromptFormat
 from bilingual_chat.session.loops import LoopDetector
 from bilingual_chat.session.model import Completion, Model
+from bilingual_chat.settings.decoding import DecodingParameters
+from bilingual_chat.text.conversation import Conversation, FinishReason, Turn
+from bilingual_chat.text.detokenizer import Detokenizer
+from bilingual_chat.text.prompt import Prompt, PromptFormat
 
 
 @dataclass(frozen=True)

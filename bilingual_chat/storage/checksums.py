@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from bilingual_chat import paths, storage
-from bilingual_chat.storage import lock, reading, writing
+from bilingual_chat.storage import lock, paths, reading, safe_stat, writing
 
 SHA256, GIT, MD5 = "sha256", "git-sha1", "md5"
 _KIND_OF_LENGTH = {64: SHA256, 40: GIT}
@@ -97,13 +96,13 @@ def recall(path: Path) -> Mark | None:
 
 def recall_current(path: Path, stat: os.stat_result | None = None) -> Mapping[str, str]:
     """The digests that are known of a file as it is now."""
-    mark, stat = recall(path), stat or storage.status(path)
+    mark, stat = recall(path), stat or safe_stat.status(path)
     return mark.digests if mark is not None and stat is not None and mark.fits(stat) else {}
 
 
 def remember(path: Path, digests: Mapping[str, str], *, stated: str = "", stat: os.stat_result | None = None) -> None:
     """Note what a file was found to hold (when `stat` was taken). What was known of the same content stays known."""
-    stat = stat or storage.status(path)
+    stat = stat or safe_stat.status(path)
     if stat is None:
         return
     with _alone():

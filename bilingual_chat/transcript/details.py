@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
-from bilingual_chat import decoding
-from bilingual_chat.errors import BchatError
-from bilingual_chat.transcript.jsontext import parse_prefix
+from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.settings import decoding
+from bilingual_chat.transcript.safe_json import parse_prefix
 
 _LARGEST = 2**63 - 1
 _COUNTED = ("prompt_tokens", "cached_tokens", "completion_tokens")

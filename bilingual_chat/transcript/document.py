@@ -4,7 +4,7 @@
      "utterances": [{"speaker": "ユーザー", "text": …},
                     {"speaker": "システム", "text": …, "finish_reason": "stop", "settings": …}]}
 
-`transcript-1.schema.json` beside this package describes it. A bare list of utterances, as in the
+docs/transcript-1.schema.json describes it. A bare list of utterances, as in the
 card, and a journal are read too. The first `opening` utterances are the conversation's opening; in
 a bare list none are. The others alternate, the user first; a last one of the user's may be alone.
 """
@@ -18,12 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bilingual_chat.conversation import Conversation, Turn
-from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.transcript import Loaded, disk, replay, shapes
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.storage import atomic
+from bilingual_chat.text.conversation import Conversation, Turn
+from bilingual_chat.transcript import replay, schema
 from bilingual_chat.transcript.details import unfit
-from bilingual_chat.transcript.jsontext import JsonFault, encode, excess, parse
-from bilingual_chat.transcript.shapes import Misshapen
+from bilingual_chat.transcript.loaded import Loaded
+from bilingual_chat.transcript.safe_json import JsonFault, encode, excess, parse
+from bilingual_chat.transcript.schema import Misshapen
 
 FORMAT = "bchat-transcript"
 VERSION = 1
@@ -36,11 +38,11 @@ def document_of(loaded: Loaded) -> dict[str, Any]:
     known = {
         "format": FORMAT,
         "version": VERSION,
-        **shapes.header_fields(loaded.header),
+        **schema.header_fields(loaded.header),
         "opening": len(conversation.opening),
         "utterances": _utterances_of(loaded),
     }
-    return {**known, **shapes.without(loaded.details, tuple(known))}
+    return {**known, **schema.without(loaded.details, tuple(known))}
 
 
 def write_document(path: Path, loaded: Loaded, *, overwrite: bool = False) -> Path:
@@ -53,7 +55,7 @@ def write_document(path: Path, loaded: Loaded, *, overwrite: bool = False) -> Pa
     """
     target = resolve_target(path, overwrite=overwrite, ours=_is_document)
     data = encode(document_of(loaded), indent=2) + b"\n"
-    if len(data) > disk.MAX_BYTES or excess(data):
+    if len(data) > atomic.MAX_BYTES or excess(data):
         raise BchatError("transcript.too-large-to-save", status=ExitStatus.DATA, path=path)
     save_whole(target, data)
     return target
@@ -64,7 +66,7 @@ def read_document(path: Path) -> Loaded:
 
     Raises BchatError (DATA) for anything else, in bounded time and memory.
     """
-    data = disk.read_file(path)
+    data = atomic.read_file(path)
     if replay.is_journal(data):
         return replay.replay(data, path).loaded
     try:
@@ -88,7 +90,7 @@ def resolve_target(path: Path, *, overwrite: bool, ours: Callable[[bytes], bool]
     """
     target = Path(os.path.realpath(path))
     try:
-        status = disk.patient(os.stat, target)
+        status = atomic.patient(os.stat, target)
     except FileNotFoundError:
         return target
     except (OSError, ValueError) as error:
@@ -108,7 +110,7 @@ def resolve_target(path: Path, *, overwrite: bool, ours: Callable[[bytes], bool]
 def save_whole(path: Path, data: bytes) -> None:
     """`disk.write_whole` with a sentence for a person when it fails (BchatError, FAILED)."""
     try:
-        disk.write_whole(path, data)
+        atomic.write_whole(path, data)
     except OSError as error:
         raise _not_written(path, error) from error
 
@@ -118,39 +120,39 @@ def _utterances_of(loaded: Loaded) -> list[dict[str, Any]]:
     utterances = []
     for number, utterance in enumerate(loaded.conversation.opening):
         same, beside = kept.get(number, (None, {}))
-        utterances.append({**shapes.utterance_fields(utterance), **(beside if same == utterance else {})})
+        utterances.append({**schema.utterance_fields(utterance), **(beside if same == utterance else {})})
     for turn in loaded.conversation.turns:
-        utterances += [shapes.user_fields(turn), shapes.reply_fields(turn)]
+        utterances += [schema.user_fields(turn), schema.reply_fields(turn)]
     if loaded.pending_user is not None:
-        said = shapes.utterance_fields(shapes.user_utterance(loaded.pending_user))
-        utterances.append({**said, **shapes.alternatives_fields(loaded.pending_replies, loaded.pending_user)})
+        said = schema.utterance_fields(schema.user_utterance(loaded.pending_user))
+        utterances.append({**said, **schema.alternatives_fields(loaded.pending_replies, loaded.pending_user)})
     return utterances
 
 
 def _loaded(value: object, path: Path) -> Loaded:
-    fields = shapes.mapping(value, "$")
+    fields = schema.mapping(value, "$")
     if fields.get("format") != FORMAT:
         raise BchatError("transcript.not-a-transcript", status=ExitStatus.DATA, path=path)
-    version = shapes.whole_number(fields, "version", low=1)
+    version = schema.whole_number(fields, "version", low=1)
     if version > VERSION:
         raise BchatError("transcript.newer", status=ExitStatus.DATA, path=path, version=version, known=VERSION)
-    header, others = shapes.header_of(fields, shapes.header_of_file(path))
+    header, others = schema.header_of(fields, schema.header_of_file(path))
     values = fields.get("utterances")
     if not isinstance(values, list):
         raise Misshapen("utterances", "list")
-    count = shapes.whole_number(fields, "opening", low=0, default=0)
+    count = schema.whole_number(fields, "opening", low=0, default=0)
     if count > len(values):
         raise Misshapen("opening", "opening", count=len(values))
-    opening = tuple(shapes.utterance_of(said, f"utterances[{number}]") for number, said in enumerate(values[:count]))
-    turns, pending = shapes.turns_of(values[count:], first=count)
+    opening = tuple(schema.utterance_of(said, f"utterances[{number}]") for number, said in enumerate(values[:count]))
+    turns, pending = schema.turns_of(values[count:], first=count)
     turns, left_out = _with_fit_details(turns)
     return Loaded(
         header,
         Conversation(tuple(utterance for utterance, _ in opening), tuple(turns)),
-        problems=(shapes.details_left_out(path, left_out),) if left_out else (),
+        problems=(schema.details_left_out(path, left_out),) if left_out else (),
         pending_user=pending[0] if pending else None,
-        pending_replies=shapes.alternatives_of(pending[1], pending[0])[0] if pending else (),
-        details=shapes.without(others, _FIELDS),
+        pending_replies=schema.alternatives_of(pending[1], pending[0])[0] if pending else (),
+        details=schema.without(others, _FIELDS),
         opening_details=opening,
     )
 
@@ -161,7 +163,7 @@ def _with_fit_details(turns: list[Turn]) -> tuple[list[Turn], list[str]]:
     for turn in turns:
         bad = unfit(turn.details)
         left_out += bad
-        kept.append(replace(turn, details=shapes.without(turn.details, bad)) if bad else turn)
+        kept.append(replace(turn, details=schema.without(turn.details, bad)) if bad else turn)
     return kept, left_out
 
 
@@ -176,10 +178,10 @@ def _is_document(data: bytes) -> bool:
 
 def _peek(path: Path) -> bytes | None:
     try:
-        return disk.read_file(path)
+        return atomic.read_file(path)
     except BchatError:
         return None
 
 
 def _not_written(path: Path, error: OSError | ValueError) -> BchatError:
-    return BchatError("transcript.not-written", status=ExitStatus.FAILED, path=path, reason=disk.reason(error))
+    return BchatError("transcript.not-written", status=ExitStatus.FAILED, path=path, reason=atomic.reason(error))

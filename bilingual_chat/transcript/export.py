@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from bilingual_chat import messages
-from bilingual_chat.conversation import FinishReason, Speaker, Turn, Utterance
-from bilingual_chat.decoding import RANGES
-from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.transcript import Loaded, shapes
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.settings.decoding import RANGES
+from bilingual_chat.text.conversation import FinishReason, Speaker, Turn, Utterance
+from bilingual_chat.text.sanitize import outward, outward_line
+from bilingual_chat.transcript import schema
 from bilingual_chat.transcript.details import is_count
 from bilingual_chat.transcript.document import resolve_target, save_whole
-from bilingual_chat.transcript.jsontext import JsonFault, encode, mend_surrogates, parse
+from bilingual_chat.transcript.loaded import Loaded
 from bilingual_chat.transcript.markdown import block, escape
-from bilingual_chat.untrusted import outward, outward_line
+from bilingual_chat.transcript.safe_json import JsonFault, encode, mend_surrogates, parse
 
 _ROLES = {Speaker.USER: "user", Speaker.SYSTEM: "assistant"}
 _JAPANESE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uff66-\uff9f]")
@@ -101,7 +102,7 @@ def to_markdown(loaded: Loaded) -> bytes:
     parts = [f"# {escape(_title(loaded))}", escape(_origin(loaded)), escape(_shared_settings(loaded))]
     for utterance, mark in _said(loaded):
         shown = f" *({escape(mark)})*" if mark else ""
-        parts += [f"**{shapes.SPELLING[utterance.speaker]}**{shown}", block(outward(utterance.text))]
+        parts += [f"**{schema.SPELLING[utterance.speaker]}**{shown}", block(outward(utterance.text))]
     return _marked(_utf8("\n\n".join(part for part in parts if part) + "\n\n"), loaded)
 
 
@@ -123,7 +124,7 @@ def to_html(loaded: Loaded) -> bytes:
         mark = f" ({html.escape(remark)})" if remark else ""
         lines += [
             f'<section class="{utterance.speaker}">'
-            f'<h2><span lang="ja">{shapes.SPELLING[utterance.speaker]}</span>{mark}</h2>',
+            f'<h2><span lang="ja">{schema.SPELLING[utterance.speaker]}</span>{mark}</h2>',
             f'<p lang="{_language(utterance.text)}" dir="auto">{html.escape(outward(utterance.text))}</p></section>',
         ]
     return _marked(_utf8("\n".join([*lines, "</body></html>", ""])), loaded)
@@ -151,7 +152,7 @@ def _said(loaded: Loaded) -> list[tuple[Utterance, str]]:
         len(loaded.conversation.opening) + 2 * number + 1: _mark(turn, shared)
         for number, turn in enumerate(loaded.conversation.turns)
     }
-    said = shapes.said_in(loaded.conversation, loaded.pending_user)
+    said = schema.said_in(loaded.conversation, loaded.pending_user)
     return [(utterance, marks.get(number, "")) for number, utterance in enumerate(said)]
 
 
@@ -178,7 +179,7 @@ def _shared_settings(loaded: Loaded) -> str:
 
 
 def _title(loaded: Loaded) -> str:
-    said = shapes.said_in(loaded.conversation, loaded.pending_user)[len(loaded.conversation.opening) :]
+    said = schema.said_in(loaded.conversation, loaded.pending_user)[len(loaded.conversation.opening) :]
     words = " ".join(said[0].text.split()) if said else ""
     return outward_line(words[:60]) or "bchat"
 

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator
 from functools import cached_property
 
-from bilingual_chat.transcript.jsontext import BOM
+from bilingual_chat.transcript.safe_json import BOM
 
 _BLANK = b" \t\r"
 _MARKED = re.compile(rb"[^ \t\r\n]")
@@ -52,7 +52,7 @@ class Gaps:
         """The numbers of the first of them."""
         return self._lines[1][: min(self.damaged, _MOST_LINES)]
 
-    def beginning(self) -> bytes:
+    def startup(self) -> bytes:
         """Up to 1 MiB of what was left out."""
         parts, room = [], _BEGINNING
         for start, end in self:

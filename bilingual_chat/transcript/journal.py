@@ -20,16 +20,18 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from bilingual_chat.conversation import Conversation, Turn, Utterance
-from bilingual_chat.errors import BchatError, ExitStatus
-from bilingual_chat.transcript import Header, Loaded, disk, lock, replay, shapes
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.storage import atomic, journal_lock
+from bilingual_chat.text.conversation import Conversation, Turn, Utterance
+from bilingual_chat.transcript import replay, schema
+from bilingual_chat.transcript.loaded import Header, Loaded
 
 SUFFIX = ".jsonl"
 _MAX_NAMESAKES = 100
 REFUSED_KEPT = 10_000  # characters
 # Half of what is read: a turn of the longest message, told twice and escaped, still fits behind it.
-FULL = disk.MAX_BYTES // 2
-COPIED = disk.MAX_BYTES // 4
+FULL = atomic.MAX_BYTES // 2
+COPIED = atomic.MAX_BYTES // 4
 
 
 class Journal:
@@ -42,7 +44,7 @@ class Journal:
     def __init__(self, path: Path, waiting: bytes = b"") -> None:
         """For `create` and `resume`."""
         self.path = path
-        self._lock: lock.Lock | None = None
+        self._lock: journal_lock.Lock | None = None
         self._fd: int | None = None
         self._begun = False
         self._words = (0, 0)  # where the user's words recorded last end in the file, and their bytes
@@ -72,7 +74,7 @@ class Journal:
         process writes it (then: `read_journal` and `create` with its conversation), (DATA) if it is
         no journal, "transcript.not-saved" if it cannot be written here.
         """
-        disk.demand_file(path)
+        atomic.demand_file(path)
         journal = cls(Path(os.path.realpath(path)))
         try:
             loaded = journal._take_over()
@@ -161,7 +163,7 @@ class Journal:
         # Before the cut: interrupted between the two, the next record overwrites what was to go.
         self._state = (saved - length, b"")
         try:
-            disk.cut(self._fd, saved - length)
+            atomic.cut(self._fd, saved - length)
         except OSError:
             self._state = (saved, b"")
 
@@ -180,10 +182,10 @@ class Journal:
         try:
             if self._fd is None:
                 self._fd = self._open_new()
-            disk.demand_length(self.path, saved)
-            disk.write_at(self._fd, saved, waiting)
+            atomic.demand_length(self.path, saved)
+            atomic.write_at(self._fd, saved, waiting)
             if saved == 0:
-                disk.sync_directory(self.path.parent)
+                atomic.sync_directory(self.path.parent)
         except OSError as error:
             if saved == 0:
                 self._abandon()
@@ -191,13 +193,13 @@ class Journal:
         self._state = (saved + len(waiting), b"")
 
     def _open_new(self) -> int:
-        disk.make_private_directory(self.path.parent)
+        atomic.make_private_directory(self.path.parent)
         for path in _namesakes(self.path):
-            held = lock.acquire(path)
+            held = journal_lock.acquire(path)
             if held is None:
                 continue
             try:
-                fd = disk.open_new(path)
+                fd = atomic.open_new(path)
             except FileExistsError:
                 held.release()
                 continue
@@ -213,36 +215,36 @@ class Journal:
         if self._fd is None:
             return
         with contextlib.suppress(OSError):
-            disk.remove(self.path)
+            atomic.remove(self.path)
             self._release()
 
     def _take_over(self) -> Loaded:
-        self._lock = lock.acquire(self.path)
+        self._lock = journal_lock.acquire(self.path)
         if self._lock is None:
             raise BchatError("transcript.locked", path=self.path)
-        data = disk.read_file(self.path)
+        data = atomic.read_file(self.path)
         replayed = replay.replay(data, self.path)
         repaired = replayed.repaired
         if repaired != data:
             if replayed.loaded.problems:
                 _keep_original(self.path, data)
-            disk.write_whole(self.path, repaired)
-        self._fd = disk.open_existing(self.path)
-        disk.make_private(self._fd)
+            atomic.write_whole(self.path, repaired)
+        self._fd = atomic.open_existing(self.path)
+        atomic.make_private(self._fd)
         self._state = (len(repaired), b"")
         self._begun = True
         return replayed.loaded
 
     def _release(self) -> None:
         if self._fd is not None:
-            disk.close(self._fd)
+            atomic.close(self._fd)
             self._fd = None
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
     def _not_saved(self, error: OSError) -> BchatError:
-        return BchatError("transcript.not-saved", status=ExitStatus.FAILED, path=self.path, reason=disk.reason(error))
+        return BchatError("transcript.not-saved", status=ExitStatus.FAILED, path=self.path, reason=atomic.reason(error))
 
 
 def read_journal(path: Path) -> Loaded:
@@ -250,11 +252,11 @@ def read_journal(path: Path) -> Loaded:
 
     Raises BchatError (DATA) for what is no journal, or a newer one.
     """
-    return replay.replay(disk.read_file(path), path).loaded
+    return replay.replay(atomic.read_file(path), path).loaded
 
 
 def _opening_line(utterances: Iterable[Utterance]) -> bytes:
-    said = [shapes.utterance_fields(utterance) for utterance in utterances]
+    said = [schema.utterance_fields(utterance) for utterance in utterances]
     return replay.line("opening", _now(), utterances=said)
 
 
@@ -297,9 +299,9 @@ def _keep_original(path: Path, data: bytes) -> None:
     for number in range(1, _MAX_NAMESAKES):
         backup = path.with_name(path.name + (".bak" if number == 1 else f".bak.{number}"))
         if not backup.exists():
-            disk.write_whole(backup, data)
+            atomic.write_whole(backup, data)
             return
-        if disk.read_file(backup) == data:
+        if atomic.read_file(backup) == data:
             return
     raise FileExistsError(f"{path}: too many backups")
 

@@ -14,15 +14,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bilingual_chat.conversation import Conversation, FinishReason, Turn, Utterance
-from bilingual_chat.errors import BchatError, ExitStatus
 from bilingual_chat.messages import Phrase
-from bilingual_chat.transcript import Header, Loaded, shapes
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.text.conversation import Conversation, FinishReason, Turn, Utterance
+from bilingual_chat.transcript import schema
 from bilingual_chat.transcript.details import RecordedDetails, RecordedEvent, unfit
 from bilingual_chat.transcript.encodings import likely_encoding
 from bilingual_chat.transcript.gaps import Gaps
-from bilingual_chat.transcript.jsontext import JsonFault, encode, excess, parse_prefix
-from bilingual_chat.transcript.shapes import Misshapen
+from bilingual_chat.transcript.loaded import Header, Loaded
+from bilingual_chat.transcript.safe_json import JsonFault, encode, excess, parse_prefix
+from bilingual_chat.transcript.schema import Misshapen
 
 FORMAT = "bchat-journal"
 VERSION = 1
@@ -75,7 +76,7 @@ def line(record: str, at: str, **fields: object) -> bytes:
 
 def header_line(header: Header, details: Mapping[str, Any]) -> bytes:
     names = {"record": "header", "format": FORMAT, "version": VERSION}
-    return encode({**names, **shapes.header_fields(header), **shapes.without(details, (*names, "at"))}) + b"\n"
+    return encode({**names, **schema.header_fields(header), **schema.without(details, (*names, "at"))}) + b"\n"
 
 
 def replay(data: bytes, path: Path) -> Replayed:
@@ -85,12 +86,12 @@ def replay(data: bytes, path: Path) -> Replayed:
     _read_records(data, story, gaps)
     if gaps.hide_everything:
         raise _no_journal(data, path)
-    if gaps.damaged and not story.turns and story.pending is None and (name := likely_encoding(gaps.beginning())):
+    if gaps.damaged and not story.turns and story.pending is None and (name := likely_encoding(gaps.startup())):
         raise BchatError("transcript.invalid", status=ExitStatus.DATA, path=path, reason=_encoding(name))
     problems = _problems(gaps, story)
     header, restored = story.header, b""
     if header is None:
-        header = shapes.header_of_file(path)
+        header = schema.header_of_file(path)
         restored = header_line(header, {})
         problems.append(BchatError("transcript.header-lost", status=ExitStatus.DATA, path=path))
     conversation = Conversation(story.opening, tuple(story.turns))
@@ -151,7 +152,7 @@ def _problems(gaps: Gaps, story: _Story) -> list[BchatError]:
             BchatError("transcript.damaged", status=ExitStatus.DATA, path=story.path, count=gaps.damaged, lines=shown)
         )
     if story.unfit:
-        problems.append(shapes.details_left_out(story.path, story.unfit))
+        problems.append(schema.details_left_out(story.path, story.unfit))
     return problems
 
 
@@ -187,7 +188,7 @@ def _continue(story: _Story, record: dict[str, Any], data: bytes, at: int) -> No
             said = record.get("utterances")
             if not isinstance(said, list):
                 raise Misshapen("utterances", "list")
-            story.opening = tuple(shapes.utterance_of(value, "utterances")[0] for value in said)
+            story.opening = tuple(schema.utterance_of(value, "utterances")[0] for value in said)
         case "user":
             text = _text(record, "text")
             if text != story.pending:
@@ -218,14 +219,14 @@ def _turn(story: _Story, record: dict[str, Any], data: bytes, at: int) -> Turn:
     user, reply = _text(record, "user"), _text(record, "reply")
     details, finish = record.get("details", _NO_DETAILS), record.get("finish_reason", FinishReason.STOP.value)
     bad = unfit(details) if isinstance(details, Mapping) else ["details"]
-    if not isinstance(finish, str) or finish not in shapes.FINISHES:
+    if not isinstance(finish, str) or finish not in schema.FINISHES:
         finish = ""
         bad.append("finish_reason")
     if bad:
-        story.unfit = list(dict.fromkeys(story.unfit + bad))[: shapes.MOST_NAMED + 1]
-        fit = shapes.without(details, bad) if isinstance(details, Mapping) else {}
-        return Turn(user, reply, shapes.FINISHES.get(finish, FinishReason.STOP), fit)
-    return Turn(user, reply, shapes.FINISHES[finish], RecordedDetails(data, at) if details else _NO_DETAILS)
+        story.unfit = list(dict.fromkeys(story.unfit + bad))[: schema.MOST_NAMED + 1]
+        fit = schema.without(details, bad) if isinstance(details, Mapping) else {}
+        return Turn(user, reply, schema.FINISHES.get(finish, FinishReason.STOP), fit)
+    return Turn(user, reply, schema.FINISHES[finish], RecordedDetails(data, at) if details else _NO_DETAILS)
 
 
 def _add_reply(story: _Story, reply: Turn) -> None:
@@ -244,11 +245,11 @@ def _forget_pending(story: _Story) -> None:
 def _header(record: dict[str, Any], path: Path) -> tuple[Header, Mapping[str, Any]]:
     if record.get("format") != FORMAT:
         raise Misshapen("format", "text")
-    version = shapes.whole_number(record, "version", low=1)
+    version = schema.whole_number(record, "version", low=1)
     if version > VERSION:
         raise BchatError("transcript.newer", status=ExitStatus.DATA, path=path, version=version, known=VERSION)
-    header, details = shapes.header_of(record, shapes.header_of_file(path))
-    return header, shapes.without(details, ("record", "format", "version"))
+    header, details = schema.header_of(record, schema.header_of_file(path))
+    return header, schema.without(details, ("record", "format", "version"))
 
 
 def _text(record: dict[str, Any], name: str) -> str:

@@ -1,0 +1,381 @@
+"""The command line: its commands and options. The only room that knows typer.
+
+Whatever computes is imported inside the commands: `bchat --help` takes a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bilingual_chat import __version__, messages
+from bilingual_chat.cli.errors import complete_streams, discard_output, ending, leave, report, tell_output_lost
+from bilingual_chat.cli.startup import Options, configured, spoken
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+
+if TYPE_CHECKING:
+    from bilingual_chat.transcript.history import Summary
+
+# Every `help` here is a key of `messages`: `main` knows the language.
+app = typer.Typer(add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False, help="cli.app")
+transcripts = typer.Typer(rich_markup_mode=None, help="cli.transcripts")
+app.add_typer(transcripts, name="transcripts", invoke_without_command=True)
+
+Model = Annotated[str | None, typer.Option("--model", "-m", metavar="NAME|PATH", help="option.model")]
+Preset = Annotated[str | None, typer.Option("--preset", "-p", metavar="NAME", help="option.preset")]
+Set = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="option.set")]
+Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="option.seed")]
+Persona = Annotated[str | None, typer.Option("--persona", metavar="TEXT", help="option.persona")]
+Load = Annotated[Path | None, typer.Option("--load", metavar="FILE", help="option.load")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="option.config")]
+Lang = Annotated[str | None, typer.Option("--lang", metavar="en|ja", help="option.lang")]
+Device = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="option.device")]
+Quantize = Annotated[str | None, typer.Option("--quantize", metavar="auto|none|int8|w8a8|int4", help="option.quantize")]
+As = Annotated[str, typer.Option("--as", metavar="json|md|html|jsonl", help="option.as")]
+AcceptWithdrawn = Annotated[bool, typer.Option("--accept-withdrawn", help="option.accept-withdrawn")]
+Like = Annotated[str | None, typer.Option("--like", metavar="NAME", help="option.like")]
+Debug = Annotated[bool, typer.Option("--debug", help="option.debug")]
+_HELP_OF_TYPERS_OWN = {
+    "help": "option.help",
+    "install_completion": "option.install-completion",
+    "show_completion": "option.show-completion",
+}
+
+
+def main() -> int:
+    """Run bchat; the exit status."""
+    complete_streams()
+    status = _run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        status = _without_output(error, status)
+    try:
+        sys.stderr.flush()
+    except OSError:  # the terminal is gone: Python would find that out again, and end with 120
+        discard_output(sys.stderr)
+    repl = sys.modules.get("bilingual_chat.terminal.repl")
+    if repl is not None and repl.is_a_model_loading():
+        # Python would end under a thread that is inside torch's libraries, and abort (seen: status 134).
+        os._exit(status)
+    return status
+
+
+def _without_output(error: OSError, status: int) -> int:
+    """What typer or Python printed did not get out."""
+    from bilingual_chat.terminal.display import Display
+
+    discard_output()  # first: what a Display does to the stream flushes it
+    if isinstance(error, BrokenPipeError):
+        return ExitStatus.CLOSED_PIPE
+    tell_output_lost(error, Display(spoken(_lang_among(sys.argv[1:]))))
+    return status or ExitStatus.FAILED
+
+
+def _run(arguments: list[str]) -> int:
+    lang = spoken(_lang_among(arguments))
+    command = typer.main.get_command(app)
+    _translate(command, lang)
+    with suppress(AttributeError, ValueError):
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # the help has characters, too
+    try:
+        return int(command(arguments, standalone_mode=False, prog_name="bchat") or 0)
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # while typer printed the help
+            discard_output()
+            return ExitStatus.CLOSED_PIPE
+        raise
+    except typer.Abort:
+        return ExitStatus.INTERRUPTED
+    except Exception as error:
+        is_usage = hasattr(error, "format_message")  # typer's classes for that have no public names
+        if isinstance(error, OSError) and error.filename is None:  # of a stream: commands say theirs themselves
+            return _without_output(error, ExitStatus.OK)
+        if not is_usage and "--debug" in arguments:
+            raise
+        from bilingual_chat.terminal.display import Display
+
+        if is_usage:
+            from bilingual_chat.cli.typer_messages import usage_error
+
+            with suppress(OSError):
+                Display(lang).say(usage_error(error, arguments))
+            return ExitStatus.USAGE
+        report(error, Display(lang))
+        return ExitStatus.FAILED
+
+
+def _lang_among(arguments: list[str]) -> str | None:
+    """--lang, before typer reads the arguments: its help has to be in that language."""
+    for at, argument in enumerate(arguments):
+        if argument == "--lang":
+            return next(iter(arguments[at + 1 :]), None)
+        if argument.startswith("--lang="):
+            return argument.removeprefix("--lang=")
+    return None
+
+
+def _translate(command: Any, lang: str) -> None:
+    """Put the sentences of `messages` where their keys are."""
+    command.help = messages.render(command.help, lang) if command.help in messages.TABLE else command.help
+    command.context_settings.setdefault("help_option_names", ["-h", "--help"])
+    help_option = command.get_help_option(typer.Context(command, **command.context_settings))
+    for param in [*command.params, *filter(None, [help_option])]:
+        key = _HELP_OF_TYPERS_OWN.get(param.name, getattr(param, "help", None))
+        if key in messages.TABLE:
+            param.help = messages.render(key, lang)
+    for each in getattr(command, "commands", {}).values():
+        _translate(each, lang)
+
+
+# -- commands -----------------------------------------------------------------------------------------
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    model: Model = None,
+    preset: Preset = None,
+    set_: Set = None,
+    seed: Seed = None,
+    persona: Persona = None,
+    load: Load = None,
+    config: ConfigFile = None,
+    lang: Lang = None,
+    debug: Debug = False,
+    device: Device = None,
+    quantize: Quantize = None,
+    accept_withdrawn: AcceptWithdrawn = False,
+    like: Like = None,
+    version: Annotated[bool, typer.Option("--version", help="option.version")] = False,
+) -> None:
+    if version:
+        typer.echo(f"bchat {__version__}")
+        raise typer.Exit
+    context.obj = Options.among(locals())
+    if context.invoked_subcommand is None:
+        _chat(context.obj)
+
+
+@app.command(help="cli.chat")
+def chat(
+    context: typer.Context,
+    model: Model = None,
+    preset: Preset = None,
+    set_: Set = None,
+    seed: Seed = None,
+    persona: Persona = None,
+    load: Load = None,
+    config: ConfigFile = None,
+    lang: Lang = None,
+    debug: Debug = False,
+    device: Device = None,
+    quantize: Quantize = None,
+    accept_withdrawn: AcceptWithdrawn = False,
+    like: Like = None,
+) -> None:
+    _chat(Options.among(locals()).over(context.obj))
+
+
+def _chat(options: Options) -> None:
+    with ending(options) as display:
+        from bilingual_chat.cli import chat
+
+        leave(chat.chat(options, display))
+
+
+@app.command(help="cli.ask")
+def ask(
+    context: typer.Context,
+    text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT|-]", help="option.text")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="option.json")] = False,
+    model: Model = None,
+    preset: Preset = None,
+    set_: Set = None,
+    seed: Seed = None,
+    persona: Persona = None,
+    load: Load = None,
+    config: ConfigFile = None,
+    lang: Lang = None,
+    debug: Debug = False,
+    device: Device = None,
+    quantize: Quantize = None,
+    accept_withdrawn: AcceptWithdrawn = False,
+    like: Like = None,
+) -> None:
+    options = Options.among(locals()).over(context.obj)
+    with ending(options) as display:
+        from bilingual_chat.cli import chat
+
+        chat.ask(options, display, text or [], as_json)
+
+
+@app.command(help="cli.presets")
+def presets(context: typer.Context, config: ConfigFile = None, lang: Lang = None, debug: Debug = False) -> None:
+    options = Options(config=config, lang=lang, debug=debug).over(context.obj)
+    with ending(options) as display:
+        from bilingual_chat.commands.settings import preset_rows
+
+        known = configured(options, display)
+        display.put_rows(preset_rows(known, display.lang))
+
+
+@app.command(help="cli.models")
+def models(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="option.name")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="option.verify")] = False,
+    config: ConfigFile = None,
+    lang: Lang = None,
+    debug: Debug = False,
+) -> None:
+    options = Options(config=config, lang=lang, debug=debug).over(context.obj)
+    with ending(options) as display:
+        from bilingual_chat.cli import models
+
+        known = configured(options, display)
+        (models.verify_models if verify else models.show_models)(known, display, name)
+
+
+@app.command(help="cli.pull")
+def pull(
+    context: typer.Context,
+    name: str,
+    config: ConfigFile = None,
+    lang: Lang = None,
+    debug: Debug = False,
+    accept_withdrawn: AcceptWithdrawn = False,
+) -> None:
+    options = Options(config=config, lang=lang, debug=debug, accept_withdrawn=accept_withdrawn).over(context.obj)
+    with ending(options) as display:
+        from bilingual_chat.cli import models
+
+        models.pull(configured(options, display), display, name, accept_withdrawn=options.accept_withdrawn)
+
+
+@app.command("rm", help="cli.rm")
+def remove(
+    context: typer.Context, name: str, config: ConfigFile = None, lang: Lang = None, debug: Debug = False
+) -> None:
+    options = Options(config=config, lang=lang, debug=debug).over(context.obj)
+    with ending(options) as display:
+        from bilingual_chat.cli import models
+
+        models.remove(configured(options, display), display, name)
+
+
+@app.command(help="cli.bench")
+def bench(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[MODEL|FILE]", help="option.bench-name")] = None,
+    quantize: Annotated[list[str] | None, typer.Option("--quantize", metavar="NAME|all", help="option.bench")] = None,
+    quality: Annotated[bool, typer.Option("--quality", help="option.quality")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="option.json")] = False,
+    model: Model = None,
+    config: ConfigFile = None,
+    lang: Lang = None,
+    debug: Debug = False,
+    device: Device = None,
+    accept_withdrawn: AcceptWithdrawn = False,
+) -> None:
+    options = Options(
+        model=model, config=config, lang=lang, debug=debug, device=device, accept_withdrawn=accept_withdrawn
+    ).over(context.obj)
+    with ending(options) as display:
+        from bilingual_chat.cli import bench
+
+        (bench.measure_quality if quality else bench.measure_speed)(options, display, name, quantize or [], as_json)
+
+
+@app.command(help="cli.where")
+def where(context: typer.Context, lang: Lang = None, debug: Debug = False) -> None:
+    options = Options(lang=lang, debug=debug).over(context.obj)
+    with ending(options) as display:
+        from bilingual_chat.storage import paths
+
+        places = paths.all_places().items()
+        display.put_rows([(messages.render(f"place.{name}", display.lang), str(path)) for name, path in places])
+
+
+# -- transcripts --------------------------------------------------------------------------------------
+
+
+@transcripts.callback()
+def transcripts_default(context: typer.Context, lang: Lang = None, debug: Debug = False) -> None:
+    context.obj = Options(lang=lang, debug=debug).over(context.obj)
+    if context.invoked_subcommand is None:
+        _list_transcripts(context.obj)
+
+
+@transcripts.command("list", help="cli.transcripts.list")
+def transcripts_list(context: typer.Context, lang: Lang = None, debug: Debug = False) -> None:
+    _list_transcripts(Options(lang=lang, debug=debug).over(context.obj))
+
+
+@transcripts.command("show", help="cli.transcripts.show")
+def transcripts_show(
+    context: typer.Context, which: str, as_: As = "json", lang: Lang = None, debug: Debug = False
+) -> None:
+    with ending(Options(lang=lang, debug=debug).over(context.obj)) as display:
+        from bilingual_chat.transcript import document, export
+        from bilingual_chat.transcript.journal import read_journal
+
+        known = ("json", *(suffix.removeprefix(".") for suffix in export.FORMATS))
+        if as_ not in known:
+            raise BchatError(
+                "cli.as",
+                status=ExitStatus.USAGE,
+                name=as_,
+                known=", ".join(known),
+                suggestion=messages.did_you_mean(as_, known),
+            )
+        loaded = read_journal(_find_transcript(which).path)
+        for problem in loaded.problems:
+            display.say(problem)
+        if as_ == "json":
+            display.put_json(document.document_of(loaded), indent=2)
+        elif as_ == "jsonl":  # escaped: visible marks for what would act would read back
+            display.put_json(export.messages_of(loaded))
+        else:
+            display.put(export.FORMATS[f".{as_}"](loaded).decode().removesuffix("\n"))
+
+
+@transcripts.command("search", help="cli.transcripts.search")
+def transcripts_search(context: typer.Context, words: list[str], lang: Lang = None, debug: Debug = False) -> None:
+    with ending(Options(lang=lang, debug=debug).over(context.obj)) as display:
+        from bilingual_chat.storage import paths
+        from bilingual_chat.transcript import history
+
+        found = history.search(paths.data_dir(), " ".join(words), display.say)
+        if not found:
+            raise BchatError("cli.nothing-found", status=ExitStatus.DATA, words=" ".join(words))
+        display.put_rows([(match.summary.id, f"{match.summary.changed:%Y-%m-%d}", match.excerpt) for match in found])
+
+
+def _list_transcripts(options: Options) -> None:
+    with ending(options) as display:
+        from bilingual_chat.commands.files import summary_row
+        from bilingual_chat.storage import paths
+        from bilingual_chat.transcript import history
+
+        listed = history.list_conversations(paths.data_dir(), display.say)
+        display.put_rows([(each.id, *summary_row(each, display.lang)) for each in listed])
+
+
+def _find_transcript(which: str) -> Summary:
+    """By its id, or by its number in the list."""
+    from bilingual_chat.storage import paths
+    from bilingual_chat.transcript import history
+
+    listed = history.list_conversations(paths.data_dir())
+    if which.isdecimal() and len(which) < 10 and 1 <= int(which) <= len(listed):
+        return listed[int(which) - 1]
+    for summary in listed:
+        if summary.id == which:
+            return summary
+    raise BchatError("cli.which-transcript", status=ExitStatus.DATA, which=which)

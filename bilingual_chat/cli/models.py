@@ -1,0 +1,98 @@
+"""`bchat models`, `bchat pull` and `bchat rm`: what there is, what it needs, and getting and removing it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bilingual_chat import messages
+from bilingual_chat.cli import models_table
+from bilingual_chat.cli.models_table import state_of
+from bilingual_chat.commands.models import too_large
+from bilingual_chat.hub import download, verify
+from bilingual_chat.hub.download import Size
+from bilingual_chat.hub.remove import remove as remove_files
+from bilingual_chat.hub.state import FileState, State
+from bilingual_chat.messages import Phrase
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.settings import catalogue
+from bilingual_chat.settings.catalogue import ModelEntry, with_withdrawn_of
+from bilingual_chat.settings.config import Config
+from bilingual_chat.storage import paths
+from bilingual_chat.terminal.display import Display, size_of
+
+
+def show_models(config: Config, display: Display, name: str | None) -> None:
+    if name:
+        models_table.show_one(config, display, name)
+    else:
+        models_table.show_all(config, display)
+
+
+def verify_models(config: Config, display: Display, name: str | None) -> None:
+    """Every file of the models that are here against its digest. Raises BchatError (MODEL) if one is damaged."""
+    entries = [catalogue.find(config.catalogue, name)] if name else list(config.catalogue.values())
+    here = [entry for entry in entries if catalogue.locate(entry) is not None and not entry.embedded]
+    if name and not here:
+        catalogue.require_here(entries[0])
+        raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entries[0].name)
+    models_table.say_troubles(display, entries)
+    if not here:
+        display.say(Phrase("models.none-here"))
+    damaged = []
+    for entry in here:
+        report = verify.verify(with_withdrawn_of(entry, config.catalogue.values()), display.progress)
+        state = {file.name: messages.render(state_of(file), display.lang) for file in report.files}
+        display.put_rows([(entry.name, name, said) for name, said in state.items()])
+        if report.withdrawn:
+            display.say(_withdrawn(config, entry, report.directory, report.withdrawn))
+        if report.state is State.DAMAGED:
+            damaged.append(entry.name)
+    if damaged:
+        raise BchatError("models.damaged", status=ExitStatus.MODEL, names=", ".join(damaged), first=damaged[0])
+
+
+def _withdrawn(config: Config, entry: ModelEntry, directory: Path, file: FileState) -> Phrase:
+    """What to do about it: bchat removes what it fetched, and leaves a directory of the person's own alone."""
+    owners = [each for each in config.catalogue.values() if file.withdrawn_md5 in map(str.lower, each.withdrawn_md5)]
+    if entry in owners and not entry.directory:
+        return Phrase("models.withdrawn", name=entry.name)
+    name = owners[0].name if owners else entry.name
+    return Phrase("models.withdrawn-elsewhere", path=paths.shorten(directory / file.name), name=name)
+
+
+def pull(config: Config, display: Display, name: str, *, accept_withdrawn: bool = False) -> None:
+    """Say how much there is to fetch and where to, fetch it, and say how to go on; also where Ctrl-C ends it."""
+    found = catalogue.find(config.catalogue, name, advises_path=False)
+    entry = with_withdrawn_of(found, config.catalogue.values())
+    asked: list[Size] = []
+
+    def begin(size: Size) -> None:
+        asked.append(size)
+        if warning := too_large(entry):
+            display.say(warning)
+        display.say(size_phrase(entry, size))
+
+    try:
+        download.download(entry, display.progress, begin=begin, accept_withdrawn=accept_withdrawn)
+    except KeyboardInterrupt:
+        display.say(Phrase("cli.pull-stopped", name=entry.name))
+        raise
+    display.say(Phrase("cli.pulled" if asked else "cli.was-here", name=entry.name))
+
+
+def size_phrase(entry: ModelEntry, size: Size) -> Phrase:
+    place = download.place_of(entry)
+    free = size_of(download.free_disk(place))
+    sizes = {"size": size_of(size.size), "missing": size_of(size.missing) if size.missing else "0 B"}
+    return Phrase("pull.size", name=entry.name, directory=paths.shorten(place), free=free, **sizes)
+
+
+def remove(config: Config, display: Display, name: str) -> None:
+    """The model's files in the hub's cache, and what was converted from them."""
+    from bilingual_chat.engines.weights import cache
+
+    entry = catalogue.find(config.catalogue, name, advises_path=False)
+    freed = remove_files(entry) + cache.sweep()
+    display.say(
+        Phrase("models.removed" if freed else "models.nothing-removed", name=entry.name, size=f"{freed / 1e9:.2f}")
+    )

@@ -1,0 +1,182 @@
+"""`bchat models`: every model on two lines, so that what fits here is seen at once; or one with all there is to say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from bilingual_chat.engines.memory import available_memory
+from bilingual_chat.engines.precision import PRECISIONS, memory_in
+from bilingual_chat.hub.state import FileState, Report, State, recall
+from bilingual_chat.messages import Phrase
+from bilingual_chat.settings import catalogue
+from bilingual_chat.settings.catalogue import CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILES, ModelEntry, with_withdrawn_of
+from bilingual_chat.settings.config import Config
+from bilingual_chat.storage import paths
+from bilingual_chat.terminal.display import Display, Row, size_of
+from bilingual_chat.text.conversation import Speaker, Utterance
+from bilingual_chat.text.prompt import PromptFormat, render
+
+_STATES = {
+    State.GOOD: "model.good",
+    State.UNKNOWN: "model.unknown-state",
+    State.CHANGED: "model.changed",
+    State.DAMAGED: "model.damaged",
+}
+
+
+def state_of(file: FileState) -> str:
+    """The key of what is said of it."""
+    return "model.withdrawn" if file.is_withdrawn else _STATES[file.state]
+
+
+def show_all(config: Config, display: Display) -> None:
+    """Each model: is it here and verified, what is there to fetch, what memory does it need of what is free."""
+    free, chosen = available_memory(), _chosen(config)
+    said = [display.text(Phrase(f"heading.{key}")) for key in ("model", "state", "size")]
+    names = [precision.name for precision in PRECISIONS]
+    rows: list[tuple[Row, str]] = [
+        ((f"  {said[0]}", *said[1:], *map(_bracketable, names)), display.text(Phrase("heading.note")))
+    ]
+    for entry in config.catalogue.values():
+        mark = "*" if entry.name == chosen.name else " "
+        state = display.text(Phrase(_state(with_withdrawn_of(entry, config.catalogue.values()))))
+        memory = [
+            amount.rjust(len(_bracketable(name))) for name, amount in zip(names, _memory(entry, free), strict=True)
+        ]
+        row = (f"{mark} {entry.name}", state, size_of(entry.stored_bytes).rjust(6), *memory)
+        rows.append((row, _note(entry, display.lang)))
+    display.put_noted_rows(rows)
+    say_troubles(display, config.catalogue.values())
+    known = "models.legend" if free is not None else "models.legend-unknown"
+    display.say(Phrase(known, free=f"{(free or 0) / 1e9:.1f}", name=chosen.name))
+
+
+def show_one(config: Config, display: Display, name: str) -> None:
+    """Everything that is known of one model, without reading its weights."""
+    entry = catalogue.find(config.catalogue, name)
+    known = with_withdrawn_of(entry, config.catalogue.values())
+    free, report = available_memory(), None if entry.embedded else recall(known)
+    facts: list[tuple[str, str]] = [
+        ("name", ", ".join(entry.names)),
+        ("description", entry.describe(display.lang)),
+        ("hub", f"{entry.hub_id} ({entry.revision})" if entry.hub_id else ""),
+        ("state", _where(known, report, display)),
+        *(("file", said) for said in _of_files(entry, report, display)),
+        ("size", _of_size(entry)),
+        *(("memory", line) for line in _of_memory(entry, free, display)),
+        ("prompt", _example(entry.prompt, display)),
+        ("stop", "  ".join(map(_visible, entry.prompt.stop_strings))),
+        ("context", f"{entry.context_length:,}" if entry.context_length else ""),
+        ("preset", _of_preset(config, entry)),
+        ("licence", entry.licence),
+        ("scores", _scores(entry.scores)),
+        *(("md5", f"{file}  {md5}") for file, md5 in entry.weights_md5.items()),
+        *(("withdrawn", md5) for md5 in entry.withdrawn_md5),
+    ]
+    say_troubles(display, [entry])
+    display.put_rows(_without_repetition((display.text(Phrase(f"fact.{key}")), said) for key, said in facts if said))
+
+
+def say_troubles(display: Display, entries: Iterable[ModelEntry]) -> None:
+    """Each place that cannot be looked at, once, however many models would lie there."""
+    found = [trouble for entry in entries if (trouble := catalogue.trouble(entry)) is not None]
+    for path, reason in dict.fromkeys(found):
+        display.say(Phrase("models.unreadable", path=paths.shorten(path), reason=reason))
+
+
+def _chosen(config: Config) -> ModelEntry:
+    """What opens without --model."""
+    return catalogue.find(config.catalogue, config.model) if config.model else catalogue.default_entry(config.catalogue)
+
+
+def _state(entry: ModelEntry) -> str:
+    """As it is known without reading a file of the model."""
+    if entry.embedded:
+        return "model.embedded"
+    report = recall(entry)
+    if report is None:
+        return "model.absent" if catalogue.trouble(entry) is None else "model.unreadable-state"
+    return "model.withdrawn" if report.withdrawn else _STATES[report.state]
+
+
+def _memory(entry: ModelEntry, free: int | None) -> list[str]:
+    """Gigabytes in each precision, in brackets what is more than there is."""
+    found = []
+    for precision in PRECISIONS:
+        needed = memory_in(precision, entry)
+        amount = f"{needed / 1e9:.1f}" if needed else "?"
+        found.append(f"({amount})" if free is not None and needed > free else f"{amount} ")
+    return found
+
+
+def _bracketable(name: str) -> str:
+    """A heading over numbers that may be in brackets."""
+    return f"{name} "
+
+
+def _note(entry: ModelEntry, lang: str) -> str:
+    scores = "/".join(f"{score:g}" for score in entry.scores.values())
+    return " · ".join(filter(None, [entry.describe(lang), entry.licence, scores]))
+
+
+def _scores(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {score:g}" for name, score in scores.items())
+
+
+def _where(entry: ModelEntry, report: Report | None, display: Display) -> str:
+    state = display.text(Phrase(_state(entry)))
+    directory: Path | None = report.directory if report else catalogue.locate(entry)
+    return f"{state}  {directory}" if directory else state
+
+
+def _of_files(entry: ModelEntry, report: Report | None, display: Display) -> list[str]:
+    """Those that are here, each with its state; else those that would be fetched."""
+    if report:
+        return [f"{file.name}  {size_of(file.size)}  {display.text(Phrase(state_of(file)))}" for file in report.files]
+    if not entry.hub_id:
+        return []
+    values = {"small": f"{CONFIG_FILE}, {TOKENIZER_FILE}", "first": WEIGHT_FILES[0], "second": WEIGHT_FILES[2]}
+    return [display.text(Phrase("fact.to-fetch", **values))]
+
+
+def _of_size(entry: ModelEntry) -> str:
+    if not entry.parameters:
+        return ""
+    return f"{size_of(entry.stored_bytes)} · {entry.parameters:,} × {entry.dtype or 'float16'}"
+
+
+def _of_memory(entry: ModelEntry, free: int | None, display: Display) -> Iterable[str]:
+    for precision in PRECISIONS:
+        needed = memory_in(precision, entry)
+        if needed:
+            key = "fact.unknown-fit" if free is None else "fact.fits" if needed <= free else "fact.too-large"
+            fits = display.text(Phrase(key, free=f"{(free or 0) / 1e9:.1f}"))
+            yield f"{precision.name}  {size_of(needed)}  {fits}".rstrip()
+
+
+def _example(format: PromptFormat, display: Display) -> str:
+    """How a first message is told to the model, every newline and space of it visible."""
+    if format.kind == "template":
+        return display.text(Phrase("fact.template"))
+    return _visible(render([Utterance(Speaker.USER, display.text(Phrase("fact.message")))], format))
+
+
+def _visible(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace("\n", "\\n") + '"'
+
+
+def _of_preset(config: Config, entry: ModelEntry) -> str:
+    preset = config.presets.get(entry.preset)
+    values = preset.values.items() if preset else ()
+    return f"{entry.preset}: {', '.join(f'{name} {value:g}' for name, value in values)}".removesuffix(": ")
+
+
+def _without_repetition(rows: Iterable[tuple[str, str]]) -> list[Row]:
+    """Of several rows that begin alike, only the first says how."""
+    found: list[Row] = []
+    before = ""
+    for label, said in rows:
+        found.append(("" if label == before else label, said))
+        before = label
+    return found

@@ -1,0 +1,132 @@
+"""What stands on the command line, and the chat that it begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from bilingual_chat import messages
+from bilingual_chat.engines.protocol import DeviceName, QuantizeName
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+
+if TYPE_CHECKING:
+    from bilingual_chat.session.model import OpenOptions
+    from bilingual_chat.settings.catalogue import ModelEntry
+    from bilingual_chat.settings.config import Config, Settings
+    from bilingual_chat.terminal.display import Display
+    from bilingual_chat.text.conversation import Utterance
+
+
+@dataclass(frozen=True)
+class Options:
+    """What stands on the command line; not every command has all of it."""
+
+    model: str | None = None
+    preset: str | None = None
+    set: tuple[str, ...] = ()
+    seed: str | None = None
+    persona: str | None = None
+    load: Path | None = None
+    config: Path | None = None
+    lang: str | None = None
+    debug: bool = False
+    device: str | None = None
+    accept_withdrawn: bool = False
+    quantize: str | None = None
+    like: str | None = None
+
+    @classmethod
+    def among(cls, arguments: Mapping[str, Any]) -> Options:
+        """Those that are among a command's arguments."""
+        known = {field.name: arguments[field.name] for field in fields(cls) if field.name in arguments}
+        return cls(**known, set=tuple(arguments["set_"] or ()))
+
+    def over(self, outer: Options | None) -> Options:
+        """These, and where they say nothing those before the command's name."""
+        if outer is None:
+            return self
+        own = {name: value for name, value in vars(self).items() if value not in (None, (), False)}
+        return Options(**{**vars(outer), **own, "set": (*outer.set, *self.set)})
+
+
+@dataclass(frozen=True)
+class Startup:
+    """A chat as the options, the files and the environment want it to begin."""
+
+    config: Config
+    entry: ModelEntry
+    settings: Settings
+    opening: tuple[Utterance, ...]
+    how: OpenOptions
+    is_chosen: bool = False  # by somebody, not by bchat
+
+
+def begin(options: Options, display: Display) -> Startup:
+    """Raises BchatError: settings that cannot be (USAGE), a model that is not here (MODEL)."""
+    from bilingual_chat.session.model import OpenOptions
+    from bilingual_chat.session.persona import persona, remark_on_persona
+    from bilingual_chat.settings import catalogue
+    from bilingual_chat.settings.config import parse_assignments, settings_for
+
+    config = configured(options, display)
+    named = options.model or config.model
+    entry = catalogue.find(config.catalogue, named) if named else catalogue.default_entry(config.catalogue)
+    if options.like is not None:
+        entry = catalogue.spoken_to_like(entry, catalogue.find(config.catalogue, options.like))
+    catalogue.require_here(entry)
+    chosen: dict[str, Any] = parse_assignments(options.set)
+    if options.seed is not None:
+        chosen |= parse_assignments([f"seed={options.seed}"])
+    settings = settings_for(config, entry, options.preset, chosen)
+    is_plain = entry.prompt.kind == "plain"
+    if is_plain and options.persona is not None:
+        raise BchatError("persona.base", status=ExitStatus.USAGE, name=entry.name)
+    opening = persona(options.persona if options.persona is not None else config.persona)
+    if remark := remark_on_persona(entry, opening):
+        display.say(remark)
+    how = OpenOptions(
+        _device(options.device),
+        options.accept_withdrawn,
+        tuple(config.catalogue.values()),
+        _quantize(options.quantize or config.quantize or "auto"),
+    )
+    return Startup(config, entry, settings, () if is_plain else opening, how, is_chosen=bool(named))
+
+
+def _device(name: str | None) -> DeviceName:
+    for known in get_args(DeviceName):
+        if name in (None, known):
+            return cast("DeviceName", name or "auto")
+    raise BchatError("option.wrong-device", status=ExitStatus.USAGE, name=name, known=", ".join(get_args(DeviceName)))
+
+
+def _quantize(name: str) -> QuantizeName:
+    known = get_args(QuantizeName)
+    if name not in known:
+        suggestion = messages.did_you_mean(name, known)
+        raise BchatError(
+            "bench.quantize", status=ExitStatus.USAGE, name=name, known=", ".join(known), suggestion=suggestion
+        )
+    return cast("QuantizeName", name)
+
+
+def configured(options: Options, display: Display) -> Config:
+    """What the files and the environment say; from here on `display` speaks the language they name."""
+    from bilingual_chat.settings.config import load_config
+
+    config = load_config(options.config)
+    display.lang = options.lang or config.lang or display.lang
+    for notice in config.notices:
+        display.say(notice)
+    return config
+
+
+def spoken(lang: str | None) -> str:
+    """The language of bchat's words as far as it is known without reading a file."""
+    for wanted in (lang, os.environ.get("BCHAT_LANG")):
+        if wanted in messages.LANGUAGES:
+            return wanted
+    return messages.language_of(os.environ)

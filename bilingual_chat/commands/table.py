@@ -1,0 +1,185 @@
+"""The slash commands: one table, from which dispatch, completion, /help and the README are made.
+
+A command is a line that begins with "/" or "／". It changes the session or shows something, and may
+give the loop something to do (`Action`). Nothing of it is ever sent to the model.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from bilingual_chat.commands import compare, conversation, files, models, replies, settings
+from bilingual_chat.commands.app import (
+    Action,
+    App,
+    Command,
+    Compare,
+    Edit,
+    Leave,
+    Retry,
+    Say,
+    folded,
+    shortened,
+    word,
+)
+from bilingual_chat.commands.files import model_rows, resume, say_resumed, summary_row
+from bilingual_chat.commands.settings import preset_rows
+from bilingual_chat.messages import Phrase
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.settings import decoding
+from bilingual_chat.text.sanitize import inward
+
+# The face of this room: what the rooms above speak of.
+__all__ = [
+    "COMMANDS",
+    "OF_SHELL",
+    "Action",
+    "App",
+    "Command",
+    "Compare",
+    "Edit",
+    "Leave",
+    "Retry",
+    "Say",
+    "execute",
+    "find",
+    "folded",
+    "is_command",
+    "message_of",
+    "model_rows",
+    "preset_rows",
+    "resume",
+    "say_resumed",
+    "split",
+    "summary_row",
+]
+
+
+# What a person may know from the shell: commands and options that a chat has not.
+OF_SHELL = {
+    **{name: name for name in ("ask", "bench", "chat", "transcripts", "where")},
+    "rm": "rm NAME",
+    "device": "--device auto|cpu|cuda|mps",
+    "quantize": "--quantize auto|none|int8|w8a8|int4",
+    "config": "--config FILE",
+    "like": "--like NAME",
+    "accept_withdrawn": "--accept-withdrawn",
+    "debug": "--debug",
+    "version": "--version",
+}
+HELP_WORDS = ("-h", "--help")  # after a command's name, as in a shell
+
+
+def is_command(line: str) -> bool:
+    """Whether a line, without blanks before it, is for bchat. "//" sends the model one that begins with "/"."""
+    line = line.lstrip()
+    return line[:1] in ("/", "／") and line[:2] not in ("//", "／／")
+
+
+def message_of(line: str) -> str:
+    """The message in a line that is no command."""
+    return line[1:] if line[:2] in ("//", "／／") else line
+
+
+def execute(line: str, app: App) -> Action:
+    """Do what a command line says. Raises BchatError when it cannot be done: then nothing has changed."""
+    name, argument = split(inward(line))
+    if not name:
+        return _help(app, "")
+    command = find(name)
+    if argument in HELP_WORDS:
+        return _help(app, command.name)
+    if argument and not command.arguments:
+        raise BchatError(
+            "command.no-argument", status=ExitStatus.USAGE, usage=command.usage, argument=shortened(argument)
+        )
+    if not argument and command.arguments and not command.arguments.startswith("["):
+        raise BchatError("command.argument-missing", status=ExitStatus.USAGE, usage=command.usage)
+    return command.run(app, argument)
+
+
+def split(line: str) -> tuple[str, str]:
+    """(name, argument) of a command line; the name folded and lower case, the argument as typed.
+
+    "/temp=0.7" is "/temp 0.7".
+    """
+    typed, *rest = line.strip()[1:].split(maxsplit=1) or [""]
+    name, *value = re.split("[=＝]", typed, maxsplit=1)
+    return word(name), " ".join([*value, *rest]).strip()
+
+
+def find(name: str) -> Command:
+    """The command of this name, alias or unmistakable beginning. Raises BchatError with "did you mean"."""
+    wanted = name.replace("-", "_")
+    if command := _BY_NAME.get(wanted):
+        return command
+    beginnings = {command.name: command for known, command in _BY_NAME.items() if wanted and known.startswith(wanted)}
+    if len(beginnings) == 1:
+        return next(iter(beginnings.values()))
+    if form := OF_SHELL.get(wanted):
+        raise BchatError("command.of-shell", status=ExitStatus.USAGE, name=shortened(name), form=form)
+    close = list(beginnings) or difflib.get_close_matches(wanted, list(_BY_NAME), n=1, cutoff=0.6)
+    suggestion = Phrase("suggestion", name="/" + ", /".join(close)) if close else Phrase("nothing")
+    raise BchatError("command.unknown", status=ExitStatus.USAGE, name=shortened(name), suggestion=suggestion)
+
+
+def _help(app: App, argument: str) -> Action:
+    topic = word(argument).lstrip("/")
+    if not topic:
+        app.show_rows([(command.usage, app.text(command.description)) for command in COMMANDS])
+        app.say(Phrase("help.keys"))
+        return None
+    try:
+        setting = decoding.resolve_name(topic)
+    except BchatError:
+        command = find(topic)
+    else:
+        return settings.explain(app, setting)
+    row = (command.usage, app.text(command.description))
+    aliases = ", ".join(f"/{alias}" for alias in command.aliases)
+    app.show_rows([(*row, app.text(Phrase("help.aliases", names=aliases))) if aliases else row])
+    return None
+
+
+def _help_choices(app: App, typed: str) -> Iterable[tuple[str, str]]:
+    names = [(command.name, app.text(command.description)) for command in COMMANDS]
+    return [*names, *(choice for choice in settings.setting_choices(app, typed) if choice[0] not in _BY_NAME)]
+
+
+# What may be left out is in brackets; a command with none is refused without its argument.
+COMMANDS: tuple[Command, ...] = (
+    Command("help", _help, "[COMMAND | SETTING]", ("?", "h"), _help_choices),
+    Command("settings", settings.show_all),
+    Command("set", settings.set_some, "[NAME VALUE | NAME default …]", (), settings.setting_choices),
+    Command("temperature", settings.one("temperature"), "[VALUE | default]", ("temp",)),
+    Command("top_p", settings.one("top_p"), "[VALUE | default]"),
+    Command("top_k", settings.one("top_k"), "[VALUE | default]"),
+    Command("repetition_penalty", settings.one("repetition_penalty"), "[VALUE | default]", ("penalty",)),
+    Command("max_new_tokens", settings.one("max_new_tokens"), "[VALUE | default]", ("max_tokens",)),
+    Command("seed", settings.one("seed"), "[VALUE | none | default]"),
+    Command("preset", settings.choose_preset, "[NAME]", ("presets",), settings.preset_choices),
+    Command("persona", conversation.change_persona, "[TEXT | none]"),
+    Command("undo", conversation.undo, "[COUNT]"),
+    Command(
+        "retry", conversation.retry, "[PRESET | NAME=VALUE …]", ("again",), compare.compare_choices, takes_several=True
+    ),
+    Command("replies", replies.replies, "[NUMBER]", (), replies.reply_choices),
+    Command("last", replies.last),
+    Command("compare", compare.compare, "[PRESET | NAME=VALUE,… …]", (), compare.compare_choices, takes_several=True),
+    Command("take", compare.take, "NUMBER", (), compare.take_choices),
+    Command("edit", conversation.edit),
+    Command("clear", conversation.clear, "", ("new",)),
+    Command("history", conversation.show_history),
+    Command("prompt", conversation.show_prompt, "[ids] [TEXT]", (), conversation.ids_choice),
+    Command("save", files.save, "[FILE]", (), "file"),
+    Command("load", files.load, "FILE", (), "file"),
+    Command("resume", files.choose_conversation, "[WHICH]", (), files.resume_choices),
+    Command("export", files.export_to, "FILE.md | FILE.html | FILE.jsonl", (), "file"),
+    Command("model", files.choose_model, "[NAME | PATH]", ("models",), files.model_choices),
+    Command("pull", models.pull, "[NAME | stop]", ("fetch", "download"), models.pull_choices),
+    Command("lang", settings.choose_language, "[en | ja]", (), settings.language_choices),
+    Command("exit", conversation.leave, "", ("quit", "q", "bye")),
+)
+_BY_NAME = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}

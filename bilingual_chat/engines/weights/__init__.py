@@ -1,0 +1,1 @@
+"""Weights: files, reading, quantizing, converting, the cache of converted weights."""

@@ -1,0 +1,70 @@
+"""The files of a model directory, before anything in them is understood. No torch here."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.settings.catalogue import WEIGHT_FILES
+from bilingual_chat.storage import reading, safe_stat
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def read_json(path: Path, most: int = reading.MOST_JSON, most_values: int = reading.MOST_VALUES) -> dict[str, Any]:
+    """The JSON object in `path`. Raises BchatError (MODEL): missing, a pointer, too large, not an object."""
+    check_file(path)
+    try:
+        return reading.read_json(path, most, most_values)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except ValueError:
+        raise refused("engine.json", path) from None
+
+
+def find_weights(directory: Path) -> list[Path]:
+    """The weight files of a model directory; several where it is sharded. Raises BchatError (MODEL)."""
+    for name in WEIGHT_FILES:
+        path = directory / name
+        if safe_stat.is_file(path):
+            return _shards(path) if name.endswith(".index.json") else [path]
+    raise BchatError("engine.weights-missing", status=ExitStatus.MODEL, directory=str(directory))
+
+
+def check_file(path: Path) -> None:
+    """A regular file with something in it that is not a Git-LFS pointer; else BchatError (MODEL)."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise refused("engine.file-missing", path)
+        with path.open("rb") as file:
+            start = file.read(len(_POINTER))
+    except FileNotFoundError:
+        raise refused("engine.file-missing", path) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if not start:
+        raise refused("engine.file-empty", path)
+    if start == _POINTER:
+        raise refused("engine.file-pointer", path)
+
+
+def refused(key: str, path: Path, **values: object) -> BchatError:
+    return BchatError(key, status=ExitStatus.MODEL, file=path.name, directory=str(path.parent), **values)
+
+
+def unreadable(path: Path, error: OSError) -> BchatError:
+    return refused("engine.file-unreadable", path, reason=safe_stat.reason(error))
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files an index names; each must be a plain name, in the index's own directory."""
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise refused("engine.json", index)
+    suffix = ".safetensors" if ".safetensors." in index.name else ".bin"
+    names = sorted(set(places.values()))
+    if any("/" in name or "\\" in name or "\0" in name or not name.endswith(suffix) for name in names):
+        raise refused("engine.json", index)
+    return [index.parent / name for name in names]

@@ -1,0 +1,1 @@
+"""Settings, presets and the catalogue of models, read from TOML, and the paths of everything."""

@@ -1,0 +1,377 @@
+"""The models bchat knows: what each is, how it wants to be spoken to, and where it lies on this machine.
+
+A model is data: a table of configs/models.toml or of the user's TOML, whose keys are the fields of
+`ModelEntry`. Nothing here touches the network.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from bilingual_chat.messages import LANGUAGES, Phrase, did_you_mean
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.settings import toml_tables
+from bilingual_chat.settings.toml_tables import WrongValue
+from bilingual_chat.storage import paths, reading, safe_stat
+from bilingual_chat.text.prompt import TEMPLATE, PromptFormat
+
+DEFAULT_MODEL = "sft"
+DEMO_MODEL = "demo"
+CONFIG_FILE = "config.json"
+TOKENIZER_FILE = "spiece.model"
+OTHER_TOKENIZER_FILE = "tokenizer.json"  # of other families, which come with a chat template
+# In the order in which they are preferred; an index names the shards beside it.
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# What was ever withdrawn was published as this: the pickle of transformers.
+PICKLES = "pytorch_model*.bin"
+DTYPES = ("float16", "bfloat16", "float32")
+# The cards of newer chat models have temperatures from 0.6 to 0.8; 1.0 is that of rinna's.
+OTHER_PRESET = "balanced"
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
+_MOST_REF = 1000  # bytes of the file that names a commit
+_MOST_POSITIONS, _MOST_PARAMETERS = 1 << 30, 1 << 50
+# As huggingface_hub has them (its validate_repo_id).
+_HUB_ID = re.compile(r"(?=.{1,96}\Z)(?!.*(?:--|\.\.))\w(?:[\w.-]*\w)?(?:/\w(?:[\w.-]*\w)?)?", re.ASCII)
+_REVISION = re.compile(r"(?=.{1,200}\Z)(?!.*\.\.)[\w.-]+(?:/[\w.-]+)*", re.ASCII)
+_MD5 = re.compile(r"[0-9a-fA-F]{32}")
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model. What is empty or 0 is not known, and read from the model's own files."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    hub_id: str = ""  # "owner/name" on the hub
+    revision: str = "main"
+    directory: str = ""  # where it lies if not in the hub's cache; "~" is understood
+    embedded: bool = False  # ships inside bchat
+    kind: Literal["chat", "base"] = "chat"
+    prompt: PromptFormat = field(default_factory=PromptFormat)
+    follows_persona: bool = True  # False where a model is known not to be what its opening says
+    context_length: int = 0  # positions
+    preset: str = "card"
+    parameters: int = 0
+    dtype: str = ""  # the 16- or 32-bit type that loses nothing
+    licence: str = ""
+    description: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # by language
+    weights_md5: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # known good, by file
+    withdrawn_md5: tuple[str, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # published, by name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything it is called by: its name, its aliases, its hub id with and without the owner."""
+        hub = (self.hub_id, self.hub_id.rpartition("/")[2]) if self.hub_id else ()
+        return tuple(dict.fromkeys((self.name, *self.aliases, *hub)))
+
+    @property
+    def stored_bytes(self) -> int:
+        """About what its weights take on the disk: the family is published in 16 bits. 0 if not known."""
+        return self.parameters * (4 if self.dtype == "float32" else 2)
+
+    def describe(self, lang: str) -> str:
+        """What it is for, in `lang` if that is written down, else in English, else nothing."""
+        return self.description.get(lang) or self.description.get("en", "")
+
+
+def load_catalogue(
+    models: Mapping[str, Any], known: Mapping[str, ModelEntry] = MappingProxyType({})
+) -> dict[str, ModelEntry]:
+    """`known` with `models` laid over it, key by key: each a model by its name.
+
+    Raises WrongValue for unknown keys, wrong types, names that are taken, and new models that lie nowhere.
+    """
+    toml_tables.check_size((), models)
+    catalogue = dict(known)
+    taken = {_fold(each): entry.name for entry in known.values() for each in entry.names}
+    for name, table in models.items():
+        toml_tables.name((name,), name)
+        entry = _parse_entry(name, toml_tables.table((name,), table), catalogue.get(name, ModelEntry(name)))
+        _check_names(entry, taken)
+        catalogue[name] = entry
+        taken |= dict.fromkeys(map(_fold, entry.names), name)
+    return catalogue
+
+
+def find(catalogue: Mapping[str, ModelEntry], name: str, *, advises_path: bool = True) -> ModelEntry:
+    """The model called `name` in any of its names, or the one in the directory of that path.
+
+    Case and width are folded. Raises BchatError (MODEL) with the nearest name; `advises_path` is false
+    where a path would not help: what is not on this machine has none.
+    """
+    wanted = _fold(name)
+    for entry in catalogue.values():
+        if wanted in map(_fold, entry.names):
+            return entry
+    directory = paths.expand(name.strip())
+    is_path = name.lstrip().startswith((".", "~")) or directory.is_absolute()
+    if is_path or safe_stat.is_dir(directory) or safe_stat.trouble([directory]) is not None:
+        return open_path(directory, catalogue)
+    every = [each for entry in catalogue.values() for each in entry.names]
+    raise BchatError(
+        "model.unknown" if advises_path else "model.unknown-name",
+        status=ExitStatus.MODEL,
+        name=name,
+        suggestion=did_you_mean(wanted, every),
+        known=", ".join(catalogue),
+    )
+
+
+def open_path(directory: Path, catalogue: Mapping[str, ModelEntry] = MappingProxyType({})) -> ModelEntry:
+    """An entry for a model directory, named after it.
+
+    Where the directory, or the model it was saved from, is one of the catalogue's, its format and
+    settings are taken from there; else it is a chat model, in the speaker/text format or, if it is
+    of another family, with the chat template in its files.
+    Raises BchatError (MODEL) for a directory that holds no whole model, or cannot be looked at.
+    """
+    check_readable([directory, directory / CONFIG_FILE])
+    if not safe_stat.is_dir(directory):
+        raise BchatError("model.no-directory", status=ExitStatus.MODEL, path=_absolute(directory))
+    missing = missing_file(directory)
+    if missing is not None:
+        raise BchatError("model.incomplete", status=ExitStatus.MODEL, path=directory, file=missing)
+    directory = _absolute(directory)
+    name = _name_of(directory)
+    like = _known_as(name, catalogue.values()) or _saved_from(directory, catalogue.values())
+    if like is None and is_other_family(directory):
+        return ModelEntry(name, directory=str(directory), prompt=TEMPLATE, preset=OTHER_PRESET)
+    if like is None:
+        return ModelEntry(name, directory=str(directory))
+    return replace(like, name=name, aliases=(), embedded=False, directory=str(directory))
+
+
+def spoken_to_like(entry: ModelEntry, other: ModelEntry) -> ModelEntry:
+    """`entry` with the prompt format and the card's settings of `other`: a directory does not say what it wants."""
+    return replace(entry, kind=other.kind, prompt=other.prompt, preset=other.preset)
+
+
+def with_withdrawn_of(entry: ModelEntry, others: Iterable[ModelEntry]) -> ModelEntry:
+    """`entry`, with the digests that were withdrawn of `others` too: a file is what it is, wherever it lies.
+
+    For who reads the files anyway. The opening of a model does not, and looks at sizes first (`engines.withdrawn`).
+    """
+    digests = (*entry.withdrawn_md5, *(md5 for other in others for md5 in other.withdrawn_md5))
+    return replace(entry, withdrawn_md5=tuple(dict.fromkeys(digests)))
+
+
+def locate(entry: ModelEntry) -> Path | None:
+    """The directory that holds the whole model on this machine, None if there is none. No network.
+
+    What cannot be looked at is passed over, whatever the reason; `trouble` tells it.
+    """
+    return next((directory for directory in _candidates(entry) if missing_file(directory) is None), None)
+
+
+def trouble(entry: ModelEntry) -> tuple[Path, str] | None:
+    """Where this model would lie and cannot be looked at, and why; None if it is here or nothing is in the way."""
+    if locate(entry) is not None:
+        return None
+    is_cached = not (entry.directory or entry.embedded)
+    folder = hub_folder(entry.hub_id)
+    above = (paths.hub_cache(), folder, folder / "snapshots") if is_cached else ()
+    candidates = [part for each in _candidates(entry) for part in (each, each / CONFIG_FILE)]
+    return safe_stat.trouble([*above, *candidates])
+
+
+def require_here(entry: ModelEntry) -> Path:
+    """`locate`. Raises BchatError (MODEL): it is not here, or cannot be looked at."""
+    directory = locate(entry)
+    if directory is not None:
+        return directory
+    if (found := trouble(entry)) is not None:
+        raise BchatError("model.unreadable", status=ExitStatus.MODEL, path=found[0], reason=found[1])
+    raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
+
+
+def check_readable(places: Iterable[Path]) -> None:
+    """Raises BchatError (MODEL) for the first of `places` that may be there but cannot be looked at."""
+    if (found := safe_stat.trouble(places)) is not None:
+        raise BchatError("model.unreadable", status=ExitStatus.MODEL, path=found[0], reason=found[1])
+
+
+def pickles_in(directory: Path) -> list[Path]:
+    """The files of a model directory that are named as transformers names its pickles."""
+    return [
+        path for path in safe_stat.entries(directory) if fnmatch.fnmatch(path.name, PICKLES) and safe_stat.is_file(path)
+    ]
+
+
+def _candidates(entry: ModelEntry) -> list[Path]:
+    """The directories in which the model may lie, the best first."""
+    if entry.embedded:
+        return [paths.demo_model_dir()]
+    return [paths.expand(entry.directory)] if entry.directory else _snapshots(entry)
+
+
+def default_entry(catalogue: Mapping[str, ModelEntry]) -> ModelEntry:
+    """What opens when nobody chose: the 4B SFT model if it is on this machine, else the embedded one."""
+    best = catalogue[DEFAULT_MODEL]
+    return best if locate(best) is not None else catalogue[DEMO_MODEL]
+
+
+def missing_file(directory: Path) -> str | None:
+    """The first file that a model directory lacks, None for a whole one (content is not looked at)."""
+    if not safe_stat.is_file(directory / CONFIG_FILE):
+        return CONFIG_FILE
+    if not safe_stat.is_file(directory / TOKENIZER_FILE) and not is_other_family(directory):
+        return TOKENIZER_FILE
+    lacking = WEIGHT_FILES[0]
+    for name in WEIGHT_FILES:
+        if safe_stat.is_file(directory / name):
+            shard = _missing_shard(directory / name) if name.endswith(".json") else None
+            if shard is None:
+                return None
+            lacking = shard
+    return lacking
+
+
+def is_other_family(directory: Path) -> bool:
+    """Whether this is a model directory whose tokenizer is not sentencepiece's but transformers' own."""
+    return safe_stat.is_file(directory / OTHER_TOKENIZER_FILE) and not safe_stat.is_file(directory / TOKENIZER_FILE)
+
+
+def _missing_shard(index: Path) -> str | None:
+    weight_map = _read_json(index).get("weight_map")
+    shards = sorted(set(map(str, weight_map.values()))) if isinstance(weight_map, dict) else []
+    missing = (name for name in shards if not safe_stat.is_file(index.parent / name))
+    return next(missing, None if shards else index.name)
+
+
+def hub_folder(hub_id: str) -> Path:
+    """Where the hub's cache keeps a repository: blobs/, refs/ and snapshots/ below it."""
+    return paths.hub_cache() / f"models--{hub_id.replace('/', '--')}"
+
+
+def _snapshots(entry: ModelEntry) -> list[Path]:
+    """The snapshot that the entry's revision names, then, if that is only a branch, the others, newest first."""
+    if not entry.hub_id:
+        return []
+    folder = hub_folder(entry.hub_id)
+    try:
+        commit = reading.read_bytes(folder / "refs" / entry.revision, _MOST_REF).decode().strip()
+    except (OSError, ValueError):
+        commit = entry.revision
+    named = [folder / "snapshots" / commit] if _COMMIT.fullmatch(commit) else []
+    if entry.revision != "main":
+        return named
+    others = sorted(safe_stat.entries(folder / "snapshots"), key=_changed, reverse=True)
+    return named + [path for path in others if path not in named]
+
+
+def _changed(path: Path) -> float:
+    """When; long ago for what cannot be looked at."""
+    found = safe_stat.status(path)
+    return found.st_mtime if found is not None else 0.0
+
+
+def _absolute(directory: Path) -> Path:
+    """As it is where nobody knows where we are: the directory bchat was started in may be gone."""
+    try:
+        return directory.absolute()
+    except OSError:
+        return directory
+
+
+def _name_of(directory: Path) -> str:
+    """The last part of the path; for a snapshot in the hub's cache, the repository's name."""
+    if directory.parent.name == "snapshots" and directory.parent.parent.name.startswith("models--"):
+        return directory.parent.parent.name.rpartition("--")[2]
+    return Path(os.path.realpath(directory)).name or str(directory)
+
+
+def _known_as(name: str, entries: Iterable[ModelEntry]) -> ModelEntry | None:
+    wanted = _fold(name)
+    return next(
+        (e for e in entries if e.hub_id and wanted in map(_fold, (e.hub_id, e.hub_id.rpartition("/")[2]))), None
+    )
+
+
+def _saved_from(directory: Path, entries: Iterable[ModelEntry]) -> ModelEntry | None:
+    """The chat model that transformers says these files were saved from.
+
+    Not a base model: what was trained from one is usually trained to chat.
+    """
+    source = _read_json(directory / CONFIG_FILE).get("_name_or_path")
+    known = _known_as(source, entries) if isinstance(source, str) else None
+    return known if known is not None and known.kind == "chat" else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`, an empty one where there is none: the engine says what is wrong with it."""
+    try:
+        return reading.read_json(path)
+    except (OSError, ValueError):
+        return {}
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).strip().casefold()
+
+
+def _check_names(entry: ModelEntry, taken: Mapping[str, str]) -> None:
+    """taken: the model that has a name, by the name as it is compared."""
+    for name in (entry.name, *entry.aliases):
+        owner = taken.get(_fold(name), entry.name)
+        if owner != entry.name:
+            path = (entry.name,) if name == entry.name else (entry.name, "aliases")
+            raise WrongValue(path, Phrase("config.taken", field=name, name=owner))
+
+
+def _parse_entry(name: str, table: Mapping[str, Any], base: ModelEntry) -> ModelEntry:
+    known = [each.name for each in fields(ModelEntry) if each.name != "name"]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        toml_tables.check_key((name,), key, known)
+        values[key] = _parse_prompt(name, value, base.prompt) if key == "prompt" else _READERS[key]((name, key), value)
+    if values.get("kind") == "base" and "prompt" not in values and base.kind != "base":
+        values["prompt"] = PromptFormat(kind="plain")
+    entry = replace(base, **values)
+    if not (entry.hub_id or entry.directory or entry.embedded):
+        raise WrongValue((name,), Phrase("config.lacks", name=name, field="hub_id"))
+    return entry
+
+
+def _parse_prompt(name: str, value: Any, base: PromptFormat) -> PromptFormat:
+    values = toml_tables.mapping(toml_tables.text, *(each.name for each in fields(PromptFormat)))(
+        (name, "prompt"), value
+    )
+    if "kind" in values:
+        toml_tables.choice("speaker-text", "plain", "template")((name, "prompt", "kind"), values["kind"])
+        if values["kind"] == "template" != base.kind:
+            base = TEMPLATE
+    return replace(base, **values)
+
+
+_READERS: dict[str, toml_tables.Read] = {
+    "aliases": toml_tables.list_of(toml_tables.name),
+    "hub_id": toml_tables.shaped(_HUB_ID, "hub-id"),
+    "revision": toml_tables.shaped(_REVISION, "revision"),
+    "directory": toml_tables.path,
+    "embedded": toml_tables.flag,
+    "kind": toml_tables.choice("chat", "base"),
+    "follows_persona": toml_tables.flag,
+    "context_length": toml_tables.count(_MOST_POSITIONS),
+    "preset": toml_tables.name,
+    "parameters": toml_tables.count(_MOST_PARAMETERS),
+    "dtype": toml_tables.choice(*DTYPES),
+    "licence": toml_tables.text,
+    "description": toml_tables.mapping(toml_tables.text, *LANGUAGES),
+    "weights_md5": toml_tables.mapping(toml_tables.shaped(_MD5, "md5")),
+    "withdrawn_md5": toml_tables.list_of(toml_tables.shaped(_MD5, "md5")),
+    "scores": toml_tables.mapping(toml_tables.number),
+}

@@ -1,0 +1,282 @@
+"""The line a person types: editing, history, completion, the toolbar. The only room that knows prompt_toolkit."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app, run_in_terminal
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
+from prompt_toolkit.document import Document
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import Condition, completion_is_selected, has_focus
+from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.input import Input
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent, merge_key_bindings
+from prompt_toolkit.keys import Keys
+from prompt_toolkit.layout.screen import Char
+from prompt_toolkit.output import Output
+from prompt_toolkit.styles import Style
+
+from bilingual_chat.commands import table
+from bilingual_chat.commands.app import App, Command
+from bilingual_chat.commands.table import COMMANDS
+from bilingual_chat.messages import Phrase
+from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.terminal.editor.graphemes import grapheme_keys, grapheme_output, work_by_graphemes
+from bilingual_chat.terminal.editor.history import SharedHistory
+from bilingual_chat.terminal.editor.rewrap import follow_the_terminal
+from bilingual_chat.terminal.editor.typeahead import feed_typed_ahead, signal_keys, typed_ahead_kept, typed_ahead_keys
+from bilingual_chat.terminal.keyboard import KEYBOARD
+from bilingual_chat.text.sanitize import MARKS, inward, outward_line
+
+REFRESH_S = 0.25  # how often the toolbar looks again, while a model loads
+BETWEEN_S = 0.5  # at most, from what is said before a line is read to the reading of it
+SETTLED_S = 0.01  # from the first paint to what takes the processor for itself
+
+# No colours of a theme: what the terminal has.
+STYLE = Style.from_dict(
+    {"bottom-toolbar": "noreverse", "bottom-toolbar.text": "", "prompt": "bold", "auto-suggestion": "ansibrightblack"}
+)
+# What may not act in a reply may not in the line either: a paste, a file's name, an old message to edit.
+Char.display_mappings.update(MARKS)
+
+
+class Editor:
+    """Reads lines. `toolbar` gives the text of the bottom line, which has so many cells, `busy` whether it may
+    change by itself; `when_shown` is called once, when the first prompt is on the screen, and `typed` whenever
+    the line changes, with None where it is a command."""
+
+    def __init__(
+        self,
+        app: App,
+        history_file: Path | None,
+        toolbar: Callable[[int], str],
+        busy: Callable[[], bool],
+        when_shown: Callable[[], None] = lambda: None,
+        typed: Callable[[str | None], None] = lambda text: None,
+        *,
+        keys: Input | None = None,
+        screen: Output | None = None,
+    ) -> None:
+        self._desk = app
+        self._busy = busy
+        self._typed = typed
+        self._when_shown: Callable[[], None] | None = when_shown
+        self._keys, self._screen = keys, screen or grapheme_output()
+        self._completer = CommandCompleter(app)
+        self._prefilled = False
+        self._history = SharedHistory(history_file)
+        self._session: PromptSession[str] = PromptSession(
+            history=self._history,
+            auto_suggest=AutoSuggestFromHistory(),
+            completer=self._completer,
+            complete_while_typing=Condition(lambda: table.is_command(get_app().current_buffer.text)),
+            multiline=True,
+            prompt_continuation=lambda width, number, wrapped: " " * width,
+            bottom_toolbar=lambda: FormattedText(
+                [("class:bottom-toolbar.text", toolbar(get_app().output.get_size().columns))]
+            ),
+            key_bindings=merge_key_bindings([grapheme_keys(), self._key_bindings()]),
+            style=STYLE,
+            reserve_space_for_menu=6,
+            input=keys,
+            output=self._screen,
+        )
+        work_by_graphemes(self._session)
+        follow_the_terminal(self._session.app)
+        self._session.default_buffer.on_text_changed += self._tell_typed
+        self._reading = self._session
+
+    def read(self, prefill: str = "") -> str:
+        """One message or command, several lines perhaps; without the newlines that a paste may end with.
+
+        EOFError for Ctrl-D; KeyboardInterrupt for Ctrl-C on an empty line, and on a line that was
+        given as `prefill`, which it gives up.
+        """
+        self._prefilled = bool(prefill)
+        self._completer.forget()
+        refresh = REFRESH_S if self._busy() else 0
+        feed_typed_ahead(self._session.app.input)
+        try:
+            text = self._session.prompt(
+                "> ", default=prefill, refresh_interval=refresh, pre_run=self._after_first_paint
+            )
+        finally:
+            KEYBOARD.hold_again()
+        return inward(text).rstrip("\n")
+
+    def ask(self, question: Phrase) -> str:
+        """The answer to a question of bchat's own; "" for Ctrl-C or Ctrl-D.
+
+        What was typed before the question is no answer to it.
+        """
+        bindings = merge_key_bindings([grapheme_keys(), signal_keys()])
+        self._reading = PromptSession(key_bindings=bindings, input=self._keys, output=self._screen)
+        work_by_graphemes(self._reading)
+        try:
+            with typed_ahead_kept(self._session.app.input):
+                return inward(self._reading.prompt(outward_line(self._desk.text(question))))
+        except (EOFError, KeyboardInterrupt):
+            return ""
+        finally:
+            self._reading = self._session
+            KEYBOARD.hold_again()
+
+    def is_reading(self) -> bool:
+        return self._reading.app.is_running
+
+    def refresh(self) -> None:
+        """Draw the bottom line anew; from any thread."""
+        self._session.app.invalidate()
+
+    def put_aside(self, tell: Callable[[], None]) -> None:
+        """Call `tell` with the line that is being typed put aside; from any thread.
+
+        Where no line is being read, whoever reads next has to tell it before.
+        """
+        until = time.monotonic() + BETWEEN_S  # it may be about to be read
+        while not self._session.app.is_running and time.monotonic() < until:
+            time.sleep(BETWEEN_S / 10)
+        loop = self._session.app.loop
+        if self._session.app.is_running and loop is not None:
+            loop.call_soon_threadsafe(lambda: run_in_terminal(tell))
+
+    def leave(self, error: BaseException) -> None:
+        """End `read` or `ask` with `error` from a signal handler; terminal modes are put back on the way."""
+        app = self._reading.app
+
+        def end() -> None:
+            if app.is_running and app.future is not None and not app.future.done():
+                app.exit(exception=error)
+
+        if app.loop is not None:
+            app.loop.call_soon_threadsafe(end)
+
+    def between_keys(self, call: Callable[[], None]) -> None:
+        """Call `call`, from a signal handler, when no key is being handled; without the line on the screen."""
+        app = self._reading.app
+
+        def erase_and_call() -> None:
+            app.renderer.erase()
+            call()
+
+        if app.loop is not None:
+            app.loop.call_soon_threadsafe(erase_and_call)
+
+    def draw_again(self) -> None:
+        """After the process was stopped: another program has used the terminal meanwhile."""
+        app = self._reading.app
+
+        def draw() -> None:
+            if app.is_running:
+                with suppress(Exception):  # stopped once more, in the background: the next SIGCONT comes here again
+                    app.input.raw_mode().__enter__()
+                app.renderer.reset()
+                app.renderer.request_absolute_cursor_position()
+                app.key_processor.feed_multiple(typed_ahead_keys(app.input))
+                app.key_processor.process_keys()
+                app.invalidate()
+
+        if app.loop is not None:
+            app.loop.call_soon_threadsafe(draw)
+
+    def _tell_typed(self, buffer: Buffer) -> None:
+        self._typed(None if table.is_command(buffer.text) else buffer.text)
+
+    def _after_first_paint(self) -> None:
+        """What takes the processor for itself (importing torch) starts when the prompt is on the screen."""
+        when_shown, self._when_shown = self._when_shown, None
+        if when_shown is not None and (loop := self._session.app.loop) is not None:
+            loop.call_later(SETTLED_S, when_shown)
+
+    def _key_bindings(self) -> KeyBindings:
+        keys = signal_keys()
+        in_line = has_focus(DEFAULT_BUFFER)  # and not in the search line, whose keys are prompt_toolkit's
+
+        @keys.add(Keys.Enter, filter=in_line & ~completion_is_selected)
+        def _(event: KeyPressEvent) -> None:
+            self._history.keep_drafts(event.current_buffer, sent=event.current_buffer.text)
+            event.current_buffer.validate_and_handle()
+
+        @keys.add(Keys.Enter, filter=in_line & completion_is_selected)
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.complete_state = None
+
+        @keys.add(Keys.Escape, Keys.Enter, filter=in_line)
+        @keys.add(Keys.ControlJ, filter=in_line)
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("\n")
+
+        @keys.add(Keys.ControlC, filter=in_line)
+        def _(event: KeyPressEvent) -> None:
+            self._history.keep_drafts(event.current_buffer)
+            if event.current_buffer.text and not self._prefilled:
+                self._history.begin_line(event.current_buffer, event.app)
+                self._tell_typed(event.current_buffer)
+            else:
+                event.app.exit(exception=KeyboardInterrupt(), style="class:aborting")
+
+        return keys
+
+
+# -- completion ---------------------------------------------------------------------------------------
+
+
+class CommandCompleter(Completer):
+    """Commands and their arguments, each with its description; words of a message are left alone."""
+
+    def __init__(self, app: App) -> None:
+        self._desk = app
+        self._paths = PathCompleter(expanduser=True)
+        self._offered: dict[str, list[tuple[str, str]]] = {}
+
+    def forget(self) -> None:
+        """Look at presets, models and conversations anew: with the next line, not with every key."""
+        self._offered.clear()
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        line = document.text_before_cursor
+        if not table.is_command(line) or "\n" in line:
+            return
+        parts = re.fullmatch(r"(\S*)(\s+)?(.*)", line.lstrip()[1:])
+        assert parts is not None
+        name, space, argument = parts.groups()
+        if not space:
+            listed = [(command.name, self._desk.text(command.description)) for command in COMMANDS]
+            yield from _matching(name, listed)
+            return
+        # What is slow, broken or gone is not offered; running the command says why.
+        with suppress(BchatError, OSError, ValueError):
+            command = table.find(table.folded(name).lower())
+            if command.choices == "file":
+                yield from self._files(argument, complete_event)
+            else:
+                yield from self._arguments(command, argument)
+
+    def _arguments(self, command: Command, argument: str) -> Iterator[Completion]:
+        if command.choices is None or isinstance(command.choices, str):
+            return
+        if command.name not in self._offered:
+            self._offered[command.name] = list(command.choices(self._desk, argument))
+        *_, before, last = ["", *re.split(r"[\s,、，]" if command.takes_several else r"\s", argument)]
+        choices = self._offered[command.name]
+        if command.takes_several or before not in [choice for choice, _ in choices]:  # after a setting comes its value
+            yield from _matching(last, choices)
+
+    def _files(self, argument: str, event: CompleteEvent) -> Iterator[Completion]:
+        for found in self._paths.get_completions(Document(argument, len(argument)), event):
+            yield Completion(found.text, found.start_position, display=outward_line(found.display_text))
+
+
+def _matching(typed: str, choices: Iterable[tuple[str, str]]) -> Iterator[Completion]:
+    wanted = table.folded(typed).lower()
+    for text, remark in choices:
+        if text.lower().startswith(wanted):
+            yield Completion(text, -len(typed), display=outward_line(text), display_meta=outward_line(remark))

@@ -1,0 +1,109 @@
+"""Lines typed before: in a file that several bchats share, and drafts that were never sent, in memory."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from prompt_toolkit.application import Application
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.history import History
+
+from bilingual_chat.text.sanitize import inward
+
+HISTORY_LIMIT = 2_000_000  # bytes of the history file that are read
+
+
+class SharedHistory(History):
+    """Lines typed before, in a file that several bchats may write: each entry is one locked append, mode 0600.
+
+    The format is prompt_toolkit's own (`FileHistory`): a comment, then "+" before each line of an entry.
+    Drafts stand among the entries, and only there: they never reach the file. None: nothing does.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        super().__init__()
+        self._path = path
+        self._drafts: set[str] = set()
+        self._guard = threading.Lock()
+
+    def load_history_strings(self) -> Iterable[str]:
+        try:
+            if self._path is None:
+                return []
+            with self._path.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - HISTORY_LIMIT))
+                is_cut = file.tell() > 0
+                data = file.read().decode("utf-8", "replace")
+        except OSError:
+            return []
+        if is_cut:  # begin with a whole entry
+            data = data.partition("\n#")[2]
+        entries: list[str] = []
+        lines: list[str] = []
+        for line in [*data.split("\n"), ""]:
+            if line.startswith("+"):
+                lines.append(line[1:])
+            elif lines:
+                entries.append("\n".join(lines))
+                lines = []
+        return reversed(entries)
+
+    def store_string(self, string: str) -> None:
+        if self._path is None:
+            return
+        lines = "".join(f"+{line}\n" for line in inward(string).split("\n"))
+        entry = f"\n# {datetime.now()}\n{lines}".encode()
+        # A line history is a convenience: where it cannot be written, the chat goes on without a word.
+        with self._guard, suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                with _locked(fd):
+                    os.write(fd, entry)
+            finally:
+                os.close(fd)
+
+    def keep_drafts(self, buffer: Buffer, *, sent: str | None = None) -> None:
+        """Remember each line of `buffer` that was typed or changed and is not `sent`; Up brings it back.
+
+        A draft that is sent is no draft any more: it becomes an entry, which the file gets, too.
+        """
+        if not self._loaded:
+            self._loaded_strings, self._loaded = list(self.load_history_strings()), True
+        if sent in self._drafts:
+            self._drafts.remove(sent)
+            self._loaded_strings.remove(sent)
+        known = {*self._loaded_strings, sent}
+        lines = [line for line in buffer._working_lines if line != buffer.text]
+        for line in (*lines, buffer.text):  # the line on the screen is the first that Up brings back
+            if line.strip() and line not in known:
+                known.add(line)
+                self._drafts.add(line)
+                self._loaded_strings.insert(0, line)
+
+    def begin_line(self, buffer: Buffer, app: Application[str]) -> None:
+        """An empty line, with all that was typed before above it at once: the next key may be Up."""
+        buffer.reset()
+        buffer._working_lines.extendleft(self._loaded_strings)
+        if app.loop is not None:
+            buffer._load_history_task = app.loop.create_future()  # nothing is left to load
+        buffer.working_index = len(buffer._working_lines) - 1
+
+
+@contextmanager
+def _locked(fd: int) -> Iterator[None]:
+    try:
+        import fcntl
+    except ImportError:  # Windows: O_APPEND alone
+        yield
+        return
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)

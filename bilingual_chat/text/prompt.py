@@ -1,0 +1,289 @@
+"""What a model is told: a conversation rendered in its prompt format, parsed back, and fitted to its context.
+
+The formats are those of the model cards. `render` and `parse` are each other's inverse for every
+text, so no text can forge a turn: a line that looks like a speaker label is moved one space away.
+A tokenizer may still normalise a text into a label or a separator; `encoding` rules that out on ids.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import chain
+from typing import Literal
+
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.text.conversation import Conversation, Speaker, Utterance
+
+NEWLINE_SYMBOL = "<NL>"
+
+# Unicode's Default_Ignorable_Code_Point, and the other format characters that show nothing.
+_INVISIBLE = (
+    "\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff"
+)
+_SILENT = "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"  # control characters that neither end a line nor are a space
+_CONTROL = "\x00-\x1f\x7f-\x9f"
+# U+2581 is how sentencepiece writes a space: typed by a person, it is encoded as one.
+_UNSEEN = re.compile(rf"[{_INVISIBLE}{_CONTROL}\s\u2581]+")
+# Wherever a model may see the start of a line; a format's own separator is always "\n" in a text.
+_LINE_END = re.compile("([\n\r\v\f\x1c-\x1e\x85\u2028\u2029])")
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """How a model was taught to read a conversation; the defaults are those of the bilingual 4B models.
+
+    "speaker-text": each utterance is "{label}: {text}", joined by `separator`, and the prompt ends
+    "{system_label}: ". "plain": no labels, the texts one after another with nothing between, for base
+    models: all of it is one text. "template": as the chat template in the model's own files has it,
+    which only its tokenizer can apply; the labels are then for people.
+    `newline` is what a newline inside a text becomes: "<NL>" for the Japanese 3.6B models.
+    """
+
+    kind: Literal["speaker-text", "plain", "template"] = "speaker-text"
+    user_label: str = "ユーザー"
+    system_label: str = "システム"
+    separator: str = "\n"
+    newline: str = "\n"
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """How a turn that the model forges begins in its output, as the model writes it."""
+        if self.kind != "speaker-text":
+            return ()
+        return tuple(f"{self.separator}{label}:" for label in self.labels)
+
+    @property
+    def turns(self) -> tuple[str, ...]:
+        """How a turn begins in a text before its newlines are spelt; none where a separator is only spaces."""
+        if not self.separator.strip(" "):
+            return ()
+        return tuple(stop.replace(self.newline or "\n", "\n") for stop in self.stop_strings)
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        return self.user_label, self.system_label
+
+    def label(self, speaker: Speaker) -> str:
+        return self.user_label if speaker is Speaker.USER else self.system_label
+
+
+PLAIN = PromptFormat(kind="plain")
+TEMPLATE = PromptFormat(kind="template", user_label="user", system_label="assistant")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt: its text, its token ids, and how many of the oldest turns are not in it.
+
+    A plain prompt leaves out characters of the text's beginning instead. `is_neutralised`: the model
+    reads some text otherwise than it was said, because that text would have forged a turn.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    dropped_turns: int = 0
+    dropped_characters: int = 0
+    is_neutralised: bool = False
+
+    @property
+    def dropped(self) -> int:
+        """What is left out, in the unit of its format."""
+        return self.dropped_turns or self.dropped_characters
+
+
+Tell = Callable[[Sequence[Utterance]], Prompt]
+
+
+@dataclass(frozen=True)
+class Framed:
+    """One utterance in a prompt: `head` (separator and label) is bchat's, `body` the text, made harmless."""
+
+    head: str
+    body: str
+    is_neutralised: bool = False
+
+
+def frame(utterances: Iterable[Utterance], format: PromptFormat, *, asks: bool = True) -> list[Framed]:
+    """The utterances as a prompt holds them; with `asks`, at the end, the label of the reply ("システム: ").
+
+    A newline in a body is still "\n". ValueError for a template, which is the tokenizer's to apply.
+    """
+    if format.kind == "template":
+        raise ValueError("a chat template is applied by its tokenizer")
+    if format.kind == "plain":
+        return [_framed("", "".join(u.text for u in utterances), format)]
+    framed = [_framed(f"{format.label(u.speaker)}: ", u.text, format) for u in utterances]
+    framed += [Framed(f"{format.system_label}: ", "")] * asks
+    return [*framed[:1], *(replace(each, head=format.separator + each.head) for each in framed[1:])]
+
+
+def render(utterances: Iterable[Utterance], format: PromptFormat) -> str:
+    """The prompt that asks for the reply to `utterances`: it ends "システム: ", space included."""
+    return join(frame(utterances, format), format)
+
+
+def join(framed: Iterable[Framed], format: PromptFormat) -> str:
+    """The text of a prompt."""
+    return "".join(each.head + each.body.replace("\n", format.newline) for each in framed)
+
+
+def parse(text: str, format: PromptFormat) -> tuple[Utterance, ...]:
+    """The utterances that `render` made `text` from; ValueError for a text that is no such prompt.
+
+    A plain prompt has no speakers: all of it comes back as one user utterance.
+    """
+    if format.kind == "template":
+        raise ValueError("a chat template cannot be taken apart")
+    if format.kind == "plain":
+        return (Utterance(Speaker.USER, _from_prompt(text, format)),)
+    labels = "|".join(re.escape(label) for label in format.labels)
+    parts = re.split(f"(?:^|{re.escape(format.separator)})({labels}): ", text)
+    if parts[0] or len(parts) < 3 or parts[-2:] != [format.system_label, ""]:
+        raise ValueError("not a prompt of this format")
+    speakers = {format.user_label: Speaker.USER, format.system_label: Speaker.SYSTEM}
+    return tuple(
+        Utterance(speakers[label], _from_prompt(body, format))
+        for label, body in zip(parts[1:-2:2], parts[2:-2:2], strict=True)
+    )
+
+
+def from_model(text: str, format: PromptFormat) -> str:
+    """What a model wrote, with its newline symbol as newlines."""
+    return text.replace(format.newline, "\n")
+
+
+def fit(
+    conversation: Conversation,
+    message: str,
+    format: PromptFormat,
+    tell: Tell,
+    budget: int,
+    *,
+    already_dropped: int = 0,
+) -> Prompt:
+    """The prompt for `message` within `budget` tokens (the context less the room for the reply).
+
+    `tell` makes a prompt of utterances. The opening always stays. `already_dropped` turns stay dropped;
+    when the rest is still too long, the oldest go in one block, down to 3/4 of the budget, so that the
+    next turns find the same beginning in the KV cache. Of a plain text characters go, not turns: its
+    last turn may be nearly all of it. Raises BchatError (USAGE) when opening and message alone are too long.
+    """
+    said_last = Utterance(Speaker.USER, message)
+    if format.kind == "plain":
+        whole = "".join(u.text for u in (*conversation.utterances(), said_last))
+
+        def cut(characters: int) -> Prompt:
+            return replace(tell([Utterance(Speaker.USER, whole[characters:])]), dropped_characters=characters)
+
+        return _longest_within(cut, already_dropped, len(whole) - len(message), budget)
+
+    def drop(turns: int) -> Prompt:
+        kept = chain.from_iterable(turn.utterances() for turn in conversation.turns[turns:])
+        return replace(tell((*conversation.opening, *kept, said_last)), dropped_turns=turns)
+
+    return _longest_within(drop, already_dropped, len(conversation.turns), budget)
+
+
+def _longest_within(without: Callable[[int], Prompt], already: int, most: int, budget: int) -> Prompt:
+    """The prompt with the least left out, `already` or more, at most `most`; by bisection.
+
+    Each try encodes the whole text: a piece may reach over the end of an utterance, so counts of
+    utterances do not add up.
+    """
+    too_few = min(already, most)
+    whole = without(too_few)
+    if len(whole.ids) <= budget:
+        return whole
+    best = without(most)
+    if len(best.ids) > budget:
+        raise BchatError("prompt.too-long", status=ExitStatus.USAGE, tokens=len(best.ids), budget=budget)
+    room = budget * 3 // 4
+    room = room if len(best.ids) <= room else budget
+    while best.dropped - too_few > 1:
+        middle = without((too_few + best.dropped) // 2)
+        if len(middle.ids) <= room:
+            best = middle
+        else:
+            too_few = middle.dropped
+    return best
+
+
+def _framed(head: str, text: str, format: PromptFormat) -> Framed:
+    body = _neutralise(text, format)
+    return Framed(head, body, body != text)
+
+
+def _from_prompt(text: str, format: PromptFormat) -> str:
+    text = text.replace(format.newline, "\n")
+    if format.newline != "\n":
+        text = _newline_symbol().sub(lambda m: m[1] + m[2].removeprefix(" ") + m[3], text)
+    if turn := _turn_within(format):
+        text = turn.sub(lambda m: m[1] + m[2].removeprefix(" ") + m[3], text)
+    return _each_later_line(text, format, lambda line: line.removeprefix(" "))
+
+
+def _neutralise(text: str, format: PromptFormat) -> str:
+    text = _each_later_line(text, format, lambda line: f" {line}")
+    if turn := _turn_within(format):
+        text = turn.sub(lambda m: f"{m[1]} {m[2]}{m[3]}", text)
+    if format.newline != "\n":
+        text = _newline_symbol().sub(lambda m: f"{m[1]} {m[2]}{m[3]}", text)
+    return text
+
+
+def _turn_within(format: PromptFormat) -> re.Pattern[str] | None:
+    """Matches separator and label where a separator is more than a line's end; a space before group 3 parts them."""
+    separator = format.separator.replace(format.newline or "\n", "\n")
+    if format.kind != "speaker-text" or not separator.strip("\n "):
+        return None
+    first = len(separator) - len(separator.lstrip(" ")) + 1
+    labels = "|".join(re.escape(label) for label in format.labels)
+    return re.compile(f"({re.escape(separator[:first])})( *)({re.escape(separator[first:])}(?:{labels}):)")
+
+
+def _each_later_line(text: str, format: PromptFormat, change: Callable[[str], str]) -> str:
+    """`text` with `change` made to every line that looks like a speaker label.
+
+    Not to the first: it stands behind its own speaker's label, where no turn can begin. Lines with
+    and without spaces in front are judged alike, so that one space more or less can be undone.
+    """
+    if format.kind != "speaker-text":
+        return text
+    first, *rest = _LINE_END.split(text)
+    labels = tuple(_fold(label) + ":" for label in format.labels)
+    for i in range(1, len(rest), 2):
+        if _fold(rest[i].lstrip(" ")).startswith(labels):
+            rest[i] = change(rest[i])
+    return first + "".join(rest)
+
+
+def _fold(line: str) -> str:
+    """The beginning of `line` as a reader sees it: no invisible characters, no spaces, NFKC."""
+    # NFKC is slow on long runs of marks; a label's compatibility spelling is far below 64 characters.
+    return _UNSEEN.sub("", unicodedata.normalize("NFKC", _UNSEEN.sub("", line)[:64]))
+
+
+@cache
+def _newline_symbol() -> re.Pattern[str]:
+    """Matches "<NL>", its look-alikes, and both with spaces behind the "<"; groups: "<", spaces, the rest."""
+    blocks = (
+        (0x1D00, 0x1D80),
+        (0x2100, 0x2500),
+        (0xFE50, 0xFE70),
+        (0xFF00, 0xFF60),
+        (0x1D400, 0x1D800),
+        (0x1F100, 0x1F200),
+    )
+    compatible = [chr(code) for block in blocks for code in range(*block)]
+    classes = [
+        f"[{like}{''.join(c for c in compatible if unicodedata.normalize('NFKC', c) == like)}]"
+        for like in NEWLINE_SYMBOL
+    ]
+    gap = f"[{_INVISIBLE}{_SILENT}]*"
+    return re.compile(f"({classes[0]})( *)({gap}{classes[1]}{gap}{classes[2]}{gap}{classes[3]})")

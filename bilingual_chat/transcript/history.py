@@ -1,0 +1,169 @@
+"""The conversations of a directory: listed newest first, and searched."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.storage import atomic, journal_lock
+from bilingual_chat.text.conversation import Speaker
+from bilingual_chat.transcript import schema
+from bilingual_chat.transcript.journal import SUFFIX, read_journal
+from bilingual_chat.transcript.loaded import Loaded
+
+_FIRST_WORDS = 60  # characters
+_EXCERPT = 40  # characters on either side of a match
+_HIRAGANA = {katakana: katakana - 0x60 for katakana in (*range(0x30A1, 0x30F7), 0x30FD, 0x30FE)}
+# A character with the marks that belong to it, the half-width voicing marks among them.
+_CLUSTER = re.compile("(?s:.)[\u0300-\u036f\u3099\u309a\uff9e\uff9f]*")
+
+
+Report = Callable[[BchatError], None]
+
+
+def _unreported(problem: BchatError) -> None:
+    """Where nobody is to be told."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One line of the list. What cannot be read has its reason in `problems`, and no turns."""
+
+    path: Path
+    id: str
+    created: str  # ISO 8601
+    changed: datetime  # with a time zone
+    turns: int
+    first_words: str
+    model: str
+    locked: bool  # a process is writing it now
+    problems: tuple[BchatError, ...] = ()
+
+
+@dataclass(frozen=True)
+class Match:
+    """A conversation in which something was found, and where: `excerpt` is one line of its text."""
+
+    summary: Summary
+    excerpt: str
+
+
+def list_conversations(directory: Path, report: Report = _unreported) -> list[Summary]:
+    """Every journal in `directory`, the one that was changed last first; none if there is no such
+    directory. A broken file is listed with its problem; what the system does not let be read is
+    skipped and reported, each once."""
+    return [summary for summary, _ in _shelf(directory, report)]
+
+
+def search(directory: Path, words: str, report: Report = _unreported) -> list[Match]:
+    """Conversations that hold every one of `words` somewhere, newest first; [] for no words.
+
+    Width, case and the two kana are folded: `ｶﾞｷﾞｸﾞ` finds 「がぎぐ」. For `report` see `list_conversations`.
+    """
+    wanted = fold(words).split()
+    if not wanted:
+        return []
+    excerpts = ((summary, _found(wanted, loaded)) for summary, loaded in _shelf(directory, report) if loaded)
+    return [Match(summary, excerpt) for summary, excerpt in excerpts if excerpt is not None]
+
+
+def fold(text: str) -> str:
+    """`text` as it is compared: compatibility forms (width) made plain, case and katakana folded."""
+    plain = unicodedata.normalize("NFKC", text).casefold().translate(_HIRAGANA)
+    return unicodedata.normalize("NFKC", plain)
+
+
+def _shelf(directory: Path, report: Report) -> Iterator[tuple[Summary, Loaded | None]]:
+    for changed, path in sorted(_dated(directory, report), reverse=True):
+        summary, loaded = _look_at(path, schema.local_time(changed))
+        if loaded is None and any(problem.key == "transcript.unreadable" for problem in summary.problems):
+            report(summary.problems[0])
+        else:
+            yield summary, loaded
+
+
+def _dated(directory: Path, report: Report) -> Iterator[tuple[float, Path]]:
+    for name in _names(directory, report):
+        if name.endswith(SUFFIX) and not name.startswith("."):
+            path = directory / name
+            try:
+                yield path.stat().st_mtime, path
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            except (OSError, ValueError) as error:
+                report(_unreadable(path, error))
+
+
+def _names(directory: Path, report: Report) -> list[str]:
+    """The names in a directory, those before a failure included. Raises BchatError where it cannot be opened."""
+    names: list[str] = []
+    try:
+        entries = os.scandir(directory)
+    except FileNotFoundError:
+        return names
+    except OSError as error:
+        raise _unreadable(directory, error) from error
+    with entries:
+        try:
+            names.extend(entry.name for entry in entries)
+        except OSError as error:
+            report(_unreadable(directory, error))
+    return names
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> BchatError:
+    return BchatError("transcript.unreadable", status=ExitStatus.DATA, path=path, reason=atomic.reason(error))
+
+
+def _found(wanted: list[str], loaded: Loaded) -> str | None:
+    """An excerpt around the first word that is wanted, if all of them are in the conversation."""
+    said = [utterance.text for utterance in schema.said_in(loaded.conversation, loaded.pending_user)]
+    folded = [fold(text) for text in said]
+    if not all(any(word in text for text in folded) for word in wanted):
+        return None
+    return next(_excerpt(text, wanted[0]) for text, plain in zip(said, folded, strict=True) if wanted[0] in plain)
+
+
+def _look_at(path: Path, changed: datetime) -> tuple[Summary, Loaded | None]:
+    locked = journal_lock.is_held(path)
+    try:
+        loaded = read_journal(path)
+    except BchatError as error:
+        lost = schema.header_of_file(path)
+        return Summary(path, lost.id, lost.created, changed, 0, "", "", locked, (error,)), None
+    header = loaded.header
+    # A record that is being written at this moment is no damage.
+    problems = () if locked else loaded.problems
+    turns = len(loaded.conversation.turns)
+    return (
+        Summary(path, header.id, header.created, changed, turns, _first_words(loaded), header.model, locked, problems),
+        loaded,
+    )
+
+
+def _first_words(loaded: Loaded) -> str:
+    said = schema.said_in(loaded.conversation, loaded.pending_user)[len(loaded.conversation.opening) :]
+    first = next((utterance.text for utterance in said if utterance.speaker is Speaker.USER), "")
+    line = " ".join(first.split())
+    return line if len(line) <= _FIRST_WORDS else line[: _FIRST_WORDS - 1] + "…"
+
+
+def _excerpt(text: str, word: str) -> str:
+    """The surroundings of `word` (folded) in `text` (as it was said), on one line."""
+    starts, folded = [], []
+    for cluster in _CLUSTER.finditer(text):
+        piece = fold(cluster.group())
+        starts += [cluster.start()] * len(piece)
+        folded.append(piece)
+    at = "".join(folded).find(word)
+    begin = starts[at] if at >= 0 else 0
+    end = starts[at + len(word) - 1] + 1 if at >= 0 else 0
+    low, high = max(0, begin - _EXCERPT), min(len(text), end + _EXCERPT)
+    line = " ".join(text[low:high].split())
+    return f"{'…' if low else ''}{line}{'…' if high < len(text) else ''}"

@@ -1,0 +1,215 @@
+"""JSON values ↔ what is said: the one place that knows the names of the fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bilingual_chat.messages import Phrase
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.text.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
+from bilingual_chat.transcript.loaded import Header
+
+# The model card's own spelling.
+SPELLING = {Speaker.USER: "ユーザー", Speaker.SYSTEM: "システム"}
+_SPEAKERS = {spelling: speaker for speaker, spelling in SPELLING.items()}
+_HEADER_FIELDS = ("id", "created", "model", "bchat", "versions")
+_UTTERANCE_FIELDS = ("speaker", "text", "finish_reason")
+# Where a turn's details keep what a document said beside the user's words.
+USER_FIELDS = "user_fields"
+FINISHES = {reason.value: reason for reason in FinishReason}
+MOST_NAMED = 3  # details in one sentence
+
+# What a document says of a message's other replies, and how many of them came before the one that counts.
+ALTERNATIVES, PLACE = "alternatives", "place"
+
+Fields = Mapping[str, Any]
+
+
+class Misshapen(ValueError):
+    """A JSON value that is not what a transcript has in that place."""
+
+    def __init__(self, where: str, wanted: str, **values: object) -> None:
+        super().__init__(where)
+        self.where = where
+        self.wanted = Phrase(f"shape.{wanted}", **values)
+
+
+def header_fields(header: Header) -> dict[str, Any]:
+    return {
+        "id": header.id,
+        "created": header.created,
+        "model": header.model,
+        "bchat": header.bchat,
+        "versions": dict(header.versions),
+    }
+
+
+def header_of(fields: Fields, fallback: Header) -> tuple[Header, Fields]:
+    """The header in `fields`, with what is missing taken from `fallback`; and the other fields.
+
+    Raises Misshapen for a field of another type.
+    """
+    texts = {name: _text(fields, name, default=getattr(fallback, name)) for name in _HEADER_FIELDS[:-1]}
+    versions = fields.get("versions", {})
+    if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
+        raise Misshapen("versions", "versions")
+    return Header(**texts, versions=versions), without(fields, _HEADER_FIELDS)
+
+
+def header_of_file(path: Path) -> Header:
+    """What a file's name and time say, when nothing inside it does."""
+    try:
+        changed = local_time(path.stat().st_mtime)
+    except (OSError, ValueError):
+        changed = datetime.now().astimezone()
+    return Header(path.stem, changed.isoformat(timespec="seconds"), model="", bchat="")
+
+
+def local_time(seconds: float) -> datetime:
+    """A file's time with the zone of this machine; the nearest year that there is, for one that there is not."""
+    try:
+        return datetime.fromtimestamp(seconds).astimezone()
+    except (OverflowError, ValueError, OSError):
+        return datetime(1971 if seconds < 0 else 9998, 1, 1, tzinfo=UTC)
+
+
+def utterance_fields(utterance: Utterance) -> dict[str, Any]:
+    return {"speaker": SPELLING[utterance.speaker], "text": utterance.text}
+
+
+def utterance_of(value: object, where: str) -> tuple[Utterance, Fields]:
+    """An utterance and the fields beside it; raises Misshapen."""
+    fields = mapping(value, where)
+    spelling = _text(fields, "speaker", where)
+    if spelling not in _SPEAKERS:
+        raise Misshapen(f"{where}.speaker", "speaker")
+    return Utterance(_SPEAKERS[spelling], _text(fields, "text", where)), without(fields, _UTTERANCE_FIELDS[:2])
+
+
+def reply_fields(turn: Turn) -> dict[str, Any]:
+    """A turn's reply as an utterance; whatever the details say, they do not replace what was said."""
+    _, reply = turn.utterances()
+    kept = without(turn.details, (*_UTTERANCE_FIELDS, USER_FIELDS))
+    others = {**alternatives_fields(turn.others, turn.user), PLACE: turn.place} if turn.others else {}
+    return {**utterance_fields(reply), "finish_reason": turn.finish.value, **kept, **others}
+
+
+def alternatives_fields(replies: Sequence[Turn], user: str) -> dict[str, Any]:
+    """Replies beside the one that counts, to `user` or to the words that they name."""
+    return {ALTERNATIVES: [_alternative(each, user) for each in replies]} if replies else {}
+
+
+def _alternative(reply: Turn, user: str) -> dict[str, Any]:
+    words = {} if reply.user == user else {"user": reply.user}
+    kept = without(reply.details, ("user", *_UTTERANCE_FIELDS, USER_FIELDS))
+    return {**words, "text": reply.reply, "finish_reason": reply.finish.value, **kept}
+
+
+def alternatives_of(fields: Fields, user: str) -> tuple[tuple[Turn, ...], int]:
+    """The other replies that `fields` hold, and the place of the one that counts.
+
+    None, where the field is not what bchat writes: then it is somebody else's, and kept as it is.
+    """
+    values, place = fields.get(ALTERNATIVES), fields.get(PLACE)
+    try:
+        replies = tuple(_alternative_of(value, user) for value in values) if isinstance(values, list) else ()
+    except Misshapen:
+        return (), 0
+    return replies, place if type(place) is int and 0 <= place <= len(replies) else 0
+
+
+def _alternative_of(value: object, user: str) -> Turn:
+    fields = mapping(value, ALTERNATIVES)
+    words, reply = _text(fields, "user", ALTERNATIVES, user), _text(fields, "text", ALTERNATIVES)
+    return Turn(words, reply, finish_of(fields, ALTERNATIVES), without(fields, ("user", *_UTTERANCE_FIELDS)))
+
+
+def user_fields(turn: Turn) -> dict[str, Any]:
+    user, _ = turn.utterances()
+    beside = turn.details.get(USER_FIELDS)
+    kept = without(beside, _UTTERANCE_FIELDS[:2]) if isinstance(beside, Mapping) else {}
+    return {**utterance_fields(user), **kept}
+
+
+def finish_of(fields: Fields, where: str) -> FinishReason:
+    """Why a reply ended; a list from a model card does not say, and its replies are whole."""
+    try:
+        return FinishReason(fields.get("finish_reason", FinishReason.STOP.value))
+    except ValueError:
+        raise Misshapen(f"{where}.finish_reason", "finish") from None
+
+
+def turns_of(values: Sequence[object], first: int) -> tuple[list[Turn], tuple[str, Fields] | None]:
+    """Turns from utterances that alternate, and the user's last words, with the fields beside them, if no reply
+    follows them.
+
+    Two utterances in a row by one speaker are refused (Misshapen), not joined: what was said stays as
+    it was. `first` is the number of the first one in the file, for the error.
+    """
+    turns = []
+    pending: tuple[str, Fields] | None = None
+    for number, value in enumerate(values, start=first):
+        where = f"utterances[{number}]"
+        utterance, beside = utterance_of(value, where)
+        if utterance.speaker is not (Speaker.USER if pending is None else Speaker.SYSTEM):
+            expected = Speaker.USER if pending is None else Speaker.SYSTEM
+            raise Misshapen(f"{where}.speaker", "turn", speaker=SPELLING[expected])
+        if pending is None:
+            pending = utterance.text, beside
+        else:
+            turns.append(_turn_of(pending, utterance.text, beside, where))
+            pending = None
+    return turns, pending
+
+
+def _turn_of(user: tuple[str, Fields], reply: str, beside: Fields, where: str) -> Turn:
+    others, place = alternatives_of(beside, user[0])
+    details = without(beside, ("finish_reason", *((ALTERNATIVES, PLACE) if others else ())))
+    if user[1]:
+        details[USER_FIELDS] = user[1]
+    return Turn(user[0], reply, finish_of(beside, where), details, others, place)
+
+
+def said_in(conversation: Conversation, pending_user: str | None) -> list[Utterance]:
+    """Every utterance, the one without a reply included."""
+    last = [] if pending_user is None else [user_utterance(pending_user)]
+    return [*conversation.utterances(), *last]
+
+
+def user_utterance(text: str) -> Utterance:
+    return Utterance(Speaker.USER, text)
+
+
+def details_left_out(path: Path, names: Sequence[str]) -> BchatError:
+    """What is said of details that cannot be right."""
+    names = list(dict.fromkeys(names))
+    shown = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
+    return BchatError("transcript.details", status=ExitStatus.DATA, path=path, names=shown)
+
+
+def whole_number(fields: Fields, name: str, *, low: int, default: int | None = None) -> int:
+    """A field that counts something; raises Misshapen."""
+    value = fields.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise Misshapen(name, "number", low=low)
+    return value
+
+
+def mapping(value: object, where: str) -> Fields:
+    if not isinstance(value, Mapping):
+        raise Misshapen(where, "object")
+    return value
+
+
+def without(fields: Fields, names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
+
+
+def _text(fields: Fields, name: str, where: str = "", default: str | None = None) -> str:
+    value = fields.get(name, default)
+    if not isinstance(value, str):
+        raise Misshapen(f"{where}.{name}" if where else name, "text")
+    return value

@@ -1,0 +1,201 @@
+"""Every model that cannot be had or opened, from the command line: one sentence, status 3, nothing left behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from bilingual_chat import messages
+from bilingual_chat.cli import command_line
+from bilingual_chat.engines import device
+from bilingual_chat.hub import download
+from bilingual_chat.messages.errors import ExitStatus
+from bilingual_chat.settings import catalogue
+from bilingual_chat.settings.config import load_config
+from tests.engines.test_neox_family import CARDS, install, random_model
+from tests.hub.test_download import served
+from tests.loopback_hub import WEIGHTS, Hub
+
+__all__ = ["served"]
+pytestmark = pytest.mark.slow  # a model is made, and torch imported
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 7592000000\n"
+PICKLE = "pytorch_model.bin"
+Damage = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny kernels on a busy machine: two threads mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=[WEIGHTS, PICKLE])
+def model(request: pytest.FixtureRequest, tmp_path: Path, home: Path) -> Path:
+    """A directory as somebody would copy it from the hub's cache; both kinds of weights."""
+    install("ppo", random_model(CARDS["ppo"]), request.param)
+    entry = load_config().catalogue["ppo"]
+    snapshot = catalogue.locate(entry)
+    assert snapshot is not None
+    directory = Path(shutil.copytree(snapshot, tmp_path / "mine"))
+    shutil.rmtree(catalogue.hub_folder(entry.hub_id).parents[2])
+    return directory
+
+
+def everything_below(*directories: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for each in directories for path in each.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path, tmp_path: Path
+) -> Callable[..., str]:
+    """What bchat says, in English, when it refuses: checked to be one sentence, status 3, and nothing left behind."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> str:
+        sentences = []
+        for lang in messages.LANGUAGES:
+            monkeypatch.setattr(sys, "argv", ["bchat", "--lang", lang, *arguments])
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+            before = everything_below(home, tmp_path)
+            status = command_line.main()
+            out, err = capsys.readouterr()
+            assert (status, out) == (ExitStatus.MODEL, "")
+            assert err.count("\n") == 1, err
+            assert everything_below(home, tmp_path) == before
+            sentences.append(err)
+        assert sentences[0] != sentences[1]
+        return sentences[0]
+
+    return run
+
+
+def keep(share: float) -> Damage:
+    def cut(path: Path) -> None:
+        data = path.read_bytes()
+        path.write_bytes(data[: int(len(data) * share)])
+
+    return cut
+
+
+def flip(at: int) -> Damage:
+    """One byte of what says where the numbers are."""
+
+    def change(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[at] ^= 0xFF
+        path.write_bytes(data)
+
+    return change
+
+
+def put(data: bytes) -> Damage:
+    return lambda path: path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (Path.unlink, "holds no complete model: model.safetensors is missing"),
+        (put(b""), "is empty; download the model again"),
+        (put(POINTER), "is only a Git-LFS pointer, not the file itself; run `git lfs pull` there"),
+        (put(b"<html>not found</html>" * 100), "is damaged or no file of weights; download the model again"),
+        (keep(0.3), "download the model again"),
+        (keep(0.999), "download the model again"),
+        (flip(3), "download the model again"),
+    ],
+    ids=["missing", "empty", "pointer", "a page", "cut at 30 %", "cut at the end", "flipped"],
+)
+def test_weights_that_are_not_whole(model: Path, said: Callable[..., str], damage: Damage, sentence: str) -> None:
+    (weights,) = (path for path in model.iterdir() if path.name in (WEIGHTS, PICKLE))
+    damage(weights)
+    assert sentence in said("ask", "--model", str(model), "Hello")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "sentence"),
+    [
+        ("config.json", Path.unlink, "config.json is missing"),
+        ("spiece.model", Path.unlink, "spiece.model is missing"),
+        ("config.json", put(b"{"), "does not hold what it should; download the model again"),
+        ("spiece.model", put(b"pieces"), "is no sentencepiece model, or damaged; download the model again"),
+        ("spiece.model", put(POINTER), "is no sentencepiece model, or damaged; download the model again"),
+    ],
+)
+def test_a_directory_that_is_no_model(
+    model: Path, said: Callable[..., str], name: str, damage: Damage, sentence: str
+) -> None:
+    damage(model / name)
+    assert sentence in said("ask", "--model", str(model), "Hello")
+
+
+def test_a_foreign_architecture(model: Path, said: Callable[..., str]) -> None:
+    """Its tokenizer is sentencepiece's, but the model is a Llama."""
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "model_type": "llama"}))
+    assert "A model of type 'llama' cannot be opened here" in said("ask", "--model", str(model), "Hello")
+
+
+def test_too_little_memory(model: Path, said: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the numbers, and something smaller that would fit."""
+    monkeypatch.setattr(device, "available_memory", lambda: 1_000_000)
+    sentence = said("ask", "--model", str(model), "Hello")
+    assert "GB of memory and 0.0 GB are free; close other programs or choose a smaller model" in sentence
+
+
+def test_no_directory_and_no_such_name(said: Callable[..., str]) -> None:
+    assert "There is no directory /no/such" in said("ask", "--model", "/no/such", "Hello")
+    assert "There is no model 'stf'. Did you mean sft?" in said("ask", "--model", "stf", "Hello")
+    assert "There is no model 'stf'. Did you mean sft?" in said("pull", "stf")
+    assert "There is no model 'stf'. Did you mean sft?" in said("rm", "stf")
+    assert "There is no model 'stf'. Did you mean sft?" in said("models", "stf")
+
+
+def test_a_model_that_is_not_here(said: Callable[..., str]) -> None:
+    assert "The model ppo is not on this machine" in said("ask", "--model", "ppo", "Hello")
+    assert "The model ppo is not on this machine" in said("models", "ppo", "--verify")
+
+
+@pytest.fixture
+def tiny(served: Hub, tmp_path: Path) -> list[str]:
+    """Options that name the model which the loopback hub serves."""
+    (tmp_path / "tiny.toml").write_text('[models.tiny]\nhub_id = "someone/tiny"\n')
+    return ["--config", str(tmp_path / "tiny.toml")]
+
+
+def test_no_network(tiny: list[str], said: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        assert "could not be reached; check the network" in said(*tiny, "pull", "tiny")
+
+
+def test_too_little_disk(tiny: list[str], said: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
+    assert "are needed in" in said(*tiny, "pull", "tiny")
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (404, "has no repository someone/tiny, or it is private"),
+        (429, "allows no more requests now; try again in"),
+        (503, "answered with HTTP status 503; try again later"),
+    ],
+)
+def test_a_hub_that_refuses(tiny: list[str], served: Hub, said: Callable[..., str], status: int, sentence: str) -> None:
+    served.status["main"] = status
+    assert sentence in said(*tiny, "pull", "tiny")

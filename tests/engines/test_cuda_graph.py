@@ -1,0 +1,135 @@
+"""Recorded steps: the step that serves every position beside the pass that knows its own, and when it is recorded.
+
+What a GPU does with a recording is tested where there is one; here a recording does its work anew each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bilingual_chat.engines.neox import cuda_graph
+from bilingual_chat.engines.neox.cuda_graph import CudaGraphNeox
+from bilingual_chat.engines.neox.torch_model import GptNeox, KVCache, NeoxConfig, parse_config
+
+LOOK = 8
+CONTEXT = 30
+OPTIONS: list[dict[str, Any]] = [
+    {"use_parallel_residual": False, "rotary_pct": 1.0},
+    {"use_parallel_residual": True, "rotary_pct": 0.25},
+]
+
+
+def make(options: dict[str, Any]) -> tuple[NeoxConfig, dict[str, Tensor]]:
+    sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    raw = {"model_type": "gpt_neox", "intermediate_size": 64, "max_position_embeddings": CONTEXT, **sizes, **options}
+    config = parse_config(raw)
+    torch.manual_seed(0)
+    return config, {name: torch.randn(shape) * 0.3 for name, shape in config.shapes().items()}
+
+
+@pytest.fixture(params=OPTIONS, ids=["sequential", "parallel"])
+def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[GptNeox, CudaGraphNeox, list[str]]:
+    """The plain model, the recorded one, and what was recorded or replayed."""
+    log: list[str] = []
+
+    def record(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        log.append("record")
+        work()
+
+        def replay() -> Tensor:
+            log.append("replay")
+            return work()
+
+        return replay
+
+    monkeypatch.setattr(cuda_graph, "record", record)
+    monkeypatch.setattr(cuda_graph, "LOOK", LOOK)
+    config, weights = make(request.param)
+    return GptNeox(config, weights), CudaGraphNeox(config, weights), log
+
+
+def new_cache(model: GptNeox) -> KVCache:
+    return KVCache(model.config, model.dtype, model.device)
+
+
+def numbers_everywhere(cache: KVCache, context: int) -> None:
+    """What a GPU's cache is made of; on a CPU it is whatever lay there."""
+    cache.reserve(context)
+    for layer in cache.layers:
+        for tensor in layer:
+            tensor.fill_(1e4)
+
+
+def test_the_step_for_every_position_is_the_pass_for_its_own(pair: Any) -> None:
+    plain, model, log = pair
+    ids = torch.randint(0, 50, (CONTEXT,))
+    expected, found = new_cache(plain), new_cache(model)
+    numbers_everywhere(found, CONTEXT)
+    for start, end in [(0, 5), *((at, at + 1) for at in range(5, CONTEXT))]:
+        torch.testing.assert_close(
+            model.run(ids[start:end], start, found), plain.run(ids[start:end], start, expected), rtol=1e-4, atol=1e-5
+        )
+    assert log.count("record") == 4  # up to 8, 16, 24 and 30 positions
+    assert log.count("replay") == CONTEXT - 5
+
+
+def test_the_step_after_a_prompt_is_recorded_with_it(pair: Any) -> None:
+    _, model, log = pair
+    cache = new_cache(model)
+    numbers_everywhere(cache, CONTEXT)
+    model.run(torch.arange(5), 0, cache)
+    assert log == ["record"]
+    model.run(torch.arange(1), 5, cache)
+    assert log == ["record", "replay"]
+
+
+def test_another_cache_is_not_written_by_the_recording_of_the_first(pair: Any) -> None:
+    plain, model, log = pair
+    first, second = new_cache(model), new_cache(model)
+    numbers_everywhere(first, CONTEXT)
+    model.run(torch.arange(5), 0, first)
+    before = [tensor.clone() for layer in first.layers for tensor in layer]
+    model.run(torch.arange(1), 0, second)
+    assert log == ["record"]
+    for tensor, was in zip((tensor for layer in first.layers for tensor in layer), before, strict=True):
+        assert torch.equal(tensor, was)
+    third = new_cache(model)
+    numbers_everywhere(third, CONTEXT)
+    model.run(torch.arange(5), 0, third)
+    assert log == ["record", "record"]
+    expected = new_cache(plain)
+    plain.run(torch.arange(5), 0, expected)
+    torch.testing.assert_close(model.run(torch.arange(1), 5, third), plain.run(torch.arange(1), 5, expected))
+
+
+def test_where_nothing_can_be_recorded_steps_go_on(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, model, _ = pair
+
+    def refuse(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(cuda_graph, "record", refuse)
+    cache, expected = new_cache(model), new_cache(plain)
+    for start, end in [(0, 5), (5, 6), (6, 9), (9, 10)]:
+        ids = torch.arange(start, end)
+        assert torch.equal(model.run(ids, start, cache), plain.run(ids, start, expected))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("options", OPTIONS)
+def test_on_a_gpu_replayed_steps_give_what_steps_give(options: dict[str, Any]) -> None:
+    config, weights = make(options)
+    weights = {name: tensor.cuda() for name, tensor in weights.items()}
+    plain, model = GptNeox(config, weights), CudaGraphNeox(config, weights)
+    ids = torch.randint(0, 50, (CONTEXT,), device="cuda")
+    expected, found = new_cache(plain), new_cache(model)
+    for start, end in [(0, 5), *((at, at + 1) for at in range(5, CONTEXT))]:
+        torch.testing.assert_close(
+            model.run(ids[start:end], start, found), plain.run(ids[start:end], start, expected), rtol=1e-3, atol=1e-4
+        )
+    assert model._can_record

@@ -1,0 +1,226 @@
+"""One message under several settings: what is shown, in what order, and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bilingual_chat.commands.app import App, Compare, Retry
+from bilingual_chat.commands.table import execute
+from bilingual_chat.engines.protocol import Chunk, Progress
+from bilingual_chat.messages import Phrase
+from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.session.compare import compare
+from bilingual_chat.session.model import open_model
+from bilingual_chat.settings.catalogue import ModelEntry
+from bilingual_chat.settings.decoding import DecodingParameters
+from bilingual_chat.storage import paths
+from bilingual_chat.text.conversation import FinishReason
+from bilingual_chat.transcript.journal import read_journal
+from tests.scripted import ScriptedEngine, Shown, drain, make_desk, make_session, tokenizer
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> tuple[App, Shown, Any]:
+    """A desk with one turn behind it; the engine's next replies are 甲, 乙 and 丙."""
+    session, engine = make_session(tmp_path, ["はい。", "甲です。", "乙です。", "丙です。"])
+    drain(session.reply("いち"))
+    return *make_desk(session, tmp_path), engine
+
+
+def variants_of(line: str, app: App) -> Compare:
+    action = execute(line, app)
+    assert isinstance(action, Compare)
+    return action
+
+
+def test_each_word_is_a_preset_or_settings_and_all_have_one_seed(app: tuple[App, Shown, Any]) -> None:
+    """What a preset leaves out, and what settings do not name, is as in the session; full width is accepted."""
+    chat, _, _ = app
+    execute("/set max_new_tokens 33", chat)
+    action = variants_of("/compare calm　ｔｅｍｐ＝１．５,top_k=0 seed=7,top_p=0.5", chat)
+    calm, warm, seeded = (each.parameters for each in action.variants)
+    assert (calm.temperature, calm.max_new_tokens) == (0.3, 33)
+    assert (warm.temperature, warm.top_k, warm.max_new_tokens) == (1.5, 0, 33)
+    assert (seeded.seed, seeded.top_p) == (7, 0.5)
+    assert calm.seed == warm.seed is not None
+    assert [each.label for each in variants_of("/compare", chat).variants] == ["calm", "balanced", "creative"]
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("/compare calm", "compare.count"),
+        ("/compare " + "calm " * 9, "compare.count"),
+        ("/compare calm clam", "command.no-choice"),
+        ("/compare calm tempratur=1", "setting.unknown"),
+        ("/compare calm,creative greedy", "command.one-value"),
+        ("/compare calm top_p=7", "setting.range"),
+        ("/take 1", "take.nothing"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_sentence(app: tuple[App, Shown, Any], line: str, key: str) -> None:
+    with pytest.raises(BchatError) as caught:
+        execute(line, app[0])
+    assert caught.value.key.split(".")[0] == key.split(".")[0], caught.value.key
+    assert caught.value.sentence("en")
+    assert caught.value.sentence("ja")
+
+
+def test_replies_are_shown_one_after_the_other_and_the_conversation_stays(app: tuple[App, Shown, Any]) -> None:
+    chat, _, engine = app
+    before = chat.session.conversation
+    action = variants_of("/compare calm creative greedy", chat)
+    events = list(compare(chat.session, action.variants))
+    texts: list[str] = []
+    for event in events:
+        if isinstance(event, Phrase):
+            texts.append("")
+        else:
+            texts[-1] += event
+    assert texts == ["甲です。", "乙です。", "丙です。"]
+    assert [event.values["label"] for event in events if isinstance(event, Phrase)] == ["calm", "creative", "greedy"]
+    turn = chat.session.conversation.turns[-1]
+    assert replace(turn, others=()) == before.turns[-1]
+    assert [each.reply for each in turn.others] == texts
+    assert len(set(engine.prompts)) == 1, "the prompt that the last reply was given to"
+
+
+def test_what_was_compared_is_in_the_journal(app: tuple[App, Shown, Any]) -> None:
+    chat, _, _ = app
+    action = variants_of("/compare calm creative", chat)
+    list(compare(chat.session, action.variants))
+    assert chat.session.journal_path is not None
+    kept = [event for event in read_journal(chat.session.journal_path).events if event["kind"] == "compared"]
+    answers = kept[-1]["details"]["answers"]
+    assert [each["reply"] for each in answers] == ["甲です。", "乙です。"]
+    assert [each["settings"]["temperature"] for each in answers] == [0.3, 1.1]
+    assert {each["finish_reason"] for each in answers} == {"stop"}
+
+
+def test_closing_it_keeps_what_was_said(app: tuple[App, Shown, Any]) -> None:
+    """Ctrl-C in the first reply."""
+    chat, _, engine = app
+    events = compare(chat.session, variants_of("/compare calm creative", chat).variants)
+    next(events)
+    next(events)
+    events.close()
+    assert engine.closed == 2
+    assert chat.session.journal_path is not None
+    (kept,) = [event for event in read_journal(chat.session.journal_path).events if event["kind"] == "compared"]
+    first, second = kept["details"]["answers"]
+    assert first["finish_reason"] == second["finish_reason"] == "interrupted"
+    assert "甲です。".startswith(first["reply"])
+    assert first["reply"]
+
+
+def test_take_answers_again_with_the_settings_and_seed_of_that_reply(app: tuple[App, Shown, Any]) -> None:
+    chat, _, _ = app
+    action = variants_of("/compare calm seed=5,temperature=1.5", chat)
+    taken = execute("/take ２", chat)
+    assert isinstance(taken, Retry)
+    assert DecodingParameters(**taken.changes) == action.variants[1].parameters
+    with pytest.raises(BchatError, match="from 1 to 2"):
+        execute("/take 3", chat)
+    drain(chat.session.reply("に"))
+    with pytest.raises(BchatError, match="Nothing was compared"):
+        execute("/take 1", chat)
+
+
+def test_a_reply_that_was_taken_has_the_preset_it_was_compared_under(app: tuple[App, Shown, Any]) -> None:
+    """The session's stays what it is; settings that were compared are laid over that one."""
+    chat, shown, _ = app
+    execute("/preset balanced", chat)
+    action = variants_of("/compare calm temperature=1.5", chat)
+    list(compare(chat.session, action.variants))
+    for number, preset in ((1, "calm"), (2, "balanced")):
+        assert execute(f"/take {number}", chat) is None
+        details = chat.session.conversation.turns[-1].details
+        assert (details["preset"], chat.session.settings.preset) == (preset, "balanced")
+    assert "take.anew" not in shown.keys
+
+
+def test_after_a_comparison_that_was_stopped_take_says_that_it_answers_anew(app: tuple[App, Shown, Any]) -> None:
+    """Not for the reply that had been shown to its end."""
+    chat, shown, _ = app
+    action = variants_of("/compare calm creative greedy", chat)
+    events = compare(chat.session, action.variants)
+    while not (isinstance(event := next(events), Phrase) and event.values["number"] == 2):
+        pass
+    next(events)
+    events.close()
+    execute("/take 1", chat)
+    assert "take.anew" not in shown.keys
+    for number in (2, 3):
+        execute(f"/take {number}", chat)
+        assert shown.keys.count("take.anew") == number - 1
+
+
+class Interleaved(ScriptedEngine):
+    """All replies grow at once, as a real engine's do."""
+
+    def complete_many(
+        self,
+        prompt_ids: Sequence[int],
+        wanted: Sequence[tuple[DecodingParameters, int]],
+        progress: Progress | None = None,
+    ) -> Generator[tuple[int, Chunk], None, None]:
+        going = {at: self.complete(prompt_ids, *each) for at, each in enumerate(wanted)}
+        while going:
+            for at, chunks in list(going.items()):
+                chunk = next(chunks, None)
+                if chunk is None:
+                    del going[at]
+                else:
+                    yield at, chunk
+
+
+def test_the_one_in_front_streams_while_the_others_wait(tmp_path: Path) -> None:
+    """The second is longer: its beginning appears in one piece when the first has ended, and then it streams."""
+    engine = Interleaved(["はい。", "甲。", "乙です、少し長いです。"])
+    session, _ = make_session(tmp_path, engine=engine)
+    drain(session.reply("いち"))
+    app, _ = make_desk(session, tmp_path)
+    events = list(compare(session, variants_of("/compare calm creative", app).variants))
+    headings = [at for at, event in enumerate(events) if isinstance(event, Phrase)]
+    assert "".join(map(str, events[1 : headings[1]])) == "甲。"
+    second = [str(event) for event in events[headings[1] + 1 :]]
+    assert "".join(second) == "乙です、少し長いです。"
+    assert len(tokenizer().encode(second[0])) > 1
+    assert len(second) > 2
+
+
+@pytest.mark.slow
+def test_on_the_embedded_model_take_gives_the_very_reply_that_was_shown(tmp_path: Path) -> None:
+    model = open_model(ModelEntry("demo", directory=str(paths.demo_model_dir())))
+    session, _ = make_session(tmp_path, entry=model.entry, engine=model.engine)
+    drain(session.reply("Tell me three animals in Japanese."))
+    app, _ = make_desk(session, tmp_path)
+    action = variants_of("/compare temperature=2,top_k=0 temperature=1.5,top_k=0,top_p=1", app)
+    shown: list[str] = []
+    for event in compare(session, action.variants):
+        if isinstance(event, Phrase):
+            shown.append("")
+        else:
+            shown[-1] += event
+    for number, text in enumerate(shown, start=1):
+        assert execute(f"/take {number}", app) is None
+        assert session.conversation.turns[-1].reply == text
+        drain(session.retry(asdict(action.variants[number - 1].parameters)))
+        assert session.conversation.turns[-1].reply == text
+        assert session.conversation.turns[-1].finish in (FinishReason.STOP, FinishReason.LENGTH)
+
+
+def test_on_the_embedded_model_side_by_side_has_the_probabilities_of_alone_to_the_last_bit() -> None:
+    """At a temperature at which thousands of tokens are near each other one bit chooses another now and then."""
+    engine = open_model(ModelEntry("demo", directory=str(paths.demo_model_dir()))).engine
+    wanted = [(DecodingParameters(temperature=1.5, top_k=0, top_p=1.0, max_new_tokens=24), seed) for seed in (1, 2)]
+    prompt = list(range(40, 100))
+    found: list[list[float]] = [[], []]
+    for at, chunk in engine.complete_many(prompt, wanted):
+        found[at].append(chunk.logprob)
+    assert found == [[chunk.logprob for chunk in engine.complete(prompt, *each)] for each in wanted]

@@ -1,0 +1,227 @@
+"""What is being typed is computed before it is sent: nothing that is not sent stays, and nobody has to wait for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from bilingual_chat.session.model import Model
+from bilingual_chat.session.prefetch import UNSETTLED, PromptPrefetch, settled_ids
+from bilingual_chat.settings.catalogue import ModelEntry
+from tests.scripted import ENTRY, PLAIN, ScriptedEngine, drain, make_session, tokenizer
+
+TYPED = (
+    "Could you translate this sentence into Japanese for me, please?",
+    "猫という漢字の書き順を教えてください。それから例文も三つ。",
+    "これはpenですか、それともpencilですか？ 2026年11月27日",
+    "def f(x):\n    return x + 1\n",
+)
+PATIENCE_S = 10
+
+
+class Prefilling(ScriptedEngine):
+    """An engine that remembers what it was to prefill, and goes on when it is let."""
+
+    can_prefill = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.prefilled: list[tuple[int, ...]] = []
+        self.steps = 0
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+
+    def prefill(self, ids: Sequence[int]) -> Iterator[int]:
+        self.prefilled.append(tuple(ids))
+        for step in (1, 2, 3):
+            self.may_go_on.wait(PATIENCE_S)
+            self.steps += 1
+            yield len(ids) * step // 3
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def make_ahead(engine: ScriptedEngine) -> PromptPrefetch:
+    session, _ = make_session(None, engine=engine)
+    drain(session.reply("Hello!"))
+    model = Model(ENTRY, tokenizer(), engine)
+    return PromptPrefetch(session, lambda: model)
+
+
+# -- what is settled
+
+
+@pytest.mark.parametrize("entry", [ENTRY, PLAIN])
+@pytest.mark.parametrize("message", TYPED)
+def test_what_is_settled_while_one_types_is_how_the_prompt_begins(entry: ModelEntry, message: str) -> None:
+    """Seldom not: then a few tokens are computed again. And what is left for later is little."""
+    session, engine = make_session(None, ["はい、何でしょうか。"], entry=entry)
+    drain(session.reply("こんにちは"))
+    model = Model(entry, tokenizer(), engine)
+    prompt = session.prompt_for(message).ids
+    wrong = []
+    for length in range(len(message) + 1):
+        settled = settled_ids(session, model, message[:length])
+        if prompt[: len(settled)] != settled:
+            wrong.append(message[:length])
+    assert len(wrong) <= len(message) // 20
+    label = len(prompt) - len(session.prompt_for(message[:-UNSETTLED]).ids)
+    assert len(prompt) - len(settled_ids(session, model, message)) <= UNSETTLED + label + 8
+
+
+def test_before_a_letter_is_typed_the_conversation_is_settled() -> None:
+    session, engine = make_session(None, ["はい、何でしょうか。"])
+    drain(session.reply("こんにちは"))
+    settled = settled_ids(session, Model(ENTRY, tokenizer(), engine), "")
+    assert (
+        tokenizer().decode(list(settled)).startswith("ユーザー: こんにちは\nシステム: はい、何でしょうか。\nユーザー:")
+    )
+
+
+def test_a_message_that_replaces_the_last_one_is_settled_without_it() -> None:
+    session, engine = make_session(None, ["はい。", "ええ。"])
+    drain(session.reply("一"))
+    drain(session.reply("二"))
+    model = Model(ENTRY, tokenizer(), engine)
+    text = "三つ目の話をしましょうか、それともやめておきますか"
+    told = tokenizer().decode(list(settled_ids(session, model, text, replaces_last=True)))
+    assert told.startswith("ユーザー: 一\nシステム: はい。\nユーザー: 三つ目の話をしま")
+
+
+@pytest.mark.parametrize("message", ["long " * 2000, "x" * 10_000_000])
+def test_of_what_cannot_be_sent_nothing_is_settled(message: str) -> None:
+    session, engine = make_session(None)
+    began = time.process_time()
+    assert settled_ids(session, Model(ENTRY, tokenizer(), engine), message) == ()
+    assert time.process_time() - began < 5
+
+
+# -- the thread
+
+
+def test_the_line_is_prefilled_while_it_is_being_read() -> None:
+    engine = Prefilling()
+    ahead = make_ahead(engine)
+    with ahead.reading("", replaces_last=False):
+        until(lambda: engine.steps == 3)
+        ahead.typed("What is the Japanese word for cat?")
+        until(lambda: engine.steps == 6)
+    assert "What is the Japanese" in tokenizer().decode(list(engine.prefilled[-1]))
+    ahead.rest()
+
+
+def test_how_far_it_is_is_told_until_all_is_there() -> None:
+    engine = Prefilling()
+    ahead = make_ahead(engine)
+    told: list[int | None] = []
+    ahead.when_further = lambda: told.append(ahead.percent)
+    with ahead.reading("What is the Japanese word for cat?", replaces_last=False):
+        until(lambda: told[-1:] == [None])
+    first, second, _ = told
+    assert first in (32, 33)
+    assert second in (65, 66)
+
+
+def test_how_far_it_was_is_not_told_when_it_goes_no_further() -> None:
+    engine = Prefilling()
+    ahead = make_ahead(engine)
+    engine.may_go_on.clear()
+    with ahead.reading("What is the Japanese word for cat?", replaces_last=False):
+        until(lambda: len(engine.prefilled) == 1)
+        ahead.percent = 50
+    engine.may_go_on.set()
+    until(lambda: ahead.percent is None)
+
+
+def test_another_letter_ends_what_was_begun() -> None:
+    engine = Prefilling()
+    ahead = make_ahead(engine)
+    engine.may_go_on.clear()
+    with ahead.reading("What is the word", replaces_last=False):
+        until(lambda: len(engine.prefilled) == 1)
+        ahead.typed("What is the word for")
+        engine.may_go_on.set()
+        until(lambda: len(engine.prefilled) == 2 and engine.steps == 4)  # one step of the first, three of the second
+
+
+def test_nothing_is_computed_any_more_when_the_line_has_been_sent() -> None:
+    """`rest` comes back after the step in which the thread is, and no other follows."""
+    engine = Prefilling()
+    ahead = make_ahead(engine)
+    engine.may_go_on.clear()
+    with ahead.reading("What is the word", replaces_last=False):
+        until(lambda: len(engine.prefilled) == 1)
+    threading.Timer(0.05, engine.may_go_on.set).start()
+    ahead.rest()
+    assert engine.steps == 1
+    ahead.model_changed()
+    time.sleep(0.05)
+    assert engine.steps == 1
+
+
+def test_a_command_is_not_prefilled() -> None:
+    engine = Prefilling()
+    ahead = make_ahead(engine)
+    with ahead.reading("", replaces_last=False):
+        until(lambda: len(engine.prefilled) == 1)
+        ahead.typed(None)
+        ahead.model_changed()
+        time.sleep(0.05)
+        assert len(engine.prefilled) == 1
+
+
+def test_a_model_that_comes_later_prefills_what_stands_there() -> None:
+    engine = Prefilling()
+    session, _ = make_session(None, engine=engine)
+    models: list[Model] = []
+    ahead = PromptPrefetch(session, lambda: models[0] if models else None)
+    with ahead.reading("A message that waits for a model", replaces_last=False):
+        time.sleep(0.02)
+        assert not engine.prefilled
+        models.append(Model(ENTRY, tokenizer(), engine))
+        ahead.model_changed()
+        until(lambda: engine.steps == 3)
+
+
+def test_an_engine_whose_replies_would_change_is_left_alone() -> None:
+    engine = Prefilling()
+    engine.can_prefill = False
+    ahead = make_ahead(engine)
+    with ahead.reading("A message that is long enough for it", replaces_last=False):
+        time.sleep(0.05)
+    assert not engine.prefilled
+
+
+@pytest.mark.filterwarnings("error")  # a thread that ends in an error warns
+def test_what_goes_wrong_is_left_to_the_reply_and_the_thread_lives() -> None:
+    engine = Prefilling()
+    ahead = make_ahead(engine)
+    well = engine.prefill
+    engine.prefill = lambda ids: 1 / 0  # type: ignore[assignment,return-value]
+    with ahead.reading("A message that is long enough for it", replaces_last=False):
+        time.sleep(0.05)
+        engine.prefill = well  # type: ignore[method-assign]
+        ahead.typed("A message that is long enough for it now")
+        until(lambda: engine.steps == 3)
+    ahead.rest()
+
+
+def test_the_journal_knows_nothing_of_it(tmp_path: Path) -> None:
+    engine = Prefilling()
+    session, _ = make_session(tmp_path, engine=engine)
+    model = Model(ENTRY, tokenizer(), engine)
+    ahead = PromptPrefetch(session, lambda: model)
+    with ahead.reading("A secret that is never sent", replaces_last=False):
+        until(lambda: engine.steps == 3)
+    ahead.rest()
+    session.close()
+    assert not any(b"secret" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
