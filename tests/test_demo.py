@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 import re
 import sys
-import tomllib
 import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from bilingual_chat.text.prompt import PromptFormat
 from bilingual_chat.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parent.parent
+SHORT = 7  # characters, without punctuation
 
 
 @pytest.fixture(scope="module")
@@ -121,39 +123,62 @@ def test_its_greedy_reply_is_that_of_transformers(tokenizer: Tokenizer) -> None:
     assert [chunk.token_id for chunk in engine.complete(ids, parameters, seed=0)] == expected[len(ids) :].tolist()
 
 
-@pytest.mark.slow
-def test_no_held_out_question_is_worded_as_in_the_corpus() -> None:
-    """Not among the written wordings, and not among what thousands of generated conversations say."""
+def of_training(name: str) -> Any:
+    """A module of training/, which is no package."""
     sys.path.insert(0, str(ROOT / "training"))
     try:
-        import corpus
-        import evaluate
+        return importlib.import_module(name)
     finally:
         sys.path.pop(0)
 
-    def folded(text: str) -> str:
-        return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text).casefold())
 
+def folded(text: str) -> str:
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text).casefold())
+
+
+@pytest.mark.slow
+def test_no_held_out_question_is_worded_as_in_the_corpus() -> None:
+    """Not among the written wordings, and not among what thousands of generated conversations say.
+
+    Left out: what anybody says (fewer than SHORT characters), follow-ups, and the usual questions in unusual form.
+    """
+    corpus, evaluate = of_training("corpus"), of_training("evaluate")
     written = (corpus.intents(name) for name in ("talk", "about", "facts", "lists", "unknown"))
     seen = {
         folded(ask) for entries in written for entry in entries for lang in ("en", "ja") for ask in entry[lang]["ask"]
     }
     rng = random.Random(99)
     seen |= {folded(user) for _ in range(20_000) for user, _ in corpus.conversation(rng)}
-    items = tomllib.loads(evaluate.QUESTIONS.read_text(encoding="utf-8"))["item"]
-    assert [item["turns"][-1] for item in items if folded(item["turns"][-1]) in seen] == []
+    asked = [folded(each.turns[-1]) for each in evaluate.questions() if len(each.turns) == 1 and each.kind != "unusual"]
+    assert len(asked) > 400
+    assert [each for each in asked if len(each) >= SHORT and each in seen] == []
 
 
 @pytest.mark.slow
-def test_it_answers_four_of_five_held_out_questions() -> None:
-    """All of training/evaluation.toml at temperature 0: the score that SCORES.md keeps."""
-    sys.path.insert(0, str(ROOT / "training"))
-    try:
-        import evaluate
-    finally:
-        sys.path.pop(0)
-    right, asked = evaluate.score(paths.demo_model_dir())
-    assert sum(asked.values()) >= 200
-    assert sum(count for (_, kind), count in asked.items() if kind == "multi") >= 40
-    assert sum(right.values()) / sum(asked.values()) >= 0.8
-    assert evaluate.table(right, asked) in (ROOT / "training" / "SCORES.md").read_text(encoding="utf-8")
+def test_the_scores_are_those_of_the_weights_that_ship() -> None:
+    """All of training/heldout at temperature 0."""
+    evaluate = of_training("evaluate")
+    counts = evaluate.score(paths.demo_model_dir())
+    assert counts.total() >= 600
+    assert evaluate.table(counts) in (ROOT / "training" / "SCORES.md").read_text(encoding="utf-8")
+
+
+def test_the_held_out_questions_are_of_every_kind() -> None:
+    evaluate = of_training("evaluate")
+    asked = list(evaluate.questions())
+    kinds = Counter(each.kind for each in asked)
+    assert len(asked) >= 600
+    assert sum(len(each.turns) > 1 for each in asked) >= 150
+    assert min(kinds["bchat"], kinds["impossible"]) >= 100
+    assert kinds["unusual"] >= 60
+
+
+def test_a_refusal_is_told_from_a_right_and_from_a_false_reply() -> None:
+    evaluate = of_training("evaluate")
+    question = evaluate.Question("word", "en", ("What is 'cat' in Japanese?",), "猫")
+    assert question.verdict('"cat" in Japanese is 猫 (neko).') == "right"
+    assert question.verdict("I don't know that. I'm only a tiny model.") == "refused"
+    assert question.verdict('"cat" in Japanese is 犬 (inu).') == "false"
+    impossible = evaluate.Question("impossible", "ja", ("明日の天気は？",), "REFUSE")
+    assert impossible.verdict("すみません、それは分かりません。") == "right"
+    assert impossible.verdict("晴れです。") == "false"

@@ -1,18 +1,23 @@
-"""Score a model directory on the held-out questions at temperature 0.
+"""Score a model directory on questions: how many replies are right, how many an honest refusal, how many false.
 
-    python training/evaluate.py [bilingual_chat/demo] [--failures] [--write training/SCORES.md]
+    python training/evaluate.py [bilingual_chat/demo] [--preset balanced] [--failures] [--write training/SCORES.md]
 
-`evaluation.toml` was written blind, when the data was finished; `development.toml` is the set that was looked at while
-the data was written, so its score says less (--questions).
-
-A reply is right when it holds every string of at least one group of `any` and none of `none` (case is folded).
+The held-out questions (`heldout/`) were written before the data and are not consulted for it; those of `development/` are.
+A file has a table for each kind, with rows for each language: the turns of the user, then a pattern. A turn that begins
+with "< " is a reply given to the model; elsewhere its own replies stand between the turns.
+A reply is right where the pattern is found in it after NFKC and case folding ("REFUSE": where it refuses); else it is
+refused where it says that this is beyond the model; else it is false.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import tomllib
+import unicodedata
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from bilingual_chat.engines.protocol import open_engine
@@ -22,75 +27,129 @@ from bilingual_chat.text.detokenizer import Detokenizer
 from bilingual_chat.text.prompt import PromptFormat
 from bilingual_chat.text.tokenizer import Tokenizer
 
-QUESTIONS = Path(__file__).parent / "evaluation.toml"
+HELD_OUT = Path(__file__).parent / "heldout"
+GIVEN = "< "
+REFUSAL = re.compile(
+    r"beyond me|beyond what|don't know|do not know|don't have|can't (?:know|see|do|tell|look|say|answer|help|give|work)"
+    r"|have no (?:idea|access|way)|no way of knowing|not able to|only a (?:tiny|small)|too (?:hard|difficult) for"
+    r"|(?:分|わ)かりません|(?:分|わ)からない|知りません|知らない|でき(?:ません|ない)|答えられ(?:ません|ない)"
+    r"|手に負え|小さな(?:お試し)?(?:デモ)?モデル|力を超え|無理です"
+)
+SAMPLING = {"greedy": DecodingParameters(temperature=0.0, max_new_tokens=200)}
+SAMPLING["balanced"] = DecodingParameters(
+    temperature=0.7, top_k=50, top_p=0.85, repetition_penalty=1.05, max_new_tokens=200
+)
 
 
-def is_right(item: dict, reply: str) -> bool:
-    folded = reply.casefold()
-    groups = item["any"]
-    return any(all(word.casefold() in folded for word in group) for group in groups) and not any(
-        word.casefold() in folded for word in item.get("none", [])
-    )
+@dataclass(frozen=True)
+class Question:
+    kind: str
+    lang: str
+    turns: tuple[str, ...]
+    right: str
+
+    def verdict(self, reply: str) -> str:
+        text = fold(reply)
+        if self.right == "REFUSE":
+            return "right" if REFUSAL.search(text) else "false"
+        if re.search(self.right, text, re.DOTALL):
+            return "right"
+        return "refused" if REFUSAL.search(text) else "false"
 
 
-def answer(turns: list[str], engine, tokenizer: Tokenizer) -> str:
-    speakers = (Speaker.USER, Speaker.SYSTEM)
-    said = [Utterance(speakers[at % 2], text) for at, text in enumerate(turns)]
-    format = PromptFormat()
-    ids = tokenizer.tell(said, format).ids
-    detokenizer = Detokenizer(tokenizer.piece, stop_strings=format.stop_strings)
-    for chunk in engine.complete(ids, DecodingParameters(temperature=0.0, max_new_tokens=200), seed=0):
-        if chunk.finish is FinishReason.STOP:
-            break
-        detokenizer.push(chunk.token_id)
-        if detokenizer.stopped:
-            break
-    detokenizer.finish()
-    return detokenizer.text
+def fold(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
-def table(right: Counter, asked: Counter) -> str:
-    kinds = list(dict.fromkeys(kind for _, kind in asked))
+def questions(folder: Path = HELD_OUT) -> Iterator[Question]:
+    for path in sorted(folder.glob("*.toml")):
+        for kind, languages in tomllib.loads(path.read_text(encoding="utf-8")).items():
+            for lang, rows in languages.items():
+                for row in rows:
+                    *turns, right = [row, "REFUSE"] if isinstance(row, str) else row
+                    yield Question(kind, lang, tuple(turns), right)
+
+
+class Answerer:
+    def __init__(self, directory: Path, parameters: DecodingParameters) -> None:
+        self.tokenizer = Tokenizer(directory / "spiece.model")
+        self.engine = open_engine(directory, self.tokenizer, name="demo")
+        self.parameters = parameters
+
+    def answer(self, question: Question) -> str:
+        """The last reply; those before it are the model's own or the given ones."""
+        said: list[Utterance] = []
+        for turn in question.turns:
+            if said and said[-1].speaker is Speaker.USER and not turn.startswith(GIVEN):
+                said.append(Utterance(Speaker.SYSTEM, self.reply(said)))
+            speaker = Speaker.SYSTEM if turn.startswith(GIVEN) else Speaker.USER
+            said.append(Utterance(speaker, turn.removeprefix(GIVEN)))
+        return self.reply(said)
+
+    def reply(self, said: list[Utterance]) -> str:
+        format = PromptFormat()
+        detokenizer = Detokenizer(self.tokenizer.piece, stop_strings=format.stop_strings)
+        ids = self.tokenizer.tell(said, format).ids
+        for chunk in self.engine.complete(ids, self.parameters, seed=0):
+            if chunk.finish is FinishReason.STOP:
+                break
+            detokenizer.push(chunk.token_id)
+            if detokenizer.stopped:
+                break
+        detokenizer.finish()
+        return detokenizer.text.rstrip("\n")
+
+
+Counts = Counter[tuple[str, str, str]]
+
+
+def score(directory: Path, preset: str = "greedy", folder: Path = HELD_OUT, failures: bool = False) -> Counts:
+    """How often each (language, kind, verdict) came up."""
+    answerer = Answerer(directory, SAMPLING[preset])
+    counts: Counts = Counter()
+    for question in questions(folder):
+        reply = answerer.answer(question)
+        verdict = question.verdict(reply)
+        counts[question.lang, question.kind, verdict] += 1
+        if failures and verdict != "right":
+            print(
+                f"{question.lang} {question.kind} {verdict}: {' / '.join(question.turns)}\n    -> {reply!r}", flush=True
+            )
+    return counts
+
+
+def cell(counts: Counts, langs: tuple[str, ...], kind: str | None) -> str:
+    asked = Counter[str]()
+    for (lang, its_kind, verdict), count in counts.items():
+        if lang in langs and kind in (None, its_kind):
+            asked[verdict] += count
+    whole = max(asked.total(), 1)
+    shares = " / ".join(f"{100 * asked[verdict] / whole:.0f}" for verdict in ("right", "refused", "false"))
+    return f"{shares} of {asked.total()}"
+
+
+def table(counts: Counts) -> str:
+    kinds = dict.fromkeys(kind for _, kind, _ in counts)
     lines = ["| kind | en | ja | both |", "|---|---|---|---|"]
-    for kind in [*kinds, None]:
-        cells = []
-        for langs in (("en",), ("ja",), ("en", "ja")):
-            keys = [key for key in asked if key[0] in langs and kind in (None, key[1])]
-            good, count = sum(right[key] for key in keys), sum(asked[key] for key in keys)
-            cells.append(f"{good}/{count} = {100 * good / max(count, 1):.0f} %")
+    for kind in [*sorted(kinds), None]:
+        cells = [cell(counts, langs, kind) for langs in (("en",), ("ja",), ("en", "ja"))]
         lines.append(f"| {kind or '**all**'} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def score(directory: Path, show_failures: bool = False, questions: Path = QUESTIONS) -> tuple[Counter, Counter]:
-    """(right, asked), each counted by (language, kind)."""
-    tokenizer = Tokenizer(directory / "spiece.model")
-    engine = open_engine(directory, tokenizer, name="demo")
-    right: Counter = Counter()
-    asked: Counter = Counter()
-    for item in tomllib.loads(questions.read_text(encoding="utf-8"))["item"]:
-        key = (item["lang"], item["kind"])
-        reply = answer(item["turns"], engine, tokenizer)
-        asked[key] += 1
-        right[key] += is_right(item, reply)
-        if show_failures and not is_right(item, reply):
-            print(f"{key}: {' / '.join(item['turns'])!r}\n    -> {reply!r}")
-    return right, asked
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, nargs="?", default=Path("bilingual_chat/demo"))
-    parser.add_argument("--failures", action="store_true", help="print each wrong reply")
-    parser.add_argument("--questions", type=Path, default=QUESTIONS)
-    parser.add_argument("--write", type=Path, help="keep the table in this file")
+    parser.add_argument("--preset", choices=SAMPLING, default="greedy")
+    parser.add_argument("--failures", action="store_true", help="print each reply that is not right")
+    parser.add_argument("--questions", type=Path, default=HELD_OUT)
+    parser.add_argument("--write", type=Path, help="add the table to this file")
     arguments = parser.parse_args()
-    right, asked = score(arguments.directory, arguments.failures, arguments.questions)
-    print(table(right, asked))
+    counts = score(arguments.directory, arguments.preset, arguments.questions, arguments.failures)
+    print(table(counts))
     if arguments.write:
-        command = "python training/evaluate.py --write training/SCORES.md"
-        heading = f"# Held-out score of the embedded model\n\nTemperature 0, `{command}`:\n\n"
-        arguments.write.write_text(heading + table(right, asked) + "\n", encoding="utf-8")
+        with arguments.write.open("a", encoding="utf-8") as file:
+            file.write(f"\nPreset {arguments.preset}:\n\n{table(counts)}\n")
 
 
 if __name__ == "__main__":
