@@ -28,6 +28,10 @@ KERNELS = (
     "layer.c",
     *(f"{name}.h" for name in ("attention", "bytes", "matrix", "shapes", "threads", "vector", "widened")),
 )
+SENTENCES = (
+    *("text", "settings", "transcript", "hub", "engines", "session", "terminal"),
+    *("commands", "cli", "bench", "bootstrap", "forms"),
+)
 DATA = {
     "bilingual_chat/configs/models.toml",
     "bilingual_chat/configs/presets.toml",
@@ -36,6 +40,7 @@ DATA = {
     "bilingual_chat/demo/spiece.model",
     "bilingual_chat/bench/talk.txt",
     *(f"bilingual_chat/engines/kernels/{name}" for name in KERNELS),
+    *(f"bilingual_chat/messages/{room}.json" for room in SENTENCES),
     "bilingual_chat/py.typed",
 }
 BY_PRODUCTS = {"__pycache__", ".venv", "dist", "build", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
