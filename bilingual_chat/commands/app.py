@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bilingual_chat import messages
 from bilingual_chat.messages import Phrase
@@ -15,7 +15,7 @@ from bilingual_chat.session.compare import Variant
 from bilingual_chat.session.model import Model, open_model
 from bilingual_chat.session.session import Session
 from bilingual_chat.settings.catalogue import ModelEntry
-from bilingual_chat.settings.config import Config
+from bilingual_chat.settings.config import Config, SettingsChange
 
 # hub would keep the first prompt waiting for 20 ms.
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ class Say:
 
 @dataclass(frozen=True)
 class Retry:
-    """Answer the last message again, with these settings (`Settings.with_changes`) for that reply alone."""
+    """Answer the last message again, with a change of settings for that reply alone."""
 
-    changes: Mapping[str, Any]
+    change: SettingsChange
 
 
 @dataclass(frozen=True)

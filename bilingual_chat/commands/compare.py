@@ -8,12 +8,12 @@ from dataclasses import asdict, replace
 
 from bilingual_chat.commands.app import Action, App, Compare, Retry, number_in, shortened
 from bilingual_chat.commands.replies import choose
-from bilingual_chat.commands.settings import changes_in, preset_choices, setting_choices, variants_in
+from bilingual_chat.commands.settings import change_in, preset_choices, setting_choices, variants_in
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.compare import MOST, Variant
 from bilingual_chat.settings import decoding
-from bilingual_chat.settings.config import Settings
+from bilingual_chat.settings.config import Settings, SettingsChange
 from bilingual_chat.text.conversation import Turn
 
 USUAL = ("calm", "balanced", "creative")
@@ -33,11 +33,9 @@ def compare(app: App, argument: str) -> Action:
 
 
 def _variant(settings: Settings, text: str, seed: int) -> Variant:
-    changes = changes_in(text, settings.presets)
-    settings = settings.with_changes(changes)
-    parameters = settings.parameters
-    preset = settings.preset if "preset" in changes else ""
-    return Variant(text, parameters if parameters.seed is not None else replace(parameters, seed=seed), preset)
+    change = change_in(text, settings.presets)
+    parameters = settings.with_change(change).parameters
+    return Variant(text, parameters if parameters.seed is not None else replace(parameters, seed=seed), change.preset)
 
 
 def take(app: App, argument: str) -> Action:
@@ -53,7 +51,7 @@ def take(app: App, argument: str) -> Action:
         choose(app, place)
         return None
     app.say(Phrase("take.anew"))
-    return Retry(asdict(taken.parameters) | ({"preset": taken.preset} if taken.preset else {}))
+    return Retry(SettingsChange(taken.preset, asdict(taken.parameters)))
 
 
 def _place_of(variant: Variant, replies: tuple[Turn, ...]) -> int | None:

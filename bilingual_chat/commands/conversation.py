@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bilingual_chat.commands.app import Action, App, Edit, Leave, Retry, number_in, shortened, word
-from bilingual_chat.commands.settings import changes_in
+from bilingual_chat.commands.settings import change_in
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.persona import persona, remark_on_persona
@@ -55,9 +55,9 @@ def _count(argument: str, turns: int) -> int:
 
 def retry(app: App, argument: str) -> Action:
     """/retry"""
-    changes = changes_in(argument, app.session.settings.presets)
+    change = change_in(argument, app.session.settings.presets)
     app.session.last_words  # noqa: B018  # refuses where there are none
-    return Retry(changes)
+    return Retry(change)
 
 
 def edit(app: App, argument: str) -> Action:

@@ -13,7 +13,7 @@ from bilingual_chat.commands.app import Action, App, Rows, folded, shortened, wo
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import config, decoding
-from bilingual_chat.settings.config import RESET, Config, Settings
+from bilingual_chat.settings.config import RESET, Config, Settings, SettingsChange
 from bilingual_chat.settings.decoding import RANGES, DecodingParameters
 from bilingual_chat.settings.presets import Preset, find_preset
 
@@ -29,7 +29,7 @@ _LANGUAGES = {"english": "en", "英語": "en", "japanese": "ja", "日本語": "j
 
 
 def variants_in(text: str) -> list[str]:
-    """The words of /compare, each of which `changes_in` takes: a blank ends one, a comma or "=" joins."""
+    """The words of /compare, each of which `change_in` takes: a blank ends one, a comma or "=" joins."""
     words: list[str] = []
     for typed in re.sub(r"[,、]\s*", ",", re.sub(r"\s*=\s*", "=", folded(text))).split():
         if words and _is_setting(words[-1].rpartition(",")[2]):  # NAME VALUE
@@ -47,9 +47,9 @@ def _is_setting(typed: str) -> bool:
     return False
 
 
-def changes_in(text: str, presets: Mapping[str, Preset]) -> dict[str, Any]:
-    """As `settings_in`, with a preset among them: `creative temperature=0.7`, for `Settings.with_changes`."""
-    preset: dict[str, Any] = {}
+def change_in(text: str, presets: Mapping[str, Preset]) -> SettingsChange:
+    """Read `creative temperature=0.7`: a preset anywhere among settings as `settings_in` reads them."""
+    preset = ""
     settings: list[str] = []
     words = _words_of(text)
     for before, each in pairwise(["", *words]):
@@ -60,8 +60,8 @@ def changes_in(text: str, presets: Mapping[str, Preset]) -> dict[str, Any]:
         elif preset:
             raise BchatError("command.one-value", status=ExitStatus.USAGE, name="preset", value=shortened(each))
         else:
-            preset = {"preset": _preset_of(value, presets)}
-    return preset | settings_in(" ".join(settings))
+            preset = _preset_of(value, presets)
+    return SettingsChange(preset, settings_in(" ".join(settings)))
 
 
 def _preset_of(typed: str, presets: Mapping[str, Preset]) -> str:
@@ -108,7 +108,7 @@ def set_some(app: App, argument: str) -> Action:
     changes = settings_in(argument)
     if not changes:
         return show_all(app, "")
-    app.session.change(app.session.settings.with_changes(changes))
+    app.session.change(app.session.settings.with_change(SettingsChange(values=changes)))
     app.show_rows([setting_row(app, name) for name in changes])
     return None
 

@@ -22,7 +22,7 @@ from bilingual_chat.session.model import Completion, Model, OpenOptions, open_mo
 from bilingual_chat.session.persona import persona, remark_on_persona
 from bilingual_chat.session.turn import Asked, details_of, left_out, remark_on_same, remarks_after, told, why_it_ends
 from bilingual_chat.settings.catalogue import ModelEntry
-from bilingual_chat.settings.config import Settings
+from bilingual_chat.settings.config import NO_CHANGE, Settings, SettingsChange
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.text import prompt
 from bilingual_chat.text.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
@@ -76,38 +76,37 @@ class Session:
 
     # -- the turn -------------------------------------------------------------------------------------
 
-    def reply(self, text: str, changes: Mapping[str, Any] | None = None) -> Generator[Event, None, None]:
+    def reply(self, text: str, change: SettingsChange = NO_CHANGE) -> Generator[Event, None, None]:
         """Answer `text`; the turn that comes of it is the conversation's last, and on disk, however it ended.
 
-        `changes` are settings for this reply alone, among them a "preset" below the others. Closing the
-        generator, or an interrupt in it, ends the reply and keeps what was said. Raises BchatError: a
-        message that is too long for the model, a model that cannot be opened (both: the words are kept as
-        `pending`), or a failure while replying (the turn is kept, marked as failed).
+        `change` applies to this reply alone. Closing the generator, or an interrupt in it, ends the reply and
+        keeps what was said. Raises BchatError: a message that is too long for the model, a model that cannot be
+        opened (both: the words are kept as `pending`), or a failure while replying (the turn is kept, marked as
+        failed).
         """
         text = inward(text)
-        return self._begin(text, changes or {}, None, self._keep_words(text))
+        return self._begin(text, change, None, self._keep_words(text))
 
     def revise(self, text: str) -> Generator[Event, None, None]:
         """Answer `text` in place of the last turn, which becomes one of its other replies."""
         text, before = inward(text), self._last_turn()
-        return self._begin(text, {}, before, self._keep_words(text))
+        return self._begin(text, NO_CHANGE, before, self._keep_words(text))
 
-    def _begin(self, text: str, changes: Mapping[str, Any], replaces: Turn | None, problem: Phrase | None) -> Events:
+    def _begin(self, text: str, change: SettingsChange, replaces: Turn | None, problem: Phrase | None) -> Events:
         yield from [problem] if problem else []
         before = self.conversation.without_last_turn() if replaces else self.conversation
-        yield from self._answer(self._ask(before, text, changes, replaces))
+        yield from self._answer(self._ask(before, text, change, replaces))
 
-    def retry(self, changes: Mapping[str, Any] | None = None) -> Generator[Event, None, None]:
+    def retry(self, change: SettingsChange = NO_CHANGE) -> Generator[Event, None, None]:
         """Answer the last user's words again, with a fresh seed unless one is set.
 
         A reply that is stopped, or fails, does not take the place of a whole one.
         """
-        changes = changes or {}
         if self.pending is not None:
-            yield from self.reply(self.pending, changes)
+            yield from self.reply(self.pending, change)
             return
         before = self._last_turn()
-        yield from self._answer(self._ask(self.conversation.without_last_turn(), before.user, changes, before))
+        yield from self._answer(self._ask(self.conversation.without_last_turn(), before.user, change, before))
         if self.last:
             yield from remark_on_same(self.last, before)
 
@@ -188,10 +187,10 @@ class Session:
         self.pending, self._unplaced = None, ()
         return self._keep(lambda journal: journal.record_turn(turn, replaces=replaces is not None))
 
-    def _ask(self, before: Conversation, text: str, changes: Mapping[str, Any], replaces: Turn | None = None) -> Asked:
+    def _ask(self, before: Conversation, text: str, change: SettingsChange, replaces: Turn | None = None) -> Asked:
         """All that is decided before the engine is called. Raises BchatError; then nothing has changed."""
         model = self._obtain_model()
-        parameters, seed, preset = self._parameters(changes)
+        parameters, seed, preset = self._parameters(change)
         try:
             asked = self._fit(model, before, text, parameters)
         except BchatError as error:
@@ -202,12 +201,12 @@ class Session:
             raise BchatError("session.nothing-said", status=ExitStatus.USAGE)
         return Asked(model, text, asked, parameters, seed, preset, replaces)
 
-    def _parameters(self, changes: Mapping[str, Any]) -> tuple[DecodingParameters, int, str]:
+    def _parameters(self, change: SettingsChange) -> tuple[DecodingParameters, int, str]:
         """The settings for one reply, with a seed in any case: the reply can be made again from its record.
 
         And the preset among them.
         """
-        settings = self.settings.with_changes(changes)
+        settings = self.settings.with_change(change)
         seed = settings.parameters.seed
         if seed is None:
             seed = secrets.randbelow(2**32)

@@ -80,6 +80,20 @@ class Config:
 
 
 @dataclass(frozen=True)
+class SettingsChange:
+    """A change of settings: a preset ("" for none), then values by parameter name. The value `RESET` undoes /set."""
+
+    preset: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.preset or self.values)
+
+
+NO_CHANGE = SettingsChange()
+
+
+@dataclass(frozen=True)
 class Settings:
     """The decoding parameters in force, and for each the label of the layer it came from.
 
@@ -108,15 +122,10 @@ class Settings:
             layers=layers,
         )
 
-    def with_changes(self, changes: Mapping[str, Any]) -> Settings:
-        """These with a "preset" chosen, and then the other values set, or reset where they are `RESET`.
-
-        Raises BchatError as `changed` and `with_preset` do.
-        """
-        values = dict(changes)
-        preset = values.pop("preset", "")
-        settings = self.with_preset(preset) if preset else self
-        for name, value in values.items():
+    def with_change(self, change: SettingsChange) -> Settings:
+        """Return these settings with `change` applied. Raises BchatError as `changed` and `with_preset` do."""
+        settings = self.with_preset(change.preset) if change.preset else self
+        for name, value in change.values.items():
             settings = settings.reset(name) if value == RESET else settings.changed(name, value)
         return settings
 

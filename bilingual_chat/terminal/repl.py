@@ -194,7 +194,7 @@ class Chat:
         if isinstance(action, Edit):
             self.begin_line(action)
         elif isinstance(action, Retry):
-            self._speak(self.app.session.retry(action.changes))
+            self._speak(self.app.session.retry(action.change))
         elif isinstance(action, Compare):
             self._speak(compare(self.app.session, action.variants))
             self._display.say(Phrase("compare.done"))

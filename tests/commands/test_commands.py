@@ -20,7 +20,7 @@ from bilingual_chat.commands.settings import preset_rows, settings_in
 from bilingual_chat.commands.table import COMMANDS, execute, find, is_command, message_of
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import config
-from bilingual_chat.settings.config import load_config, settings_for
+from bilingual_chat.settings.config import SettingsChange, load_config, settings_for
 from bilingual_chat.settings.decoding import RANGES
 from bilingual_chat.settings.presets import Preset
 from bilingual_chat.storage import paths
@@ -393,7 +393,7 @@ def test_undo_takes_back_as_many_turns_as_it_says(app: tuple[App, Shown, Any]) -
 def test_retry_is_for_the_loop_with_its_settings(
     app: tuple[App, Shown, Any], line: str, changes: dict[str, Any]
 ) -> None:
-    assert execute(line, app[0]) == Retry(changes)
+    assert execute(line, app[0]) == Retry(SettingsChange(values=changes))
 
 
 def test_edit_gives_the_last_words_back(app: tuple[App, Shown, Any]) -> None:
@@ -749,31 +749,29 @@ def test_text_of_settings_is_checked_and_named_in_full() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "changes"),
+    ("typed", "change"),
     [
-        ("creative", {"preset": "creative"}),
-        ("preset=Creative", {"preset": "creative"}),
-        ("temp=1,seed=3", {"temperature": 1.0, "seed": 3}),
-        ("temp=1, seed=3", {"temperature": 1.0, "seed": 3}),
-        ("temp = 1、seed 3", {"temperature": 1.0, "seed": 3}),
-        ("ｃａｌｍ，ｔｏｐ－ｋ　５", {"preset": "calm", "top_k": 5}),
-        ("calm,temperature 0.9", {"preset": "calm", "temperature": 0.9}),
-        ("temp=default,calm", {"preset": "calm", "temperature": "default"}),
+        ("creative", SettingsChange("creative")),
+        ("preset=Creative", SettingsChange("creative")),
+        ("temp=1,seed=3", SettingsChange(values={"temperature": 1.0, "seed": 3})),
+        ("temp=1, seed=3", SettingsChange(values={"temperature": 1.0, "seed": 3})),
+        ("temp = 1、seed 3", SettingsChange(values={"temperature": 1.0, "seed": 3})),
+        ("ｃａｌｍ，ｔｏｐ－ｋ　５", SettingsChange("calm", {"top_k": 5})),
+        ("calm,temperature 0.9", SettingsChange("calm", {"temperature": 0.9})),
+        ("temp=default,calm", SettingsChange("calm", {"temperature": "default"})),
     ],
 )
-def test_retry_and_compare_take_the_same_forms(
-    app: tuple[App, Shown, Any], typed: str, changes: dict[str, Any]
-) -> None:
+def test_retry_and_compare_take_the_same_forms(app: tuple[App, Shown, Any], typed: str, change: SettingsChange) -> None:
     chat, _, _ = app
     action = execute(f"/retry {typed}", chat)
     assert isinstance(action, Retry)
-    assert action.changes == changes
+    assert action.change == change
     compared = execute(f"/compare greedy {typed}", chat)
     assert isinstance(compared, table.Compare)
     _, variant = compared.variants
-    wanted = chat.session.settings.with_changes(changes).parameters
+    wanted = chat.session.settings.with_change(change).parameters
     assert replace(variant.parameters, seed=None) == replace(wanted, seed=None)
-    assert variant.preset == changes.get("preset", "")
+    assert variant.preset == change.preset
 
 
 @pytest.mark.parametrize("line", ["/retry {}", "/compare greedy {}"])

@@ -15,6 +15,7 @@ from bilingual_chat.commands.table import execute
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.session.compare import Variant, compare
 from bilingual_chat.session.session import Session
+from bilingual_chat.settings.config import SettingsChange
 from bilingual_chat.text.conversation import Conversation, FinishReason, Turn
 from bilingual_chat.transcript.document import document_of, read_document, write_document
 from bilingual_chat.transcript.journal import Journal, read_journal
@@ -23,9 +24,9 @@ from tests.scripted import Script, Shown, drain, make_desk, make_session
 from tests.transcript.test_document import SCHEMA, faults
 
 
-def stopped(session: Session, changes: dict[str, Any] | None = None) -> None:
+def stopped(session: Session) -> None:
     """A retry, and Ctrl-C after its first piece."""
-    with closing(session.retry(changes)) as events:
+    with closing(session.retry()) as events:
         next(events)
 
 
@@ -310,7 +311,7 @@ def test_last_tells_how_the_reply_was_made(tmp_path: Path, lang: str) -> None:
     app, shown = make_desk(session, tmp_path)
     app.lang = lang
     drain(session.reply("問"))
-    drain(session.retry({"seed": 9}))
+    drain(session.retry(SettingsChange(values={"seed": 9})))
     told = list(told_by_last(app, shown).values())
     assert told[0] == "2/2"
     assert told[1].startswith("scripted")

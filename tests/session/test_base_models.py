@@ -20,7 +20,7 @@ from bilingual_chat.session.model import Model, open_model
 from bilingual_chat.session.persona import persona
 from bilingual_chat.session.session import Session
 from bilingual_chat.settings import catalogue
-from bilingual_chat.settings.config import load_config, settings_for
+from bilingual_chat.settings.config import NO_CHANGE, load_config, settings_for
 from bilingual_chat.text.conversation import Conversation, FinishReason, Turn
 from bilingual_chat.text.prompt import PromptFormat
 from bilingual_chat.text.sanitize import outward
@@ -143,7 +143,7 @@ def test_the_commands_work_on_the_text(tmp_path: Path) -> None:
     app, shown = make_desk(session, tmp_path)
     drain(session.reply("一"))
     drain(session.reply("二"))
-    assert execute("/retry", app) == Retry({})
+    assert execute("/retry", app) == Retry(NO_CHANGE)
     drain(session.retry())
     assert told(engine)[-2:] == ["一甲二", "一甲二"]
     assert execute("/edit", app) == Edit("二", replaces_last=True)

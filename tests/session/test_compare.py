@@ -17,6 +17,7 @@ from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.session.compare import compare
 from bilingual_chat.session.model import open_model
 from bilingual_chat.settings.catalogue import ModelEntry
+from bilingual_chat.settings.config import SettingsChange
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.storage import paths
 from bilingual_chat.text.conversation import FinishReason
@@ -123,7 +124,7 @@ def test_take_answers_again_with_the_settings_and_seed_of_that_reply(app: tuple[
     action = variants_of("/compare calm seed=5,temperature=1.5", chat)
     taken = execute("/take ２", chat)
     assert isinstance(taken, Retry)
-    assert DecodingParameters(**taken.changes) == action.variants[1].parameters
+    assert DecodingParameters(**taken.change.values) == action.variants[1].parameters
     with pytest.raises(BchatError, match="from 1 to 2"):
         execute("/take 3", chat)
     drain(chat.session.reply("に"))
@@ -210,7 +211,7 @@ def test_on_the_embedded_model_take_gives_the_very_reply_that_was_shown(tmp_path
     for number, text in enumerate(shown, start=1):
         assert execute(f"/take {number}", app) is None
         assert session.conversation.turns[-1].reply == text
-        drain(session.retry(asdict(action.variants[number - 1].parameters)))
+        drain(session.retry(SettingsChange(values=asdict(action.variants[number - 1].parameters))))
         assert session.conversation.turns[-1].reply == text
         assert session.conversation.turns[-1].finish in (FinishReason.STOP, FinishReason.LENGTH)
 

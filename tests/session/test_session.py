@@ -20,6 +20,7 @@ from bilingual_chat.session import session as sessions
 from bilingual_chat.session.loops import LOOP_TIMES, LOOP_TOKENS, LOOP_UNIT, LoopDetector
 from bilingual_chat.session.persona import persona
 from bilingual_chat.session.session import Session
+from bilingual_chat.settings.config import SettingsChange
 from bilingual_chat.storage import atomic
 from bilingual_chat.text.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
 from bilingual_chat.transcript.journal import Journal, read_journal
@@ -265,7 +266,7 @@ def test_an_endless_reply_is_stopped_marked_and_can_be_tried_again(tmp_path: Pat
     assert shown.keys == ["session.repetition"]
     assert shown.said[0].values["penalty"] == "1.2"
     assert len(session.last.reply_ids) == LOOP_TOKENS  # type: ignore[union-attr]
-    drain(session.retry({"penalty": 1.2}))
+    drain(session.retry(SettingsChange(values={"penalty": 1.2})))
     assert engine.parameters[1].repetition_penalty == 1.2
     assert session.settings.parameters.repetition_penalty == 1.0
 
@@ -291,7 +292,7 @@ def test_a_fixed_seed_stays_whatever_is_done(tmp_path: Path) -> None:
     drain(session.retry())
     session.undo()
     drain(session.reply("二"))
-    drain(session.retry({"seed": 8}))
+    drain(session.retry(SettingsChange(values={"seed": 8})))
     drain(session.revise("三"))
     assert engine.seeds == [7, 7, 7, 7, 7, 7, 8, 7]
 
@@ -302,7 +303,7 @@ def test_a_retry_under_a_fixed_seed_says_why_it_is_the_same_and_how_to_get_anoth
     drain(session.reply("?"))
     (said,) = drain(session.retry()).said
     assert (said.key, said.values) == ("session.same-seed", {"seed": 7, "other": 8})
-    assert drain(session.retry({"seed": 8})).keys == []
+    assert drain(session.retry(SettingsChange(values={"seed": 8}))).keys == []
     session.choose(0)
     (said,) = drain(session.retry()).said
     assert said.values == {"seed": 7, "other": 9}
@@ -312,8 +313,8 @@ def test_a_reply_that_is_the_same_under_another_seed_is_no_fault_of_the_seed(tmp
     session, _ = make_session(tmp_path, ["一", "一", "一", "一"])
     drain(session.reply("?"))
     assert drain(session.retry()).keys == []
-    assert drain(session.retry({"seed": 5})).keys == []
-    assert drain(session.retry({"seed": 5})).keys == ["session.same-seed"]
+    assert drain(session.retry(SettingsChange(values={"seed": 5}))).keys == []
+    assert drain(session.retry(SettingsChange(values={"seed": 5}))).keys == ["session.same-seed"]
 
 
 def test_the_largest_seed_can_be_retried_and_read_back(tmp_path: Path) -> None:
@@ -327,7 +328,7 @@ def test_the_largest_seed_can_be_retried_and_read_back(tmp_path: Path) -> None:
 def test_retry_changes_settings_for_that_reply_alone(tmp_path: Path) -> None:
     session, engine = make_session(tmp_path)
     drain(session.reply("?"))
-    drain(session.retry({"temperature": 0.25}))
+    drain(session.retry(SettingsChange(values={"temperature": 0.25})))
     drain(session.reply("!"))
     assert [each.temperature for each in engine.parameters] == [1.0, 0.25, 1.0]
     assert on_disk(session).turns[0].details["settings"]["temperature"] == 0.25
@@ -357,7 +358,7 @@ def test_a_greedy_retry_says_why_it_is_the_same(tmp_path: Path) -> None:
     session, _ = make_session(tmp_path, ["はい", "はい", "はい"], options={"temperature": 0})
     drain(session.reply("元気？"))
     assert drain(session.retry()).keys == ["session.same-again"]
-    assert drain(session.retry({"temperature": 0.8})).keys == []
+    assert drain(session.retry(SettingsChange(values={"temperature": 0.8}))).keys == []
 
 
 def test_a_retry_that_cannot_be_done_leaves_the_turn(tmp_path: Path) -> None:
@@ -366,7 +367,7 @@ def test_a_retry_that_cannot_be_done_leaves_the_turn(tmp_path: Path) -> None:
     drain(session.reply("長い。" * 30))
     for changes in ({"temperature": 99}, {"max_new_tokens": 80}):
         with pytest.raises(BchatError):
-            drain(session.retry(changes))
+            drain(session.retry(SettingsChange(values=changes)))
     obtain, session._obtain_model = session._obtain_model, refuse
     with pytest.raises(BchatError):
         drain(session.retry())
@@ -389,7 +390,7 @@ def test_a_message_for_a_model_that_cannot_be_had_can_be_sent_again(tmp_path: Pa
         drain(session.reply("こんにちは"))
     assert session.conversation.turns == ()
     session.use_model(obtain, ENTRY, settings())
-    drain(session.retry({"temperature": 0.5}))
+    drain(session.retry(SettingsChange(values={"temperature": 0.5})))
     assert [turn.user for turn in on_disk(session).turns] == ["こんにちは"]
     assert engine.parameters[0].temperature == 0.5
 
@@ -745,7 +746,7 @@ def converse(session: Session) -> list[tuple[tuple[int, ...], tuple[int, ...], s
     note()
     drain(session.revise("Another, 別の道。"))
     note()
-    stopped(session.retry({"max_new_tokens": 5}), 1)
+    stopped(session.retry(SettingsChange(values={"max_new_tokens": 5})), 1)
     session.open_with(persona("先生です。"))
     for number in range(8):
         drain(session.reply(f"長い質問の{number}番目です。"))
