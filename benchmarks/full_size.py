@@ -22,7 +22,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bilingual_chat.engines.neox.torch_model import parse_config
+from bilingual_chat.engines.neox.config import parse_config
 from bilingual_chat.engines.weights.convert import write_header
 from bilingual_chat.engines.weights.reader import Stored
 from bilingual_chat.storage import paths

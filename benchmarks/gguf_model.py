@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bilingual_chat.engines.neox.torch_model import HEAD, NeoxConfig, parse_config
+from bilingual_chat.engines.neox.config import EMBEDDING, HEAD, NeoxConfig, parse_config
 from bilingual_chat.engines.weights.files import find_weights, read_json
 from bilingual_chat.engines.weights.reader import read_stored, survey
 
@@ -95,7 +95,7 @@ def tensors(directory: Path, config: NeoxConfig) -> Iterator[tuple[str, Tensor]]
     """llama.cpp's name and order of each weight."""
     for stored, tensor in read_stored(survey(find_weights(directory), config.shapes())):
         yield renamed(stored.name), reordered(stored.name, tensor, config.heads)
-        if config.tied_head and stored.name == "gpt_neox.embed_in.weight":
+        if config.tied_head and stored.name == EMBEDDING:
             yield renamed(HEAD), tensor
 
 

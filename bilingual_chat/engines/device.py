@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from bilingual_chat.engines.memory import SMALL, WORKING_MEMORY, available_memory, estimate_memory
-from bilingual_chat.engines.neox.cpu_model import can_compute, load_library
-from bilingual_chat.engines.neox.torch_model import NeoxConfig
+from bilingual_chat.engines.neox.build import load_library
+from bilingual_chat.engines.neox.config import NeoxConfig
+from bilingual_chat.engines.neox.cpu_model import can_compute
 from bilingual_chat.engines.protocol import DeviceName, DtypeName, QuantizeName
 from bilingual_chat.engines.weights.quantize import quantized_bytes
 from bilingual_chat.engines.weights.quantized_matrix import QuantizedPrecision

@@ -15,9 +15,12 @@ from bilingual_chat.engines.device import check_memory, pick_device, pick_dtype,
 from bilingual_chat.engines.generation import Reading, Reply, allocation_errors, threads
 from bilingual_chat.engines.lookahead import Lookahead
 from bilingual_chat.engines.memory import SMALL
-from bilingual_chat.engines.neox.cpu_model import CpuNeox, can_compute, kernel_problem, load_library
+from bilingual_chat.engines.neox.build import kernel_problem, load_library
+from bilingual_chat.engines.neox.config import EMBEDDING, NeoxConfig, parse_config
+from bilingual_chat.engines.neox.cpu_model import CpuNeox, can_compute
 from bilingual_chat.engines.neox.cuda_graph import CudaGraphNeox
-from bilingual_chat.engines.neox.torch_model import GptNeox, KVCache, NeoxConfig, parse_config
+from bilingual_chat.engines.neox.kv_cache import KVCache
+from bilingual_chat.engines.neox.torch_model import GptNeox
 from bilingual_chat.engines.protocol import Chunk, DeviceName, DtypeName, Progress, QuantizeName
 from bilingual_chat.engines.weights.convert import open_weights
 from bilingual_chat.engines.weights.files import find_weights, read_json
@@ -118,7 +121,7 @@ class LocalEngine:
     @property
     def weights(self) -> tuple[Tensor, ...]:
         """What is read for every token: all weights but the embedding, of which one row is."""
-        return self._model.read_per_token()
+        return self._model.weights_per_token()
 
     @property
     def bytes_per_token(self) -> int:
@@ -353,7 +356,7 @@ def _network(
     precision: QuantizedPrecision | None,
 ) -> GptNeox | CpuNeox:
     """Our own kernels where it is worth compiling them, else torch's, on a GPU in recorded steps."""
-    embedding = weights["gpt_neox.embed_in.weight"]
+    embedding = weights[EMBEDDING]
     wants = isinstance(embedding, Tensor) and _wants_kernels(config, embedding.dtype, place, precision)
     library = load_library() if wants else None
     if library is not None:

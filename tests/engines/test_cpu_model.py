@@ -23,9 +23,11 @@ from torch import Tensor
 from bilingual_chat.engines import device, local
 from bilingual_chat.engines.generation import threads as reply_threads
 from bilingual_chat.engines.local import LocalEngine
-from bilingual_chat.engines.neox import cpu_model
+from bilingual_chat.engines.neox import build, cpu_model
+from bilingual_chat.engines.neox.config import HEAD, NeoxConfig, parse_config
 from bilingual_chat.engines.neox.cpu_model import CpuNeox
-from bilingual_chat.engines.neox.torch_model import HEAD, GptNeox, KVCache, NeoxConfig, parse_config
+from bilingual_chat.engines.neox.kv_cache import KVCache
+from bilingual_chat.engines.neox.torch_model import GptNeox
 from bilingual_chat.engines.precision import PRECISIONS as PRECISION_TABLE
 from bilingual_chat.engines.precision import Precision, memory_in
 from bilingual_chat.engines.weights import convert
@@ -80,7 +82,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def compiled() -> ctypes.CDLL:
-    library = cpu_model.load_library()
+    library = build.load_library()
     if library is None:
         pytest.skip("no C compiler here")
     return library
@@ -96,7 +98,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def portable(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The kernels without what only some processors have."""
-    return build(tmp_path_factory, ["-march=x86-64-v2"] if platform.machine() == "x86_64" else [])
+    return compile_kernels(tmp_path_factory, ["-march=x86-64-v2"] if platform.machine() == "x86_64" else [])
 
 
 @pytest.fixture(scope="module")
@@ -104,17 +106,17 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The kernels with AVX2 and no more."""
     if "avx2" not in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""):
         pytest.skip("no AVX2 here")
-    return build(tmp_path_factory, ["-mavx2", "-mfma"])
+    return compile_kernels(tmp_path_factory, ["-mavx2", "-mfma"])
 
 
-def build(folders: pytest.TempPathFactory, tuning: list[str]) -> ctypes.CDLL:
+def compile_kernels(folders: pytest.TempPathFactory, tuning: list[str]) -> ctypes.CDLL:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("no C compiler here")
     path = folders.mktemp("native") / "native.so"
     command = [compiler, "-std=gnu11", "-O1", *tuning, "-fPIC", "-shared", "-pthread", "-o", str(path)]
-    subprocess.run([*command, str(cpu_model.SOURCE), "-lm"], check=True)
-    return cpu_model._declare(ctypes.CDLL(str(path)))
+    subprocess.run([*command, str(build.SOURCE), "-lm"], check=True)
+    return cpu_model.declare(ctypes.CDLL(str(path)))
 
 
 @pytest.fixture(params=LIBRARIES)
@@ -192,7 +194,7 @@ def test_logits_are_those_of_torch_with_the_same_weights(
         return
     kept: dict[str, Tensor | QuantizedMatrix] = {name: each.bfloat16() for name, each in exactly(weights).items()}
     if precision == "w8a8":
-        monkeypatch.setattr(QuantizedMatrix, "times", in_bytes)
+        monkeypatch.setattr(QuantizedMatrix, "linear", in_bytes)
         layers = {name: each for name, each in weights.items() if isinstance(each, QuantizedMatrix) and name != HEAD}
         kept = {**exactly(weights), **layers}
     rounded = GptNeox(config, kept)
@@ -315,7 +317,7 @@ def test_how_many_threads_compute_changes_no_bit(library: ctypes.CDLL, precision
 @needs_compiler
 def test_rows_of_several_sequences_are_computed_as_if_alone() -> None:
     config, weights = network("bfloat16")
-    library = cpu_model.load_library()
+    library = build.load_library()
     assert library is not None
     model = CpuNeox(config, weights, library)
     texts = [some_ids(length, length) for length in (5, 40, 17)]
@@ -333,7 +335,7 @@ def test_rows_of_several_sequences_are_computed_as_if_alone() -> None:
 @needs_compiler
 def test_float32_weights_give_the_greedy_ids_of_transformers(saved: Path) -> None:
     model = make_model(**SIZES)
-    library = cpu_model.load_library()
+    library = build.load_library()
     assert library is not None
     engine = open_engine(saved, quantize="none", dtype="float32")
     engine._model = CpuNeox(engine._model.config, network("float32")[1], library)
@@ -479,7 +481,7 @@ def test_without_a_compiler_torch_computes_the_same_weights(
 ) -> None:
     """Slowly, and it is said."""
     quick = torch.cat(list(open_engine(saved, quantize="int4").score(some_ids(12).tolist())))
-    monkeypatch.setattr(cpu_model, "_loaded", lambda: (None, Phrase("native.no-compiler")))
+    monkeypatch.setattr(build, "_loaded", lambda: (None, Phrase("native.no-compiler")))
     engine = open_engine(saved, quantize="int4")
     assert "engine.no-kernels-quantized" in [notice.key for notice in engine.notices]
     slow = torch.cat(list(engine.score(some_ids(12).tolist())))
@@ -524,9 +526,9 @@ def test_a_narrow_kind_for_which_there_is_no_code_is_one_sentence(tmp_path: Path
 
 @pytest.fixture
 def fresh() -> Iterator[None]:
-    cpu_model._loaded.cache_clear()
+    build._loaded.cache_clear()
     yield
-    cpu_model._loaded.cache_clear()
+    build._loaded.cache_clear()
 
 
 def compiler(path: Path, *lines: str) -> str:
@@ -537,9 +539,9 @@ def compiler(path: Path, *lines: str) -> str:
 
 def problem() -> tuple[str, str]:
     """Its key, and it in English; Japanese renders too."""
-    found = cpu_model.kernel_problem()
+    found = build.kernel_problem()
     assert found is not None
-    assert cpu_model.load_library() is None
+    assert build.load_library() is None
     assert "\n" not in sentence(found, "ja")
     return found.key, sentence(found, "en")
 
@@ -586,7 +588,7 @@ def test_a_compiler_that_cannot_be_run_is_named(tmp_path: Path, monkeypatch: pyt
 def test_a_compiler_that_hangs_is_ended_with_what_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
 ) -> None:
-    monkeypatch.setattr(cpu_model, "COMPILE_S", 0.5)
+    monkeypatch.setattr(build, "COMPILE_TIMEOUT_S", 0.5)
     monkeypatch.setenv("CC", compiler(tmp_path / "cc", f"sleep 60 >/dev/null 2>&1 & echo $! > {tmp_path}/child; wait"))
     assert problem()[0] == "native.timeout"
     child = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
@@ -615,20 +617,20 @@ def test_a_library_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: p
 def test_a_damaged_library_in_the_cache_is_compiled_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
 ) -> None:
-    assert cpu_model.load_library() is not None
+    assert build.load_library() is not None
     (whole,) = (paths.cache_dir() / "native").glob("*.so")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     damaged = paths.cache_dir() / "native" / whole.name
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"\x7fELF")
-    cpu_model._loaded.cache_clear()
-    assert cpu_model.load_library() is not None
+    build._loaded.cache_clear()
+    assert build.load_library() is not None
     assert damaged.stat().st_size > 1000
 
 
 def test_a_model_that_is_not_quantised_says_why_it_is_slow(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "SMALL", 0)
-    monkeypatch.setattr(cpu_model, "_loaded", lambda: (None, Phrase("native.no-compiler")))
+    monkeypatch.setattr(build, "_loaded", lambda: (None, Phrase("native.no-compiler")))
     (notice,) = open_engine(saved, quantize="none").notices
     assert notice.key == "engine.no-kernels"
     assert "no C compiler" in sentence(notice, "en")

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from bilingual_chat.engines.neox import cuda_graph
+from bilingual_chat.engines.neox.config import NeoxConfig, parse_config
 from bilingual_chat.engines.neox.cuda_graph import CudaGraphNeox
-from bilingual_chat.engines.neox.torch_model import GptNeox, KVCache, NeoxConfig, parse_config
+from bilingual_chat.engines.neox.kv_cache import KVCache
+from bilingual_chat.engines.neox.torch_model import GptNeox
 
-LOOK = 8
+GRAPH_POSITIONS = 8
 CONTEXT = 30
 OPTIONS: list[dict[str, Any]] = [
     {"use_parallel_residual": False, "rotary_pct": 1.0},
@@ -37,8 +39,8 @@ def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tup
     """The plain model, the recorded one, and what was recorded or replayed."""
     log: list[str] = []
 
-    def record(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        log.append("record")
+    def capture(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        log.append("capture")
         work()
 
         def replay() -> Tensor:
@@ -47,8 +49,8 @@ def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tup
 
         return replay
 
-    monkeypatch.setattr(cuda_graph, "record", record)
-    monkeypatch.setattr(cuda_graph, "LOOK", LOOK)
+    monkeypatch.setattr(cuda_graph, "capture", capture)
+    monkeypatch.setattr(cuda_graph, "GRAPH_POSITIONS", GRAPH_POSITIONS)
     config, weights = make(request.param)
     return GptNeox(config, weights), CudaGraphNeox(config, weights), log
 
@@ -74,7 +76,7 @@ def test_the_step_for_every_position_is_the_pass_for_its_own(pair: Any) -> None:
         torch.testing.assert_close(
             model.run(ids[start:end], start, found), plain.run(ids[start:end], start, expected), rtol=1e-4, atol=1e-5
         )
-    assert log.count("record") == 4  # up to 8, 16, 24 and 30 positions
+    assert log.count("capture") == 4  # up to 8, 16, 24 and 30 positions
     assert log.count("replay") == CONTEXT - 5
 
 
@@ -83,9 +85,9 @@ def test_the_step_after_a_prompt_is_recorded_with_it(pair: Any) -> None:
     cache = new_cache(model)
     numbers_everywhere(cache, CONTEXT)
     model.run(torch.arange(5), 0, cache)
-    assert log == ["record"]
+    assert log == ["capture"]
     model.run(torch.arange(1), 5, cache)
-    assert log == ["record", "replay"]
+    assert log == ["capture", "replay"]
 
 
 def test_another_cache_is_not_written_by_the_recording_of_the_first(pair: Any) -> None:
@@ -95,13 +97,13 @@ def test_another_cache_is_not_written_by_the_recording_of_the_first(pair: Any) -
     model.run(torch.arange(5), 0, first)
     before = [tensor.clone() for layer in first.layers for tensor in layer]
     model.run(torch.arange(1), 0, second)
-    assert log == ["record"]
+    assert log == ["capture"]
     for tensor, was in zip((tensor for layer in first.layers for tensor in layer), before, strict=True):
         assert torch.equal(tensor, was)
     third = new_cache(model)
     numbers_everywhere(third, CONTEXT)
     model.run(torch.arange(5), 0, third)
-    assert log == ["record", "record"]
+    assert log == ["capture", "capture"]
     expected = new_cache(plain)
     plain.run(torch.arange(5), 0, expected)
     torch.testing.assert_close(model.run(torch.arange(1), 5, third), plain.run(torch.arange(1), 5, expected))
@@ -113,7 +115,7 @@ def test_where_nothing_can_be_recorded_steps_go_on(pair: Any, monkeypatch: pytes
     def refuse(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(cuda_graph, "record", refuse)
+    monkeypatch.setattr(cuda_graph, "capture", refuse)
     cache, expected = new_cache(model), new_cache(plain)
     for start, end in [(0, 5), (5, 6), (6, 9), (9, 10)]:
         ids = torch.arange(start, end)
@@ -132,4 +134,4 @@ def test_on_a_gpu_replayed_steps_give_what_steps_give(options: dict[str, Any]) -
         torch.testing.assert_close(
             model.run(ids[start:end], start, found), plain.run(ids[start:end], start, expected), rtol=1e-3, atol=1e-4
         )
-    assert model._can_record
+    assert model._can_capture

@@ -25,8 +25,10 @@ from bilingual_chat.engines import device, local
 from bilingual_chat.engines import generation as engine_reply
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.memory import available_memory
-from bilingual_chat.engines.neox import torch_model
-from bilingual_chat.engines.neox.torch_model import GptNeox, KVCache, parse_config
+from bilingual_chat.engines.neox import kv_cache
+from bilingual_chat.engines.neox.config import parse_config
+from bilingual_chat.engines.neox.kv_cache import KVCache
+from bilingual_chat.engines.neox.torch_model import GptNeox
 from bilingual_chat.engines.protocol import Chunk, open_engine
 from bilingual_chat.engines.weights.reader import load_weights, survey
 from bilingual_chat.messages.errors import BchatError, ExitStatus
@@ -211,7 +213,7 @@ def test_the_cache_grows_in_blocks_and_keeps_what_it_holds(
     monkeypatch: pytest.MonkeyPatch, model: Any, saved: Path
 ) -> None:
     """Blocks of 5 positions: greedy decoding over many of them is still exact, up to the last position."""
-    monkeypatch.setattr(torch_model, "CACHE_BLOCK", 5)
+    monkeypatch.setattr(kv_cache, "FIRST_CAPACITY", 5)
     monkeypatch.setattr(local, "PREFILL_ROWS", 4)
     engine = open_local(saved)
     long = replace(GREEDY, max_new_tokens=100, min_new_tokens=100)

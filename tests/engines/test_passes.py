@@ -23,7 +23,7 @@ from bilingual_chat.engines import generation as engine_reply
 from bilingual_chat.engines import local
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.lookahead import Lookahead
-from bilingual_chat.engines.neox import cpu_model, torch_model
+from bilingual_chat.engines.neox import build, kv_cache, torch_model
 from bilingual_chat.engines.neox.cpu_model import CpuNeox
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.text.conversation import FinishReason
@@ -50,7 +50,7 @@ def native_engine(directory: Path, precision: str) -> LocalEngine:
     if precision in QUANTIZED:
         return open_engine(directory, quantize=precision)
     engine = open_engine(directory, quantize="none", dtype=precision)
-    library = cpu_model.load_library()
+    library = build.load_library()
     assert library is not None
     engine._model = CpuNeox(engine._model.config, network(precision)[1], library)
     engine.forget()
@@ -205,7 +205,7 @@ def test_ctrl_c_within_a_pass_costs_that_pass_only(saved: Path, monkeypatch: pyt
     assert isinstance(model, CpuNeox)
     library = SimpleNamespace(bchat_layer=partial(interrupted, model._library.bchat_layer))
     with monkeypatch.context() as patch:
-        patch.setattr(torch_model, "_grown", partial(interrupted, torch_model._grown))
+        patch.setattr(kv_cache, "_grown", partial(interrupted, kv_cache._grown))
         patch.setattr(model, "_library", library)
         with pytest.raises(KeyboardInterrupt):
             list(engine.complete([*ids[:230], *some_ids(50, seed=3).tolist()], sampled, 5))

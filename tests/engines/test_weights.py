@@ -29,7 +29,7 @@ from bilingual_chat.engines import device
 from bilingual_chat.engines.device import check_memory, pick_dtype
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.memory import estimate_memory, needed_memory
-from bilingual_chat.engines.neox.torch_model import NeoxConfig, parse_config
+from bilingual_chat.engines.neox.config import NeoxConfig, parse_config
 from bilingual_chat.engines.protocol import open_engine
 from bilingual_chat.engines.weights import cache, convert, reader
 from bilingual_chat.messages.errors import BchatError, ExitStatus
@@ -601,7 +601,7 @@ import json, sys
 from pathlib import Path
 import torch
 from bilingual_chat.engines.weights import convert, files
-from bilingual_chat.engines.neox.torch_model import parse_config
+from bilingual_chat.engines.neox.config import parse_config
 directory = Path(sys.argv[1])
 shapes = parse_config(files.read_json(directory / "config.json")).shapes()
 weights, problem = convert.open_weights(files.find_weights(directory), shapes, torch.bfloat16, torch.device("cpu"))

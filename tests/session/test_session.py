@@ -693,7 +693,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from bilingual_chat.engines.neox.torch_model import parse_config
+    from bilingual_chat.engines.neox.config import parse_config
 
     config = {
         "model_type": "gpt_neox",

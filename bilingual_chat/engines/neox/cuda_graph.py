@@ -1,8 +1,8 @@
-"""Single-token steps of a GPU, recorded once and replayed: one launch for each instead of some hundreds.
+"""Single-token steps on CUDA as graphs: one launch per token instead of hundreds.
 
-A GPU reads the weights of a 4B model in less time than Python takes to ask for it layer by layer. CUDA graphs
-need tensors that stay where they are: the cache is reserved whole, and a step looks at the first 512, 1024, …
-positions of it, masked. Where recording fails, steps go on as they come.
+A GPU reads the weights of a 4B model faster than Python can launch its kernels one by one. A graph needs tensors at
+fixed addresses: the cache is reserved whole, and a step attends to its first 512, 1024, … positions, masked.
+If the capture fails, steps run without graphs.
 """
 
 from __future__ import annotations
@@ -13,77 +13,79 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bilingual_chat.engines.neox.torch_model import GptNeox, KVCache
+from bilingual_chat.engines.neox.kv_cache import KVCache
+from bilingual_chat.engines.neox.torch_model import GptNeox
 
-LOOK = 512  # positions by which what a step looks at grows
+GRAPH_POSITIONS = 512  # graphs attend to multiples of this
 
 Step = Callable[[], Tensor]
 
 
 class CudaGraphNeox(GptNeox):
-    """`GptNeox` on a CUDA device. State: the steps recorded, by how far they look, and the cache they are for:
-    the one that was last given several ids at once. Steps of other caches go on as they come."""
+    """`GptNeox` on a CUDA device. State: the captured graphs, by attended positions, and the cache that they read.
+
+    They read the cache of the last prompt; steps of other caches run without graphs.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._id = torch.zeros(1, dtype=torch.int64, device=self.device)
         self._position = torch.zeros(1, dtype=torch.int64, device=self.device)
-        self._steps: dict[int, Step] = {}
-        self._recorded_for: list[int] = []
-        self._can_record = True
+        self._graphs: dict[int, Step] = {}
+        self._captured_addresses: list[int] = []
+        self._can_capture = True
 
     @torch.inference_mode()
-    def run(self, ids: Tensor, start: int, cache: KVCache, wanted: int | None = None) -> Tensor:
-        """See `GptNeox.run`. After a pass over several ids the step that comes next is recorded: the processor
-        does that while the device is still busy with the pass."""
+    def run(self, ids: Tensor, start: int, cache: KVCache, keep: int | None = None) -> Tensor:
+        """See `GptNeox.run`. After a prompt, capture the next step while the device still computes the prompt."""
         end = start + ids.shape[0]
         is_prompt = ids.shape[0] > 1
-        if is_prompt and self._can_record:
+        if is_prompt and self._can_capture:
             cache.reserve(self.config.context_length)
-        if is_prompt or not self._can_record or _places(cache) != self._recorded_for:
-            hidden = super().run(ids, start, cache, wanted)
-            if is_prompt and self._can_record and end < self.config.context_length:
-                if (places := _places(cache)) != self._recorded_for:
-                    self._steps, self._recorded_for = {}, places
-                self._step(end, cache)
+        if is_prompt or not self._can_capture or _addresses(cache) != self._captured_addresses:
+            hidden = super().run(ids, start, cache, keep)
+            if is_prompt and self._can_capture and end < self.config.context_length:
+                if (addresses := _addresses(cache)) != self._captured_addresses:
+                    self._graphs, self._captured_addresses = {}, addresses
+                self._graph(end, cache)
             return hidden
-        step = self._step(start, cache)
-        if step is None:
-            return super().run(ids, start, cache, wanted)
+        graph = self._graph(start, cache)
+        if graph is None:
+            return super().run(ids, start, cache, keep)
         self._id.copy_(ids)
         self._position.fill_(start)
-        return step().clone()[:wanted]
+        return graph().clone()[:keep]
 
-    def _step(self, position: int, cache: KVCache) -> Step | None:
-        """The step for this position, recorded if need be; None where that is not possible."""
-        seen = min(self.config.context_length, (position // LOOK + 1) * LOOK)
-        if seen not in self._steps:
+    def _graph(self, position: int, cache: KVCache) -> Step | None:
+        """Return the graph for this position, captured if needed; None if the capture fails."""
+        attended = min(self.config.context_length, (position // GRAPH_POSITIONS + 1) * GRAPH_POSITIONS)
+        if attended not in self._graphs:
             self._position.fill_(position)
             try:
-                self._steps[seen] = record(lambda: self.step(self._id, self._position, seen, cache))
+                self._graphs[attended] = capture(lambda: self.step(self._id, self._position, attended, cache))
             except torch.OutOfMemoryError:
                 raise
-            except RuntimeError:  # a driver or a kernel that cannot be recorded: slower, and right
-                self._can_record, self._steps = False, {}
-        return self._steps.get(seen)
+            except RuntimeError:  # a driver or kernel without graph support
+                self._can_capture, self._graphs = False, {}
+        return self._graphs.get(attended)
 
 
-def _places(cache: KVCache) -> list[int]:
-    """Where its numbers lie: a recording is of addresses."""
+def _addresses(cache: KVCache) -> list[int]:
+    """Return the addresses of the cache's tensors, which a graph contains."""
     return [tensor.data_ptr() for layer in cache.layers for tensor in layer]
 
 
-def record(work: Step) -> Step:
-    """`work` as a CUDA graph: what is returned does it again, on the same tensors, and gives the same result tensor.
+def capture(work: Step) -> Step:
+    """Capture `work` as a CUDA graph; return a function that replays it and returns the same result tensor.
 
-    Raises RuntimeError where something in it cannot be recorded.
+    Raises RuntimeError if CUDA cannot capture `work`.
     """
     cuda: Any = torch.cuda
-    aside = cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):  # libraries set themselves up in a first run, which a recording must not hold
+    stream = cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):  # warm-up: libraries initialise themselves, which no graph may contain
         work()
-    torch.cuda.current_stream().wait_stream(aside)
+    torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         result = work()

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from bilingual_chat.engines.neox.torch_model import HEAD
+from bilingual_chat.engines.neox.config import EMBEDDING, HEAD
 from bilingual_chat.engines.weights import cache
 from bilingual_chat.engines.weights.convert import (
     PIECE,
@@ -41,7 +41,6 @@ from bilingual_chat.messages.errors import BchatError
 
 OTHERS = torch.bfloat16  # embeddings, norms, biases
 FORMAT = 5  # of the numbers in a kept file: another one is another file
-_EMBEDDING = "gpt_neox.embed_in.weight"
 Weights = dict[str, Tensor | QuantizedMatrix]
 
 
@@ -86,7 +85,7 @@ def stored_as(precision: QuantizedPrecision) -> QuantizedPrecision:
 
 def precision_of(name: str, shape: tuple[int, ...], precision: QuantizedPrecision) -> QuantizedPrecision | None:
     """What a tensor is kept in; None for what keeps its 16 bits."""
-    if len(shape) != 2 or name == _EMBEDDING or shape[1] % BLOCK:
+    if len(shape) != 2 or name == EMBEDDING or shape[1] % BLOCK:
         return None
     kind = "int8" if name == HEAD else stored_as(precision)
     return None if kind == "int4" and shape[0] % SIDE_BY_SIDE else kind
@@ -142,7 +141,7 @@ def _load_kept(kept: Path, shapes: Mapping[str, tuple[int, ...]], precision: Qua
         if not error.key.startswith(("engine.weights-", "engine.file-")):
             raise
         found = {}
-    names = dict(shapes) | ({HEAD: shapes[_EMBEDDING]} if HEAD in found else {})
+    names = dict(shapes) | ({HEAD: shapes[EMBEDDING]} if HEAD in found else {})
     for name, shape in names.items():
         for part in _parts(name, shape, precision):
             tensor = found.get(part.name)

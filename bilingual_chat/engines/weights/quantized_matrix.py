@@ -57,7 +57,7 @@ class QuantizedMatrix:
         numbers = self._numbers()
         return (numbers if self.levels is not None else hadamard_rotated(numbers)).to(dtype)
 
-    def times(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def linear(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """x (…, columns) times the transposed matrix, in the dtype of x; activations are as exact as that."""
         if self.levels is None:
             x = hadamard_rotated(x.float()).to(x.dtype)

@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bilingual_chat.engines.neox.config import EMBEDDING, HEAD
 from bilingual_chat.engines.weights.files import check_file, refused, unreadable
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.storage import reading
@@ -30,7 +31,7 @@ BATCH = 256 << 20
 _HARMLESS = re.compile(
     r"(gpt_neox\.)?(layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)|rotary_emb\.inv_freq)"
 )
-_ALSO_CALLED = {"lm_head.weight": "embed_out.weight"}
+_ALSO_CALLED = {"lm_head.weight": HEAD}
 _KINDS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _MOST_HEADER = 16 << 20  # bytes; those of the largest models have two
 _MOST_PICKLE = 2 << 20  # bytes of what describes the tensors of a pickle; 150 for each of them
@@ -59,14 +60,14 @@ def survey(paths: Iterable[Path], shapes: Mapping[str, tuple[int, ...]]) -> list
     Raises BchatError (MODEL) for missing, foreign or misshapen tensors and for unreadable files.
     """
     paths = list(paths)
-    vocabulary_shape = shapes["gpt_neox.embed_in.weight"]
+    vocabulary_shape = shapes[EMBEDDING]
     found: dict[str, Stored] = {}
     for path in paths:
         for stored_name, tensor in read_tensors(path):
             name = _ALSO_CALLED.get(stored_name, stored_name)
             if _HARMLESS.fullmatch(name):
                 continue
-            expected = shapes.get(name, vocabulary_shape if name == "embed_out.weight" else None)
+            expected = shapes.get(name, vocabulary_shape if name == HEAD else None)
             if expected is None:
                 raise refused("engine.weights-foreign", path, name=name)
             _check_tensor(path, name, tensor, expected)
