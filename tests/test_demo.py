@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import random
-import re
 import sys
-import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bilingual_chat.commands.table import find
 from bilingual_chat.engines.neox.torch_model import GptNeox
 from bilingual_chat.engines.protocol import open_engine
 from bilingual_chat.settings.catalogue import locate
@@ -28,7 +27,6 @@ from bilingual_chat.text.prompt import PromptFormat
 from bilingual_chat.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parent.parent
-SHORT = 7  # characters, without punctuation
 
 
 @pytest.fixture(scope="module")
@@ -132,26 +130,55 @@ def of_training(name: str) -> Any:
         sys.path.pop(0)
 
 
-def folded(text: str) -> str:
-    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text).casefold())
-
-
 @pytest.mark.slow
-def test_no_held_out_question_is_worded_as_in_the_corpus() -> None:
-    """Not among the written wordings, and not among what thousands of generated conversations say.
-
-    Left out: what anybody says (fewer than SHORT characters), follow-ups, and the usual questions in unusual form.
-    """
-    corpus, evaluate = of_training("corpus"), of_training("evaluate")
-    written = (corpus.intents(name) for name in ("talk", "about", "facts", "lists", "unknown"))
-    seen = {
-        folded(ask) for entries in written for entry in entries for lang in ("en", "ja") for ask in entry[lang]["ask"]
-    }
+def test_the_corpus_asks_no_held_out_question() -> None:
+    """Neither a question of one turn nor the turns of a longer one, by their wording without marks, case and width."""
+    corpus, questions = of_training("corpus"), of_training("questions")
     rng = random.Random(99)
-    seen |= {folded(user) for _ in range(20_000) for user, _ in corpus.conversation(rng)}
-    asked = [folded(each.turns[-1]) for each in evaluate.questions() if len(each.turns) == 1 and each.kind != "unusual"]
-    assert len(asked) > 400
-    assert [each for each in asked if len(each) >= SHORT and each in seen] == []
+    said = [[user for user, _ in corpus.conversation(rng)] for _ in range(10_000)]
+    assert len(questions.held_out()[0]) > 350
+    assert len(questions.held_out()[1]) > 150
+    assert not any(questions.asks_held_out(users) for users in said)
+    worded = {questions.wording(user) for users in said for user in users}
+    assert worded.isdisjoint(questions.held_out()[0])
+
+
+def test_the_corpus_speaks_of_what_bchat_has() -> None:
+    """Each command, setting, preset, option and shell command, and nothing that bchat has no longer."""
+    facts = of_training("bchat_facts")
+    data = of_training("material").toml("bchat")
+    for table, names in facts.names().items():
+        assert names == set(data[table].get("names", data[table])), table
+    for name, entry in data["command"].items():
+        for lang in ("en", "ja"):
+            assert find(facts.example(entry, lang)[1:].split()[0]).name == name
+    assert set(data["reply_of"].values()) <= set(facts.replies())
+
+
+def test_words_are_inflected_by_rule() -> None:
+    grammar = of_training("grammar")
+    assert grammar.verb_forms("行く", "5")["te"] == "行って"
+    assert grammar.verb_forms("泳ぐ", "5")["ta"] == "泳いだ"
+    assert grammar.verb_forms("買う", "5")["nai"] == "買わない"
+    assert grammar.verb_forms("食べる", "1")["mashita"] == "食べました"
+    assert grammar.verb_forms("勉強する", "suru")["masen"] == "勉強しません"
+    assert grammar.adjective_forms("いい", "i")["ta"] == "よかった"
+    assert grammar.adjective_forms("静か", "na")["nai"] == "静かじゃない"
+    assert grammar.number_ja(8_316) == ("八千三百十六", "はっせんさんびゃくじゅうろく")
+    assert grammar.number_en(1_450) == "one thousand four hundred and fifty"
+    assert grammar.time_of_day(9, 30) == ("九時半", "くじはん")
+    assert grammar.time_of_day(4, 20) == ("四時二十分", "よじにじゅっぷん")
+    assert grammar.day_of_month(20) == ("二十日", "はつか")
+    assert grammar.counted("匹", 3) == ("三匹", "さんびき")
+
+
+def test_readings_are_spelled_by_rule() -> None:
+    """The romaji of each word follows from its kana."""
+    kana, rows = of_training("kana"), of_training("material").rows("words")
+    assert len(rows) >= 1200
+    assert [row["ja"] for row in rows if kana.romaji(row["kana"]) != row["romaji"]] == []
+    told = {"しんよう": "shin'you", "きっぷ": "kippu", "コーヒー": "koohii", "じゅっぷん": "juppun"}
+    assert {each: kana.romaji(each) for each in told} == told
 
 
 @pytest.mark.slow

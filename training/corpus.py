@@ -7,98 +7,20 @@ user's typing) is made here. Deterministic: the same generator state gives the s
 
 from __future__ import annotations
 
-import csv
 import random
-import re
-import tomllib
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-DATA = Path(__file__).parent / "data"
-Exchange = list[tuple[str, str]]
-
-UNKNOWN = {
-    "en": "I don't know that. I'm only a tiny demonstration model. For real answers, get the 4B model with `bchat pull sft`.",
-    "ja": "すみません、それは分かりません。私は小さなデモ用モデルです。4Bモデルは `bchat pull sft` で入手できます。",
-}
-
-
-@cache
-def rows(name: str) -> list[dict[str, str]]:
-    with (DATA / f"{name}.tsv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-
-
-@cache
-def toml(name: str) -> dict[str, Any]:
-    return tomllib.loads((DATA / f"{name}.toml").read_text(encoding="utf-8"))
-
-
-@cache
-def intents(name: str) -> list[dict[str, Any]]:
-    """The intents of `data/NAME.toml`, with the further wordings of `data/more*_NAME.toml` added to each."""
-    entries = list(toml(name)["intent"])
-    for more in (toml(path.stem) for path in sorted(DATA.glob(f"more*_{name}.toml"))):
-        for entry in entries:
-            for lang in ("en", "ja"):
-                entry[lang]["ask"] = [*entry[lang]["ask"], *more.get(entry["name"], {}).get(lang, [])]
-    return entries
-
-
-W: dict[str, Any] = toml("wordings")
-for _lang in ("en", "ja"):  # a number is asked for like any word
-    W["number_ja"][_lang] += W["en_to_ja"][_lang]
-    W["number_en"][_lang] += W["ja_to_en"][_lang]
-
-
-# -- the user's typing ------------------------------------------------------------------------------
-
-
-def typed(text: str, lang: str, rng: random.Random) -> str:
-    """`text` as somebody might type it: other verbs, a word before or after, no capital, no full stop."""
-    core, end = text, ""
-    while core and core[-1] in "?!？！。.":
-        core, end = core[:-1], core[-1] + end
-    swaps = W["en_swaps"] if lang == "en" else W["ja_swaps"]
-    chance = 0.3 if lang == "en" else 0.28
-    for pattern, others in swaps:
-        if rng.random() < chance and re.search(pattern, core):
-            other = rng.choice(others)
-            if "..." not in other:
-                core = re.sub(pattern, lambda _: other, core, count=1)  # noqa: B023 - used at once
-    if rng.random() < 0.12:
-        before = rng.choice(W["en_before"] if lang == "en" else W["ja_before"])
-        if lang == "en" and core[:1].isupper() and not core.startswith(("I ", "I'")):
-            core = core[0].lower() + core[1:]
-        core = before + core
-    roll = rng.random()
-    if roll < 0.12:
-        end = rng.choice(W["en_after"] if lang == "en" else W["ja_after"])
-    elif roll < 0.34:
-        end = ""
-    if lang == "en" and rng.random() < 0.22:
-        core = core.lower()
-    if lang == "en" and rng.random() < 0.03 and len(core) > 8:
-        at = rng.randrange(3, len(core) - 2)
-        core = core[:at] + core[at + 1] + core[at] + core[at + 2 :]
-    if lang == "ja" and rng.random() < 0.03:
-        core = core.replace("、", "")
-    if lang == "ja" and end and end[-1] in "?" and rng.random() < 0.7:
-        end = "？"
-    return core + end
-
-
-def ask(templates: list[str], lang: str, rng: random.Random, **slots: str) -> str:
-    return typed(rng.choice(templates).format(**slots), lang, rng)
-
+from bchat_facts import REPLY_OF, bchat, replies
+from counting import numbers
+from grammar import adjective_forms, verb_forms
+from kana import hiragana
+from material import Exchange, W, ask, intents, maybe, quoted, rows, toml, typed, unusual_form
+from questions import asks_held_out
+from scenes import S, a_name, clarify, counted_list, joke, made_up_word, persona, poem, quiz, recall, small_talk, story
 
 # -- follow-ups -------------------------------------------------------------------------------------
-
-
-def maybe(rng: random.Random, chance: float) -> bool:
-    return rng.random() < chance
 
 
 def with_echo(exchange: Exchange, lang: str, rng: random.Random) -> Exchange:
@@ -111,29 +33,22 @@ def with_echo(exchange: Exchange, lang: str, rng: random.Random) -> Exchange:
 # -- exchanges --------------------------------------------------------------------------------------
 
 
+def said_of(entry: dict[str, Any], lang: str) -> list[str]:
+    """What an intent replies: about bchat, what is made from bchat's own tables."""
+    thing = REPLY_OF.get(entry["name"])
+    return [replies()[thing][lang]] if thing else entry[lang]["reply"]
+
+
 def from_intents(name: str) -> Callable[[str, random.Random], Exchange]:
     def make(lang: str, rng: random.Random) -> Exchange:
         entry = rng.choice(intents(name))
-        replies = entry[lang]["reply"]
-        exchange = [(typed(rng.choice(entry[lang]["ask"]), lang, rng), rng.choice(replies))]
+        exchange = [(typed(rng.choice(entry[lang]["ask"]), lang, rng), rng.choice(said_of(entry, lang)))]
         if name in ("facts", "about", "lists") and maybe(rng, 0.22) and "_other" not in entry["name"]:
             other = "ja" if lang == "en" else "en"
-            exchange.append((typed(rng.choice(W["other_language"][other]), lang, rng), entry[other]["reply"][0]))
+            exchange.append((typed(rng.choice(W["other_language"][other]), lang, rng), said_of(entry, other)[0]))
         return with_echo(exchange, lang, rng)
 
     return make
-
-
-def quoted(word: str, lang: str, rng: random.Random) -> str:
-    marks = (
-        [("'", "'"), ('"', '"'), ("", ""), ("", ""), ("“", "”")]
-        if lang == "en"
-        else [("「", "」"), ("「", "」"), ("", ""), ("", ""), ("『", "』")]
-    )
-    left, right = rng.choice(marks)
-    if not word.isascii() and lang == "en" and maybe(rng, 0.3):
-        left, right = "「", "」"
-    return f"{left}{word}{right}"
 
 
 def say_en_ja(row: dict[str, str], lang: str) -> str:
@@ -152,10 +67,17 @@ def say_ja_en(row: dict[str, str], lang: str) -> str:
 
 def say_reading(row: dict[str, str], lang: str) -> str:
     return (
-        f"{row['ja']} is read {row['kana']} ({row['romaji']})."
+        f"{row['ja']} is read {hiragana(row['kana'])} ({row['romaji']})."
         if lang == "en"
-        else f"「{row['ja']}」は「{row['kana']}」と読みます。"
+        else f"「{row['ja']}」は「{hiragana(row['kana'])}」と読みます。"
     )
+
+
+def in_a_sentence(row: dict[str, str], lang: str) -> str:
+    """A small sentence that any such word fits into."""
+    pattern = W["sentences"].get(row["category"], W["sentences"]["other"])
+    english, japanese = pattern.format(en=row["en"].removeprefix("to "), ja=row["ja"]).split(" = ")
+    return f"{japanese} ({english})" if lang == "en" else f"{english}（{japanese}）"
 
 
 def words(lang: str, rng: random.Random) -> Exchange:
@@ -163,10 +85,12 @@ def words(lang: str, rng: random.Random) -> Exchange:
     table = rows("words")
     row = rng.choice(table)
     into_ja = maybe(rng, 0.5)
-    kanji = [r for r in table if r["ja"] != r["kana"]]
+    kanji = [r for r in table if r["ja"] != hiragana(r["kana"])]
 
     def one(row: dict[str, str], templates: dict[str, list[str]]) -> tuple[str, str]:
         source = row["en"] if into_ja else row["ja"]
+        if not into_ja and maybe(rng, 0.08):
+            source = row["kana"]  # typed without kanji
         if into_ja and source.startswith("to ") and maybe(rng, 0.3):
             source = source[3:]
         return ask(templates[lang], lang, rng, q=quoted(source, lang, rng)), (say_en_ja if into_ja else say_ja_en)(
@@ -198,70 +122,99 @@ def words(lang: str, rng: random.Random) -> Exchange:
                 (say_en_ja if into_ja else say_ja_en)(row, other),
             )
         )
+    elif maybe(rng, 0.1):
+        exchange.append((typed(rng.choice(S["sentence"][lang]), lang, rng), in_a_sentence(row, lang)))
     elif row["ja"] != row["kana"] and maybe(rng, 0.22):
         exchange.append((ask(W["that_reading"][lang], lang, rng), say_reading(row, lang)))
     return with_echo(exchange, lang, rng)
 
 
-def say_form(row: dict[str, str], form: str, base: str, lang: str) -> str:
+FORMS = W["forms"]
+ADJECTIVE_FORMS = ["polite", "nai", "ta", "deshita", "te"]
+VERB_FORMS = ["masu", "masu", "te", "nai", "ta", "mashita", "masen", "tai", "nakatta"]
+
+
+def say_form(form: str, base: str, made: str, lang: str) -> str:
     if lang == "en":
-        return f"The {W['forms'][form][0][0]} of {base} is {row[form]}."
-    return f"「{base}」の{W['forms'][form][1][0]}は「{row[form]}」です。"
+        return f"The {FORMS[form][0][0]} of {base} is {made}."
+    return f"「{base}」の{FORMS[form][1][0]}は「{made}」です。"
 
 
-def verbs(lang: str, rng: random.Random) -> Exchange:
+def a_word_with_forms(rng: random.Random) -> tuple[str, dict[str, str], list[str]]:
+    """(the word, its forms, the names of those to ask for)."""
+    if maybe(rng, 0.35):
+        row = rng.choice(rows("adjectives"))
+        return row["ja"], adjective_forms(row["ja"], row["kind"]), ADJECTIVE_FORMS
     row = rng.choice(rows("verbs"))
-    at = 0 if lang == "en" else 1
-    if maybe(rng, 0.25):
-        past = (
-            f'The past tense of "{row["en"]}" is "{row["en_past"]}".'
-            if lang == "en"
-            else f"{row['en']} の過去形は {row['en_past']} です。"
-        )
-        return [(ask(W["past_en"][lang], lang, rng, q=quoted(row["en"], lang, rng)), past)]
-    form = rng.choice(["masu", "masu", "te", "nai", "ta", "dict"])
-    base = row["masu"] if form == "dict" else row["dict"]
-    exchange = [
-        (
-            ask(W["form_ask"][lang], lang, rng, q=quoted(base, lang, rng), f=rng.choice(W["forms"][form][at])),
-            say_form(row, form, base, lang),
-        )
-    ]
-    if maybe(rng, 0.45):
-        if maybe(rng, 0.5) and form != "dict":
-            other = rng.choice([f for f in ("masu", "te", "nai", "ta") if f != form])
-            exchange.append(
-                (
-                    ask(W["and_form"][lang], lang, rng, f=rng.choice(W["forms"][other][at])),
-                    say_form(row, other, base, lang),
-                )
-            )
-        else:
-            row = rng.choice(rows("verbs"))
-            base = row["masu"] if form == "dict" else row["dict"]
-            exchange.append(
-                (ask(W["and_word"][lang], lang, rng, q=quoted(base, lang, rng)), say_form(row, form, base, lang))
-            )
+    return row["dict"], verb_forms(row["dict"], row["kind"]), VERB_FORMS
+
+
+def asked_form(form: str, lang: str, rng: random.Random, key: str = "form_ask", base: str = "") -> str:
+    name = rng.choice(FORMS[form][0 if lang == "en" else 1])
+    return ask(W[key][lang], lang, rng, f=name, q=quoted(base, lang, rng))
+
+
+def forms(lang: str, rng: random.Random) -> Exchange:
+    """A form of a word; then another form of it, a form of that form, or the same form of another word."""
+    base, made, names = a_word_with_forms(rng)
+    form = rng.choice(names)
+    exchange = [(asked_form(form, lang, rng, base=base), say_form(form, base, made[form], lang))]
+    roll = rng.random()
+    if roll < 0.3:
+        other = rng.choice([name for name in names if name != form])
+        exchange.append((asked_form(other, lang, rng, "and_form"), say_form(other, base, made[other], lang)))
+    elif roll < 0.45:
+        base, made, names = a_word_with_forms(rng)
+        if form in made:
+            question = ask(W["and_word"][lang], lang, rng, q=quoted(base, lang, rng))
+            exchange.append((question, say_form(form, base, made[form], lang)))
     return exchange
+
+
+def to_dictionary(lang: str, rng: random.Random) -> Exchange:
+    """Back from a form to the plain one; the past of an English verb; "drank" in Japanese."""
+    row = rng.choice(rows("verbs"))
+    made = verb_forms(row["dict"], row["kind"])
+    roll = rng.random()
+    if roll < 0.35:
+        base = made[rng.choice(["masu", "masu", "mashita", "ta", "nai", "te"])]
+        return [(asked_form("dict", lang, rng, base=base), say_form("dict", base, row["dict"], lang))]
+    if roll < 0.7:
+        say = f'The past tense of "{row["en"]}" is "{row["en_past"]}".'
+        said = say if lang == "en" else f"{row['en']} の過去形は {row['en_past']} です。"
+        return [(ask(W["past_en"][lang], lang, rng, q=quoted(row["en"], lang, rng)), said)]
+    english, japanese = rng.choice(
+        [
+            (row["en_past"], made["ta"]),
+            (f"I don't {row['en']}", made["nai"]),
+            (f"I want to {row['en']}", made["tai"]),
+            (f"I didn't {row['en']}", made["nakatta"]),
+        ]
+    )
+    if lang == "en":
+        said = f'"{english}" in Japanese is {japanese}.'
+        return [(ask(W["en_to_ja"]["en"], lang, rng, q=quoted(english, lang, rng)), said)]
+    said = f"「{japanese}」は英語で {english} です。"
+    return [(ask(W["ja_to_en"]["ja"], lang, rng, q=quoted(japanese, lang, rng)), said)]
 
 
 def word_then_form(lang: str, rng: random.Random) -> Exchange:
     """A verb asked for, then a form of it: the second question means nothing without the first."""
-    known = {r["ja"]: r for r in rows("words")}
-    row = rng.choice([r for r in rows("verbs") if r["dict"] in known])
-    word = known[row["dict"]]
+    known = {row["ja"]: row for row in rows("words")}
+    row = rng.choice([row for row in rows("verbs") if row["dict"] in known])
+    word, made = known[row["dict"]], verb_forms(row["dict"], row["kind"])
     into_ja = maybe(rng, 0.6)
     source = word["en"] if into_ja else word["ja"]
     first = ask((W["en_to_ja"] if into_ja else W["ja_to_en"])[lang], lang, rng, q=quoted(source, lang, rng))
-    form = rng.choice(["masu", "masu", "te", "nai", "ta"])
-    at = 0 if lang == "en" else 1
-    return [
+    form = rng.choice(VERB_FORMS)
+    exchange = [
         (first, (say_en_ja if into_ja else say_ja_en)(word, lang)),
-        (
-            ask(W["and_form"][lang], lang, rng, f=rng.choice(W["forms"][form][at])),
-            say_form(row, form, row["dict"], lang),
-        ),
+        (asked_form(form, lang, rng, "and_form"), say_form(form, row["dict"], made[form], lang)),
     ]
+    if maybe(rng, 0.3):
+        form = rng.choice(VERB_FORMS)
+        exchange.append((asked_form(form, lang, rng, "and_form"), say_form(form, row["dict"], made[form], lang)))
+    return exchange
 
 
 OPPOSITES = {
@@ -348,188 +301,127 @@ def capitals(lang: str, rng: random.Random) -> Exchange:
     return with_echo(exchange, lang, rng)
 
 
-def number_en(n: int) -> str:
-    if n == 100:
-        return "one hundred"
-    if n < 20:
-        return W["units_en"][n]
-    return W["tens_en"][n // 10] + (f"-{W['units_en'][n % 10]}" if n % 10 else "")
+# -- what is beyond the model -----------------------------------------------------------------------
 
 
-def number_ja(n: int) -> tuple[str, str]:
-    if n == 0:
-        return "零", "ゼロ"
-    if n == 100:
-        return "百", "ひゃく"
-    tens, unit = divmod(n, 10)
-    kanji = (("" if tens == 1 else W["units_ja"][tens]) + "十" if tens else "") + W["units_ja"][unit]
-    kana = (("" if tens == 1 else W["units_kana"][tens]) + "じゅう" if tens else "") + W["units_kana"][unit]
-    return kanji, kana
+def an_unknown_word(lang: str, rng: random.Random) -> str:
+    """A word of that language that the corpus does not teach, found in a list or made up."""
+    if maybe(rng, 0.6):
+        return rng.choice([each for each in toml("unknown")[f"oov_{lang}"] if each not in known_words()])
+    if lang == "en":
+        return made_up_word("en", rng).lower() + rng.choice(["", "ism", "ology", "ite", "esque", "ble", "tion"])
+    letters = "".join(row["ja"] for row in rows("words") if row["ja"] != row["kana"])
+    kanji = [each for each in letters if "一" <= each <= "龠"]
+    made = "".join(rng.choice(kanji) for _ in range(rng.choice([2, 2, 3, 4])))
+    return made if made not in known_words() else an_unknown_word(lang, rng)
 
 
-DAYS_JA = [f"{d}曜日" for d in "月火水木金土日"]
-MONTHS_JA = [f"{n}月" for n in range(1, 13)]
+@cache
+def known_words() -> set[str]:
+    return {row[key] for row in rows("words") for key in ("en", "ja", "kana")}
 
 
-def numbers(lang: str, rng: random.Random) -> Exchange:
+def unknown_words(lang: str, rng: random.Random) -> Exchange:
+    """A word that is not known, perhaps after one that is, or before it."""
+    into_ja = maybe(rng, 0.5)
+    key = rng.choice(["en_to_ja" if into_ja else "ja_to_en"] * 3 + ["reading"])
+    word = an_unknown_word("en" if into_ja and key != "reading" else "ja", rng)
+    refusal = S["refuse"][f"word_{lang}"][0]
+    if maybe(rng, 0.3):
+        exchange = words(lang, rng)[:1]
+        return [*exchange, (ask(W["and_word"][lang], lang, rng, q=quoted(word, lang, rng)), refusal)]
+    exchange = [(ask(W[key][lang], lang, rng, q=quoted(word, lang, rng)), refusal)]
+    return exchange + words(lang, rng)[:1] if maybe(rng, 0.2) else exchange
+
+
+def unknown_question(lang: str, rng: random.Random) -> str:
     roll = rng.random()
-    if roll < 0.22:
-        a, b = rng.randrange(11), rng.randrange(11)
-        say = f"{a} + {b} = {a + b}." if lang == "en" else f"{a}足す{b}は{a + b}です。"
-        return [(ask(W["sums"][lang], lang, rng, a=str(a), b=str(b)), say)]
-    if roll < 0.55:
-        return days_and_months(lang, rng)
-    exchange: Exchange = []
-    n = rng.randrange(101)
-    kanji, kana = number_ja(n)
-    way = rng.choice(["digits", "words", "kanji"])
-    for index in range(rng.choice([1, 1, 2])):
-        if index:
-            n = rng.randrange(101)
-            kanji, kana = number_ja(n)
-        to_ja = W["number_ja"] if index == 0 else W["and_word"]
-        to_en = W["number_en"] if index == 0 else W["and_word"]
-        if lang == "en" and way != "kanji":
-            source = str(n) if way == "digits" else number_en(n)
-            exchange.append(
-                (ask(to_ja["en"], lang, rng, q=quoted(source, lang, rng)), f"{n} in Japanese is {kanji} ({kana}).")
-            )
-        elif lang == "en":
-            exchange.append(
-                (
-                    ask(to_en["en"], lang, rng, q=quoted(kanji, lang, rng)),
-                    f'{kanji} ({kana}) means {n}, "{number_en(n)}".',
-                )
-            )
-        elif way == "words":
-            exchange.append(
-                (
-                    ask(to_ja["ja"], lang, rng, q=quoted(number_en(n), lang, rng)),
-                    f"{number_en(n)} は日本語で「{kanji}」です。",
-                )
-            )
-        else:
-            source = str(n) if way == "digits" else kanji
-            exchange.append(
-                (
-                    ask(to_en["ja"], lang, rng, q=quoted(source, lang, rng)),
-                    f"「{source}」は英語で {number_en(n)} です。",
-                )
-            )
-    return exchange
+    if roll < 0.45:
+        return typed(rng.choice(rng.choice(intents("unknown"))[lang]["ask"]), lang, rng)
+    if roll < 0.6:
+        nouns = [row[lang] for row in rows("words") if row["category"] not in NOT_NOUNS]
+        return ask(W["beyond"][lang], lang, rng, q=rng.choice(nouns))
+    if roll < 0.65:
+        known = {row[f"country_{lang}"].removeprefix("the ") for row in rows("capitals")}
+        return ask(W["capital"][lang], lang, rng, q=rng.choice([each for each in W["far"][lang] if each not in known]))
+    if roll < 0.8:
+        return ask(W["topic"][lang], lang, rng, q=rng.choice(toml("unknown")[f"topics_{lang}"]))
+    if roll < 0.9:
+        word = rng.choice(rows("words"))[lang]
+        language = rng.choice(S["refuse"][f"language_{lang}"])
+        return ask(S["refuse"][f"in_language_{lang}"], lang, rng, w=word, l=language)
+    a, b = rng.randrange(12, 9999), rng.randrange(2, 999)
+    if roll < 0.96:
+        return ask(W["large"][lang], lang, rng, a=str(a), b=str(b))
+    sign = rng.choice(["+", "-", "*", "x", "×", "/", "÷"])
+    return ask(W["sign"][lang], lang, rng, q=rng.choice([f"{a} {sign} {b}", f"{a}{sign}{b}"]))
 
 
-def days_and_months(lang: str, rng: random.Random) -> Exchange:
-    day = maybe(rng, 0.55)
-    names = (W["days_en"] if day else W["months_en"]) if lang == "en" else (DAYS_JA if day else MONTHS_JA)
-    unit = ("day" if day else "month") if lang == "en" else ("曜日" if day else "月")
-    step = 1 if maybe(rng, 0.65) else -1
-    templates = (W["after"] if step == 1 else W["before"])[lang]
-    if not day:
-        templates = [t for t in templates if "today" not in t and "今日" not in t and "翌日" not in t]
-    at = rng.randrange(len(names))
-
-    def say(at: int) -> str:
-        other = names[(at + step) % len(names)]
-        if lang == "en":
-            return f"{other} comes {'after' if step == 1 else 'before'} {names[at]}."
-        return f"{names[at]}の{'次' if step == 1 else '前'}は{other}です。"
-
-    exchange = [(ask(templates, lang, rng, q=names[at], u=unit), say(at))]
-    if maybe(rng, 0.4):
-        if step == 1 and maybe(rng, 0.6):
-            exchange.append((typed(rng.choice(W["then"][lang]), lang, rng), say((at + 1) % len(names))))
-        else:
-            at = rng.randrange(len(names))
-            exchange.append((ask(W["and_word"][lang], lang, rng, q=names[at]), say(at)))
-    return exchange
-
-
-# Everyday nouns in questions that nobody could answer from here: the noun is known, the question is not.
+NOT_NOUNS = {
+    "verb",
+    "adjective",
+    "feeling",
+    "country",
+    "time",
+    "colour",
+    "weather",
+    "adverb",
+    "phrase",
+    "question",
+    "abstract",
+}
 
 
 def unknown(lang: str, rng: random.Random) -> Exchange:
-    roll = rng.random()
-    known = {row["country_en"].removeprefix("the ") for row in rows("capitals")} | {
-        row["country_ja"] for row in rows("capitals")
-    }
-    if roll < 0.38:
-        entry = rng.choice(intents("unknown"))
-        question = typed(rng.choice(entry[lang]["ask"]), lang, rng)
-    elif roll < 0.54:
-        nouns = [
-            row[lang]
-            for row in rows("words")
-            if row["category"] not in ("verb", "adjective", "feeling", "country", "time", "colour", "weather")
-        ]
-        question = ask(W["beyond"][lang], lang, rng, q=rng.choice(nouns))
-    elif roll < 0.57:
-        question = ask(
-            W["capital"][lang], lang, rng, q=rng.choice([each for each in W["far"][lang] if each not in known])
-        )
-    elif roll < 0.75:
-        question = ask(W["topic"][lang], lang, rng, q=rng.choice(toml("unknown")[f"topics_{lang}"]))
-    elif roll < 0.93:
-        into_ja = maybe(rng, 0.5)
-        word = rng.choice(toml("unknown")["oov_en" if into_ja else "oov_ja"])
-        question = ask((W["en_to_ja"] if into_ja else W["ja_to_en"])[lang], lang, rng, q=quoted(word, lang, rng))
-    elif roll < 0.965:
-        question = ask(W["large"][lang], lang, rng, a=str(rng.randrange(12, 999)), b=str(rng.randrange(2, 999)))
-    else:
-        a, b = rng.randrange(12, 999), rng.randrange(12, 999)
-        sign = rng.choice(["+", "-", "*", "x", "×", "/", "÷"])
-        question = typed(
-            rng.choice(
-                [f"What is {a} {sign} {b}?", f"{a} {sign} {b}", f"Calculate {a}{sign}{b}"]
-                if lang == "en"
-                else [f"{a}{sign}{b}は？", f"{a} {sign} {b} を計算してください"]
-            ),
-            lang,
-            rng,
-        )
-    return [(question, UNKNOWN[lang])]
+    refusal = S["refuse"][lang][0]
+    exchange = [(unknown_question(lang, rng), refusal)]
+    if maybe(rng, 0.12):
+        exchange.append((typed(rng.choice(S["refuse"][f"more_{lang}"]), lang, rng), refusal))
+    return exchange
 
 
-def made_up_name(lang: str, rng: random.Random) -> str:
-    """A name nobody has: one that can only be copied from where it was said, never known."""
-    if lang == "en":
-        syllables = [
-            rng.choice(W["made_up"]["onset"]) + rng.choice(["a", "e", "i", "o", "u"])
-            for _ in range(rng.choice([2, 2, 3]))
-        ]
-        return ("".join(syllables) + rng.choice(["", "", "n", "l", "r", "s"])).capitalize()
-    if maybe(rng, 0.5):
-        return "".join(rng.choice(W["made_up"]["kana"]) for _ in range(rng.choice([2, 3, 3, 4])))
-    return rng.choice(W["made_up"]["first"]) + rng.choice(W["made_up"]["last"])
+# -- conversations ----------------------------------------------------------------------------------
 
 
 def names(lang: str, rng: random.Random) -> Exchange:
     """A name told and, some turns later, asked back."""
-    name = rng.choice(W["names"][lang]) if maybe(rng, 0.4) else made_up_name(lang, rng)
+    name = a_name(lang, rng)
     hello = f"Nice to meet you, {name}!" if lang == "en" else f"はじめまして、{name}さん。よろしくお願いします。"
     exchange = [(ask(W["my_name"][lang], lang, rng, q=name), hello)]
     if maybe(rng, 0.75):
         for _ in range(rng.choice([0, 0, 1, 1, 2])):
-            exchange += rng.choice([from_intents("talk"), words, from_intents("facts")])(lang, rng)
+            exchange += rng.choice([from_intents("talk"), words, small_talk, from_intents("facts")])(lang, rng)
         say = f"Your name is {name}." if lang == "en" else f"あなたのお名前は{name}さんです。"
         exchange.append((ask(W["what_name"][lang], lang, rng), say))
     return exchange
 
 
 KINDS: list[tuple[Callable[[str, random.Random], Exchange], float]] = [
-    (from_intents("talk"), 15),
-    (from_intents("about"), 15),
-    (from_intents("facts"), 15),
-    (from_intents("lists"), 5),
-    (words, 17),
-    (verbs, 4),
-    (word_then_form, 3),
-    (antonyms, 4),
-    (phrases, 10),
-    (capitals, 5),
-    (numbers, 7),
-    (unknown, 15),
-    (names, 6),
+    (from_intents("talk"), 9),
+    (from_intents("about"), 10),
+    (from_intents("facts"), 9),
+    (from_intents("lists"), 3),
+    (bchat, 20),
+    (small_talk, 11),
+    (words, 20),
+    (forms, 7),
+    (to_dictionary, 4),
+    (word_then_form, 4),
+    (antonyms, 3),
+    (phrases, 8),
+    (capitals, 4),
+    (numbers, 14),
+    (unknown, 10),
+    (unknown_words, 8),
+    (names, 5),
+    (recall, 5),
+    (story, 5),
+    (poem, 3),
+    (joke, 1),
+    (quiz, 6),
+    (persona, 5),
+    (counted_list, 3),
+    (clarify, 1),
 ]
 
 
@@ -539,16 +431,25 @@ def exchange(lang: str, rng: random.Random) -> Exchange:
 
 
 def conversation(rng: random.Random) -> Exchange:
-    """One conversation: mostly one language, one to a dozen exchanges."""
+    """One conversation, none of whose questions is a held-out one."""
+    turns = drawn(rng)
+    return conversation(rng) if asks_held_out([user for user, _ in turns]) else turns
+
+
+def drawn(rng: random.Random) -> Exchange:
+    """One conversation: mostly one language, one to a dozen exchanges; now and then in unusual form throughout."""
     lang = rng.choice(["en", "ja"])
     turns: Exchange = []
     if maybe(rng, 0.02):  # only here: later, somebody may have told it
         turns.append((ask(W["what_name"][lang], lang, rng), W["no_name"][lang]))
-    for _ in range(rng.choice([1, 1, 1, 1, 2, 2, 3, 4, 6, 9])):
+    if maybe(rng, 0.05):  # a role is taken at the beginning
+        return persona(lang, rng)
+    for _ in range(rng.choice([1, 1, 1, 1, 2, 2, 3, 4, 6])):
         if maybe(rng, 0.2):
             lang = "ja" if lang == "en" else "en"
         turns += exchange(lang, rng)
-    return turns
+    form = unusual_form(rng)
+    return [(form(user), reply) for user, reply in turns] if form else turns
 
 
 if __name__ == "__main__":

@@ -12,13 +12,10 @@ refused where it says that this is beyond the model; else it is false.
 from __future__ import annotations
 
 import argparse
-import re
-import tomllib
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from questions import GIVEN, HELD_OUT, Question, questions
 
 from bilingual_chat.engines.protocol import open_engine
 from bilingual_chat.settings.decoding import DecodingParameters
@@ -27,47 +24,10 @@ from bilingual_chat.text.detokenizer import Detokenizer
 from bilingual_chat.text.prompt import PromptFormat
 from bilingual_chat.text.tokenizer import Tokenizer
 
-HELD_OUT = Path(__file__).parent / "heldout"
-GIVEN = "< "
-REFUSAL = re.compile(
-    r"beyond me|beyond what|don't know|do not know|don't have|can't (?:know|see|do|tell|look|say|answer|help|give|work)"
-    r"|have no (?:idea|access|way)|no way of knowing|not able to|only a (?:tiny|small)|too (?:hard|difficult) for"
-    r"|(?:分|わ)かりません|(?:分|わ)からない|知りません|知らない|でき(?:ません|ない)|答えられ(?:ません|ない)"
-    r"|手に負え|小さな(?:お試し)?(?:デモ)?モデル|力を超え|無理です"
-)
 SAMPLING = {"greedy": DecodingParameters(temperature=0.0, max_new_tokens=200)}
 SAMPLING["balanced"] = DecodingParameters(
     temperature=0.7, top_k=50, top_p=0.85, repetition_penalty=1.05, max_new_tokens=200
 )
-
-
-@dataclass(frozen=True)
-class Question:
-    kind: str
-    lang: str
-    turns: tuple[str, ...]
-    right: str
-
-    def verdict(self, reply: str) -> str:
-        text = fold(reply)
-        if self.right == "REFUSE":
-            return "right" if REFUSAL.search(text) else "false"
-        if re.search(self.right, text, re.DOTALL):
-            return "right"
-        return "refused" if REFUSAL.search(text) else "false"
-
-
-def fold(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
-
-
-def questions(folder: Path = HELD_OUT) -> Iterator[Question]:
-    for path in sorted(folder.glob("*.toml")):
-        for kind, languages in tomllib.loads(path.read_text(encoding="utf-8")).items():
-            for lang, rows in languages.items():
-                for row in rows:
-                    *turns, right = [row, "REFUSE"] if isinstance(row, str) else row
-                    yield Question(kind, lang, tuple(turns), right)
 
 
 class Answerer:

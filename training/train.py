@@ -1,8 +1,10 @@
 """Train the embedded model: tokenizer, weights, model directory.
 
-    python training/train.py tokenizer            # training/run/spiece.model
-    python training/train.py train --steps 6000   # goes on from training/run/checkpoint.pt if there is one
+    python training/train.py tokenizer            # /var/tmp/bchat-training/spiece.model
+    python training/train.py train --steps 6000   # goes on from checkpoint.pt there if there is one
     python training/train.py export bilingual_chat/demo
+
+`train --start bilingual_chat/demo` begins with the weights and the tokenizer of a model directory.
 
 The schedule is warm-up, constant, then a linear decay over the last `--decay` steps: a run can be prolonged
 by asking for more steps before its decay begins. Every batch is a function of (seed, step) alone.
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import random
 import sys
 import time
@@ -21,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import corpus
 
-RUN = Path(__file__).parent / "run"
+RUN = Path(os.environ.get("BCHAT_TRAINING", "/var/tmp/bchat-training"))
 SEED = 20261123
 VOCAB, WIDTH, LAYERS, HEADS, POSITIONS = 5120, 256, 5, 4, 1024
 BATCH_TOKENS = 4096
@@ -121,13 +124,26 @@ def learning_rate(step: int, steps: int, decay: int) -> float:
     return min(1.0, (step + 1) / WARM_UP, max(0.0, (steps - step) / decay))
 
 
-def train(steps: int, decay: int, muon: float, adam: float, threads: int) -> None:
+def start_from(model, directory: Path) -> None:
+    """The weights of a model directory, whose tokenizer is used from now on."""
+    import shutil
+
+    from safetensors.torch import load_file
+
+    RUN.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(directory / "spiece.model", RUN / "spiece.model")
+    model.load_state_dict({name: tensor.float() for name, tensor in load_file(directory / "model.safetensors").items()})
+
+
+def train(steps: int, decay: int, muon: float, adam: float, threads: int, directory: Path | None) -> None:
     import torch
     from torch.nn.functional import cross_entropy
 
     torch.set_num_threads(threads)
-    sp = load_tokenizer()
     model = new_model()
+    if directory and not (RUN / "checkpoint.pt").exists():
+        start_from(model, directory)
+    sp = load_tokenizer()
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "layers." in n]
     others = [p for n, p in model.named_parameters() if not (p.ndim == 2 and "layers." in n)]
     optimizers = [
@@ -212,6 +228,7 @@ def main() -> None:
     command.add_argument("--muon", type=float, default=4e-3)
     command.add_argument("--adam", type=float, default=3e-3)
     command.add_argument("--threads", type=int, default=2)
+    command.add_argument("--start", type=Path, help="begin with this model directory")
     command = commands.add_parser("export")
     command.add_argument("directory", type=Path)
     command.add_argument("--checkpoint", type=Path, default=RUN / "checkpoint.pt")
@@ -219,7 +236,7 @@ def main() -> None:
     if arguments.command == "tokenizer":
         train_tokenizer()
     elif arguments.command == "train":
-        train(arguments.steps, arguments.decay, arguments.muon, arguments.adam, arguments.threads)
+        train(arguments.steps, arguments.decay, arguments.muon, arguments.adam, arguments.threads, arguments.start)
     else:
         export(arguments.directory, arguments.checkpoint)
 

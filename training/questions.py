@@ -1,0 +1,77 @@
+"""The questions of `heldout/` and `development/`: how a reply is judged, and whether the corpus asks one of them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+HELD_OUT = Path(__file__).parent / "heldout"
+GIVEN = "< "
+REFUSAL = re.compile(
+    r"beyond me|beyond what|don't know|do not know|don't have|can't (?:know|see|do|tell|look|say|answer|help|give|work)"
+    r"|have no (?:idea|access|way)|no way of knowing|not able to|only a (?:tiny|small)|too (?:hard|difficult) for"
+    r"|(?:分|わ)かりません|(?:分|わ)からない|知りません|知らない|でき(?:ません|ない)|答えられ(?:ません|ない)"
+    r"|手に負え|小さな(?:お試し)?(?:デモ)?モデル|力を超え|無理です"
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    kind: str
+    lang: str
+    turns: tuple[str, ...]
+    right: str
+
+    def verdict(self, reply: str) -> str:
+        text = fold(reply)
+        if self.right == "REFUSE":
+            return "right" if REFUSAL.search(text) else "false"
+        if re.search(self.right, text, re.DOTALL):
+            return "right"
+        return "refused" if REFUSAL.search(text) else "false"
+
+
+def fold(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def questions(folder: Path = HELD_OUT) -> Iterator[Question]:
+    for path in sorted(folder.glob("*.toml")):
+        for kind, languages in tomllib.loads(path.read_text(encoding="utf-8")).items():
+            for lang, rows in languages.items():
+                for row in rows:
+                    *turns, right = [row, "REFUSE"] if isinstance(row, str) else row
+                    yield Question(kind, lang, tuple(turns), right)
+
+
+# -- the corpus must not ask them ----------------------------------------------------------------------
+
+SHORT = 7  # characters without marks: anybody says "Hello" or 「犬 英語」
+
+
+def wording(text: str) -> str:
+    return re.sub(r"[\W_]+", "", fold(text))
+
+
+@cache
+def held_out() -> tuple[frozenset[str], frozenset[tuple[str, ...]]]:
+    """The wordings of questions of one turn, and those of several turns; the usual ones in unusual form are left out."""
+    asked = [
+        tuple(wording(turn) for turn in each.turns if not turn.startswith(GIVEN))
+        for each in questions()
+        if each.kind != "unusual"
+    ]
+    single = frozenset(turns[0] for turns in asked if len(turns) == 1 and len(turns[0]) >= SHORT)
+    return single, frozenset(turns for turns in asked if len(turns) > 1)
+
+
+def asks_held_out(users: list[str]) -> bool:
+    single, several = held_out()
+    worded = [wording(user) for user in users]
+    pairs = {tuple(worded[at : at + count]) for count in (2, 3) for at in range(len(worded) - count + 1)}
+    return any(each in single for each in worded) or not pairs.isdisjoint(several)
