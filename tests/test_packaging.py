@@ -24,9 +24,10 @@ ROOT = Path(__file__).parent.parent
 VERSION = bilingual_chat.__version__
 
 # By hand, so that a file that .gitignore or a misspelt path drops is missed.
+# kernels/README.md is for those who change the kernels, in the clone and the sdist: the wheel does without it.
 KERNELS = (
     "layer.c",
-    *(f"{name}.h" for name in ("attention", "bytes", "matrix", "shapes", "threads", "vector", "widened")),
+    *(f"{name}.h" for name in ("attention", "matmul", "matmul_float", "matmul_int8", "simd", "threads", "types")),
 )
 SENTENCES = (
     *("text", "settings", "transcript", "hub", "engines", "session", "terminal"),

@@ -37,7 +37,7 @@ class QuantizedMatrix:
 
     int8: codes (rows, columns), each number plus 128; with rows that nobody uses up to a multiple of 32.
     int4: codes (rows, columns / 2), two numbers a byte, each plus 8. In what order is written at `struct
-    matrix` in kernels/shapes.h.
+    matrix` in kernels/types.h.
     """
 
     codes: Tensor
