@@ -1,6 +1,7 @@
-"""`python3 -m tests [--quick | --newest] [arguments of pytest]`: sets up what is missing, then runs the tests.
+"""`python3 -m tests [--quick | --newest | --sanitize] [arguments of pytest]`: sets up, then runs the tests.
 
---quick leaves out what takes minutes; --newest, see tests/newest.py. The exit status is pytest's.
+--quick leaves out what takes minutes; --newest: see tests/newest.py; --sanitize: see tests/sanitize.py. The exit
+status is pytest's.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from bilingual_chat import bootstrap
 
 def main(arguments: list[str]) -> int:
     """Runs pytest in the checkout's .venv."""
-    if arguments[:1] == ["--newest"]:
-        return bootstrap.run(["-m", "tests.newest", *arguments[1:]], extra="dev")
+    if arguments[:1] in (["--newest"], ["--sanitize"]):
+        return bootstrap.run(["-m", f"tests.{arguments[0].removeprefix('--')}", *arguments[1:]], extra="dev")
     chosen = [part for given in arguments for part in (["-m", "not slow"] if given == "--quick" else [given])]
     return bootstrap.run(["-m", "pytest", *chosen], extra="dev")
 

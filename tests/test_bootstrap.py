@@ -18,7 +18,7 @@ from bilingual_chat import bootstrap
 from bilingual_chat import messages as sentences
 from bilingual_chat.bootstrap import environment, pip, torch_build
 from tests import __main__ as suite
-from tests import newest
+from tests import newest, sanitize
 
 PACKAGE = Path(bilingual_chat.__file__).parent
 ALONE = [
@@ -361,6 +361,14 @@ def test_the_newest_transformers_is_tried_on_demand(monkeypatch: pytest.MonkeyPa
     assert ran == [(["-m", "tests.newest", "-x"], "dev")]
     assert newest.allowed().startswith("transformers>=")
     assert any(path.endswith("test_other_families.py") for path in newest.concerned())
+
+
+def test_the_sanitizers_run_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    monkeypatch.setattr(bootstrap, "run", lambda arguments, extra: ran.append((arguments, extra)) or 5)
+    assert suite.main(["--sanitize", "-x"]) == 5
+    assert ran == [(["-m", "tests.sanitize", "-x"], "dev")]
+    assert all((Path(suite.__file__).parents[1] / path).is_file() for path in sanitize.TESTS)
 
 
 @pytest.mark.parametrize(

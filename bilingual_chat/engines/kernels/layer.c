@@ -1,5 +1,5 @@
 /* One layer of GPT-NeoX for some rows of activations on a CPU, and the output head: the functions that neox/cpu_model.py
-   compiles and calls. README.md draws the layouts and the work of a layer.
+   calls. README.md draws the layouts and the work of a layer.
 
    The memory bandwidth limits a pass over one token, so everything else hides behind the reading of the weights. A layer is
    one call. It reads its matrices once for all rows, multiplies int8 weights as integers, and dequantizes int4 weights in
@@ -154,10 +154,10 @@ static int reserve_buffers(struct pool *pool, struct pass *pass, int longest) {
     const size_t product = rows * ROWS_PER_TASK;
     const size_t matmul_task = product + (TILE_OUTPUTS * most > 2 * product ? TILE_OUTPUTS * most : 2 * product);
     size_t scratch = attention_task > matmul_task ? attention_task : matmul_task;
-    scratch = (scratch > hidden ? scratch : hidden) * sizeof(float) + 256;
+    scratch = (scratch > hidden ? scratch : hidden) * sizeof(float);
     for (int i = 0; i < pool->threads; i++)
         if (!reserve(&pool->scratch[i], &pool->scratch_size[i], scratch)) return 0;
-    char *at = reserve(&pool->shared, &pool->shared_size, rows * (6 * hidden + intermediate + most) * sizeof(float) + 4096);
+    char *at = reserve(&pool->shared, &pool->shared_size, rows * (6 * hidden + intermediate + most) * sizeof(float));
     if (!at) return 0;
     const size_t row = rows * hidden * sizeof(float);
     pass->attention_input = at;

@@ -170,6 +170,8 @@ static void quantize_row(const struct matrix *matrix, void *x, int rows, int r, 
     for (int i = 0; i < LANES; i++) highest = most[i] > highest ? most[i] : highest;
     const float largest = matrix->activation_bytes == 2 ? 127 * 256 : 127, unit = highest / largest;
     const vec per_unit = broadcast(highest > 0 ? largest / highest : 0);
+    const float not_finite = 0.0f * horizontal_sum(total); /* NaN, or 0 */
+    if (not_finite != 0) memset(row, 0, columns * sizeof *row); /* rounded, NaN would be integers of any size */
     int size;
     const int first = digit_group(rows * digits_per_number, r * digits_per_number, &size);
     digit *to = (digit *)x + first * columns + (r * digits_per_number - first) * INT8_GROUP;
@@ -188,7 +190,7 @@ static void quantize_row(const struct matrix *matrix, void *x, int rows, int r, 
         }
     }
     float *factors = row_factors(x, rows, matrix);
-    factors[r] = unit / growth + 0.0f * horizontal_sum(total);
+    factors[r] = unit / growth + not_finite;
     for (int p = 0; p < digits_per_number; p++) {
         int32_t all_lanes = 0;
         for (int i = 0; i < LANES; i++) all_lanes += sums[p][i];

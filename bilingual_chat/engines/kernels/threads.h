@@ -26,7 +26,7 @@ struct task_counter {
 
 struct pool {
     int threads;
-    atomic_int generation;         /* passes so far; a new one starts the workers */
+    atomic_uint generation;        /* passes so far; a new one starts the workers */
     atomic_int arrived, sense;     /* barrier: threads that have arrived; flips when all have */
     atomic_int asleep;             /* workers that sleep between passes, until `wake` */
     atomic_int waiting;            /* threads that sleep in a barrier, until `released` */
@@ -83,7 +83,7 @@ struct worker {
 static void *run_worker(void *argument) {
     struct worker *self = argument;
     struct pool *pool = self->pool;
-    for (int seen = 0;; seen++) {
+    for (unsigned seen = 0;; seen++) {
         int spin = 0;
         while (atomic_load_explicit(&pool->generation, memory_order_acquire) == seen) {
             if (spin++ < IDLE_SPIN_LIMIT) {
@@ -137,7 +137,9 @@ INLINE int64_t next_chunk(struct pool *pool, int thread, enum phase phase, int64
 static void *reserve(void **block, size_t *size, size_t wanted) {
     if (*size < wanted) {
         free(*block);
+#ifndef __SANITIZE_ADDRESS__ /* AddressSanitizer sees a write behind the block only if the block has no spare bytes */
         wanted = (wanted + wanted / 4 + 4095) / 4096 * 4096;
+#endif
         if (posix_memalign(block, 64, wanted)) *block = NULL;
         *size = *block ? wanted : 0;
     }
