@@ -21,7 +21,7 @@ ROOMS = (
     *("transcript", "session", "bench", "commands", "terminal", "cli"),
 )
 # Beside the house: whole lists, since they run where the libraries are not there yet.
-ASIDE = {"bootstrap": {"messages", "text"}, "__main__": {"bootstrap", "cli"}}
+ASIDE = {"bootstrap": {"messages", "storage", "text"}, "__main__": {"bootstrap", "cli"}}
 # Modules that only the named rooms may import.
 INSIDE_OF = {"cli": {"__main__"}, "bootstrap": {"__main__"}}
 TOP_LEVEL_ENTRIES = 17

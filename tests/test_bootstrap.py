@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from tests import newest, sanitize
 PACKAGE = Path(bilingual_chat.__file__).parent
 ALONE = [
     *("__init__", "__main__", "text/__init__", "text/sanitize"),
+    *(f"storage/{name}" for name in ("__init__", "atomic", "lock", "os_errors", "own_files")),
     *(f"messages/{path.stem}" for path in (PACKAGE / "messages").glob("*.py")),
     *(f"bootstrap/{path.stem}" for path in (PACKAGE / "bootstrap").glob("*.py")),
 ]
@@ -432,6 +434,8 @@ def small_checkout(tmp_path: Path) -> Path:
     for name in ALONE:
         (root / "bilingual_chat" / name).parent.mkdir(exist_ok=True)
         (root / "bilingual_chat" / f"{name}.py").write_bytes((PACKAGE / f"{name}.py").read_bytes())
+    for path in (PACKAGE / "messages").glob("*.json"):
+        shutil.copy(path, root / "bilingual_chat" / "messages")
     (root / "bilingual_chat" / "cli").mkdir()
     (root / "bilingual_chat" / "cli" / "__init__.py").touch()
     (root / "bilingual_chat" / "cli" / "command_line.py").write_text(

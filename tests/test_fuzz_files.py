@@ -140,7 +140,7 @@ class World:
         self.roots = (home, project)
         self.restore()
         for path in (snapshot / "model.safetensors", own / "pytorch_model-00001-of-00002.bin"):
-            checksums.digests_of(path, (checksums.SHA256, checksums.MD5), lambda count: None)
+            checksums.compute_digests(path, (checksums.SHA256, checksums.MD5), lambda count: None)
         store = paths.cache_dir() / "checked.json"
         self.files[store] = store.read_bytes()
 

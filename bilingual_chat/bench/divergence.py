@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.storage.sizes import format_bytes
 
 ROWS = 32  # at once, in float64: 65,536 tokens a row
 MARGIN = 256 << 20  # bytes left free on the disk
@@ -88,7 +89,10 @@ class Reference:
             raise self._not_kept(error) from None
         if not self.is_whole and free < needed + MARGIN:
             raise BchatError(
-                "bench.no-room", directory=self._directory, needed=_gigabytes(needed + MARGIN), free=_gigabytes(free)
+                "bench.no-room",
+                directory=self._directory,
+                needed=format_bytes(needed + MARGIN),
+                free=format_bytes(free),
             )
 
     def finish(self) -> None:
@@ -153,7 +157,3 @@ def _expected(engine: LocalEngine, windows: Sequence[Window]) -> Iterator[tuple[
                 at += len(logits)
                 if len(targets):
                     yield logits[skipped : skipped + len(targets)], targets
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"

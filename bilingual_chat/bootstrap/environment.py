@@ -7,20 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from bilingual_chat.bootstrap.console import say, show_last
 from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.storage import lock
 from bilingual_chat.text.sanitize import outward_line
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 OLDEST = (3, 11)
 # Relative, since pip splits PIP_CONSTRAINT at blanks and a checkout's path may hold some.
@@ -55,27 +49,18 @@ def write_marker(root: Path, state: str) -> None:
 
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Holds the set-up's lock, which the system gives back however the process ends."""
-    (root / ".venv").mkdir(exist_ok=True)
-    with (root / ".venv" / LOCK).open("a+b") as file:
-        if not _lock(file):
-            say("bootstrap.waiting")
-            while not _lock(file):
-                time.sleep(0.3)
-        yield
-
-
-def _lock(file: BinaryIO) -> bool:
+    """Hold the set-up's lock; wait for it while another process sets up."""
+    path = root / ".venv" / LOCK
+    path.parent.mkdir(exist_ok=True)
+    held = lock.acquire(path)
+    if held is None:
+        say("bootstrap.waiting")
+    while held is None:
+        held = lock.acquire(path, timeout_s=0.3)
     try:
-        if sys.platform == "win32":
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # held by another; Windows says the second
-        return False
-    except OSError:  # a file system without locks: better unguarded than not at all
-        return True
-    return True
+        yield
+    finally:
+        held.release()
 
 
 def make(root: Path) -> None:

@@ -58,7 +58,7 @@ def leave(status: int) -> NoReturn:
 
 def tell_output_lost(error: OSError, display: Display) -> None:
     """One sentence for a full disk under stdout, however often the rest of the output would meet it again."""
-    from bilingual_chat.storage.atomic import reason
+    from bilingual_chat.storage.os_errors import reason
 
     discard_output(display.out)
     with suppress(OSError):
@@ -80,12 +80,12 @@ def _log(error: Exception) -> Path | None:
     import traceback
     from datetime import datetime
 
-    from bilingual_chat.storage import paths, writing
+    from bilingual_chat.storage import atomic, paths
 
     try:
         path = paths.state_dir() / f"error-{datetime.now():%Y%m%d-%H%M%S-%f}.log"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        writing.write(path, "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
+        atomic.write(path, "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
     except (OSError, BchatError):
         return None
     return path

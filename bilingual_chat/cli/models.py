@@ -17,8 +17,9 @@ from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import catalogue
 from bilingual_chat.settings.catalogue import ModelEntry, with_withdrawn_of
 from bilingual_chat.settings.config import Config
-from bilingual_chat.storage import paths
-from bilingual_chat.terminal.display import Display, size_of
+from bilingual_chat.storage import paths, safe_stat
+from bilingual_chat.storage.sizes import format_bytes
+from bilingual_chat.terminal.display import Display
 
 
 def show_models(config: Config, display: Display, name: str | None) -> None:
@@ -82,8 +83,8 @@ def pull(config: Config, display: Display, name: str, *, accept_withdrawn: bool 
 
 def size_phrase(entry: ModelEntry, size: Size) -> Phrase:
     place = download.place_of(entry)
-    free = size_of(download.free_disk(place))
-    sizes = {"size": size_of(size.size), "missing": size_of(size.missing) if size.missing else "0 B"}
+    free = format_bytes(safe_stat.free_space(place))
+    sizes = {"size": format_bytes(size.size), "missing": format_bytes(size.missing)}
     return Phrase("pull.size", name=entry.name, directory=paths.shorten(place), free=free, **sizes)
 
 

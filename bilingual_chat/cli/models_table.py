@@ -13,7 +13,8 @@ from bilingual_chat.settings import catalogue
 from bilingual_chat.settings.catalogue import CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILES, ModelEntry, with_withdrawn_of
 from bilingual_chat.settings.config import Config
 from bilingual_chat.storage import paths
-from bilingual_chat.terminal.display import Display, Row, size_of
+from bilingual_chat.storage.sizes import format_bytes
+from bilingual_chat.terminal.display import Display, Row
 from bilingual_chat.text.conversation import Speaker, Utterance
 from bilingual_chat.text.prompt import PromptFormat, render
 
@@ -44,7 +45,7 @@ def show_all(config: Config, display: Display) -> None:
         memory = [
             amount.rjust(len(_bracketable(name))) for name, amount in zip(names, _memory(entry, free), strict=True)
         ]
-        row = (f"{mark} {entry.name}", state, size_of(entry.stored_bytes).rjust(6), *memory)
+        row = (f"{mark} {entry.name}", state, _stored_size(entry).rjust(6), *memory)
         rows.append((row, _note(entry, display.lang)))
     display.put_noted_rows(rows)
     say_troubles(display, config.catalogue.values())
@@ -81,7 +82,7 @@ def show_one(config: Config, display: Display, name: str) -> None:
 def say_troubles(display: Display, entries: Iterable[ModelEntry]) -> None:
     """Each place that cannot be looked at, once, however many models would lie there."""
     found = [trouble for entry in entries if (trouble := catalogue.trouble(entry)) is not None]
-    for path, reason in dict.fromkeys(found):
+    for path, reason in dict(found).items():
         display.say(Phrase("models.unreadable", path=paths.shorten(path), reason=reason))
 
 
@@ -133,17 +134,23 @@ def _where(entry: ModelEntry, report: Report | None, display: Display) -> str:
 def _of_files(entry: ModelEntry, report: Report | None, display: Display) -> list[str]:
     """Those that are here, each with its state; else those that would be fetched."""
     if report:
-        return [f"{file.name}  {size_of(file.size)}  {display.text(Phrase(state_of(file)))}" for file in report.files]
+        return [
+            f"{file.name}  {format_bytes(file.size)}  {display.text(Phrase(state_of(file)))}" for file in report.files
+        ]
     if not entry.hub_id:
         return []
     values = {"small": f"{CONFIG_FILE}, {TOKENIZER_FILE}", "first": WEIGHT_FILES[0], "second": WEIGHT_FILES[2]}
     return [display.text(Phrase("fact.to-fetch", **values))]
 
 
+def _stored_size(entry: ModelEntry) -> str:
+    return format_bytes(entry.stored_bytes) if entry.stored_bytes else "?"
+
+
 def _of_size(entry: ModelEntry) -> str:
     if not entry.parameters:
         return ""
-    return f"{size_of(entry.stored_bytes)} · {entry.parameters:,} × {entry.dtype or 'float16'}"
+    return f"{_stored_size(entry)} · {entry.parameters:,} × {entry.dtype or 'float16'}"
 
 
 def _of_memory(entry: ModelEntry, free: int | None, display: Display) -> Iterable[str]:
@@ -152,7 +159,7 @@ def _of_memory(entry: ModelEntry, free: int | None, display: Display) -> Iterabl
         if needed:
             key = "fact.unknown-fit" if free is None else "fact.fits" if needed <= free else "fact.too-large"
             fits = display.text(Phrase(key, free=f"{(free or 0) / 1e9:.1f}"))
-            yield f"{precision.name}  {size_of(needed)}  {fits}".rstrip()
+            yield f"{precision.name}  {format_bytes(needed)}  {fits}".rstrip()
 
 
 def _example(format: PromptFormat, display: Display) -> str:

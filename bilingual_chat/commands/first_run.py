@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from bilingual_chat.engines import memory
 from bilingual_chat.engines.precision import least_memory
 from bilingual_chat.settings.catalogue import DEFAULT_MODEL, ModelEntry, hub_folder, locate
-from bilingual_chat.storage import paths, reading, safe_stat, writing
+from bilingual_chat.storage import atomic, paths, safe_read, safe_stat
 
 SHOWN, DECLINED = "shown", "declined"
 _MARGIN = 1 << 30  # bytes of disk that are to stay free beside what is fetched
@@ -52,12 +51,12 @@ def remember(note: str) -> None:
     """SHOWN or DECLINED. Where it cannot be written, the person is asked again."""
     with suppress(OSError):
         _place().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        writing.write(_place(), note.encode("ascii"))
+        atomic.write(_place(), note.encode("ascii"))
 
 
 def _note() -> str:
     try:
-        return reading.read_bytes(_place(), _MOST).decode("ascii", "replace").strip()
+        return safe_read.read_bytes(_place(), _MOST).decode("ascii", "replace").strip()
     except (OSError, ValueError):
         return ""
 
@@ -68,14 +67,12 @@ def _place() -> Path:
 
 def _half_here(entry: ModelEntry) -> int:
     """Bytes of the model that an earlier download left."""
-    here = sum(max(safe_stat.size_of(path), 0) for path in safe_stat.entries(hub_folder(entry.hub_id) / "blobs"))
+    here = safe_stat.total_size(safe_stat.entries(hub_folder(entry.hub_id) / "blobs"))
     return here if here >= _WORTH else 0
 
 
 def _free_disk() -> int:
-    directory = paths.hub_cache()
     try:
-        existing = (each for each in (directory, *directory.parents) if safe_stat.status(each) is not None)
-        return shutil.disk_usage(next(existing)).free
-    except (OSError, StopIteration):
+        return safe_stat.free_space(paths.hub_cache())
+    except OSError:
         return 0

@@ -22,7 +22,6 @@ import contextlib
 import errno
 import math
 import os
-import shutil
 import threading
 import time
 from collections import deque
@@ -40,7 +39,8 @@ from bilingual_chat.hub.pool import Meter, Silent, Stopped
 from bilingual_chat.hub.state import State, model_files, recall, wants_md5
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import ModelEntry, hub_folder, locate
-from bilingual_chat.storage import paths, safe_stat, writing
+from bilingual_chat.storage import atomic, paths, safe_stat
+from bilingual_chat.storage.sizes import format_bytes
 
 _MARGIN = 64 << 20  # bytes left free on the disk
 _RATE_S = 10.0  # the rate is that of the last seconds
@@ -137,7 +137,7 @@ def size_of(entry: ModelEntry) -> Size:
     """
     here = locate(entry)
     if here is not None:
-        return Size(sum(max(safe_stat.size_of(here / name), 0) for name in model_files(here)), 0)
+        return Size(safe_stat.total_size(here / name for name in model_files(here)), 0)
     require_source(entry)
     with _explained(entry):
         hub, listing = _look_up(entry)
@@ -174,12 +174,6 @@ def _wants_comparing(entry: ModelEntry) -> bool:
 def place_of(entry: ModelEntry) -> Path:
     """Below which a model's files lie."""
     return paths.expand(entry.directory) if entry.directory else paths.hub_cache()
-
-
-def free_disk(directory: Path) -> int:
-    """Bytes, where `directory` is or will be. Raises OSError."""
-    existing = next(each for each in (directory, *directory.parents) if safe_stat.status(each) is not None)
-    return shutil.disk_usage(existing).free
 
 
 def _look_up(entry: ModelEntry, stop: threading.Event | None = None) -> tuple[Hub, Listing]:
@@ -265,13 +259,13 @@ class _Tally:
 
 
 def _check_space(needed: int, directory: Path) -> None:
-    free = free_disk(directory)
+    free = safe_stat.free_space(directory)
     if needed and needed + _MARGIN > free:
         raise BchatError(
             "hub.no-space",
             status=ExitStatus.MODEL,
-            needed=_gigabytes(needed),
-            free=_gigabytes(free),
+            needed=format_bytes(needed),
+            free=format_bytes(free),
             directory=directory,
         )
 
@@ -282,7 +276,7 @@ def _name_commit(entry: ModelEntry, commit: str) -> None:
         return
     ref = hub_folder(entry.hub_id) / "refs" / entry.revision
     ref.parent.mkdir(parents=True, exist_ok=True)
-    writing.write(ref, commit.encode(), mode=0o666)
+    atomic.write(ref, commit.encode(), mode=0o666)
 
 
 def _tidy(folder: Path, errands: Sequence[FileDownload]) -> None:
@@ -323,7 +317,3 @@ def _explain(error: Exception, entry: ModelEntry) -> BchatError:
         return BchatError("hub.not-written", status=ExitStatus.MODEL, directory=directory, reason=error.strerror)
     # Not its text, which may hold anything, the token included.
     return BchatError("hub.failed", status=ExitStatus.MODEL, repo=entry.hub_id, reason=type(error).__name__)
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"

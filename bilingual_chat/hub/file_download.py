@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from bilingual_chat.hub.http import Broken, Hub
 from bilingual_chat.hub.listing import RemoteFile, file_url
 from bilingual_chat.hub.pool import Meter, Stopped
 from bilingual_chat.messages.errors import BchatError
-from bilingual_chat.storage import checksums, safe_stat, writing
-from bilingual_chat.storage.checksums import MD5, Digester, kind_of
+from bilingual_chat.storage import checksums, lock, own_files, safe_stat
+from bilingual_chat.storage.checksums import MD5, Digester, algorithm_of
+from bilingual_chat.storage.lock import Lock
 
 _CHUNK = 4 << 20  # bytes, of what is read back from the disk
 _ENOUGH = 1 << 20  # bytes that make an attempt worth while, or a hundredth of a smaller file
@@ -46,6 +48,7 @@ class FileDownload:
     file: RemoteFile
     judge: Judge | None = None
     directory: Path | None = None  # where it is to lie if not in the cache: one of the person's own
+    token: str = ""  # tells the partial file of one process from others, where there are no locks
 
     @property
     def blob(self) -> Path:
@@ -53,7 +56,7 @@ class FileDownload:
 
     @property
     def partial(self) -> Path:
-        return self.blob.with_name(self.file.etag + _SUFFIX)
+        return self.blob.with_name(self.file.etag + self.token + _SUFFIX)
 
     @property
     def pointer(self) -> Path:
@@ -61,7 +64,7 @@ class FileDownload:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        kind = kind_of(self.file.etag)
+        kind = algorithm_of(self.file.etag)
         assert kind is not None
         return (kind, MD5) if self.judge else (kind,)
 
@@ -78,7 +81,7 @@ def missing_bytes(errand: FileDownload) -> int:
     """How much is still to be fetched, judged by sizes alone."""
     if any(safe_stat.size_of(path) == errand.file.size for path in (errand.blob, errand.pointer)):
         return 0
-    return max(errand.file.size - max(safe_stat.size_of(errand.partial), 0), 0)
+    return max(errand.file.size - (safe_stat.size_of(errand.partial) or 0), 0)
 
 
 def bring(errand: FileDownload, meter: Meter, stop: threading.Event) -> None:
@@ -87,7 +90,9 @@ def bring(errand: FileDownload, meter: Meter, stop: threading.Event) -> None:
     Raises BchatError (MODEL), OSError, Stopped. What has come stays for the next time, but not what is wrong.
     """
     errand.blob.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(errand, meter, stop):
+    with _locked(errand, meter, stop) as held:
+        if not held.is_exclusive:  # two processes must not write one file
+            errand = replace(errand, token=f".{secrets.token_hex(4)}")
         if errand.directory is not None and os.path.lexists(errand.blob):
             _compare_own(errand, meter, stop)
             return
@@ -109,7 +114,7 @@ def link(errand: FileDownload, *, is_last: bool) -> None:
     pointer.parent.mkdir(parents=True, exist_ok=True)
     if not blob.is_file() or (pointer.is_symlink() and pointer.exists() and pointer.samefile(blob)):
         return
-    new, known = writing.beside(pointer), checksums.recall_current(blob)
+    new, known = own_files.temporary_beside(pointer), checksums.known_digests(blob)
     try:
         try:
             new.symlink_to(os.path.relpath(blob, pointer.parent))
@@ -122,7 +127,7 @@ def link(errand: FileDownload, *, is_last: bool) -> None:
     finally:
         new.unlink(missing_ok=True)
     if not pointer.is_symlink():
-        checksums.remember(pointer, {**known, errand.kinds[0]: errand.file.etag}, stated=errand.file.etag)
+        checksums.record(pointer, {**known, errand.kinds[0]: errand.file.etag}, etag=errand.file.etag)
 
 
 def sweep(folder: Path) -> None:
@@ -133,8 +138,8 @@ def sweep(folder: Path) -> None:
         etag, _, rest = partial.name.partition(".")
         # Names with a random part are huggingface_hub's; on a file system without locks one may be in use.
         is_foreign = rest != _SUFFIX[1:]
-        with contextlib.suppress(OSError), _try_lock(folder, etag) as is_free:
-            if is_free and not (is_foreign and time.time() - partial.lstat().st_mtime < _STALE_S):
+        with contextlib.suppress(OSError), _try_lock(folder, etag) as held:
+            if held is not None and not (is_foreign and time.time() - partial.lstat().st_mtime < _STALE_S):
                 partial.unlink()
 
 
@@ -143,7 +148,7 @@ def every_lock(folder: Path) -> Iterator[bool]:
     """All locks of a repository; whether they could be had, that is, whether nobody is downloading it."""
     with ExitStack() as stack:
         etags = [path.stem for path in safe_stat.entries(_lock_folder(folder)) if path.suffix == ".lock"]
-        yield all(stack.enter_context(_try_lock(folder, etag)) for etag in etags)
+        yield all(stack.enter_context(_try_lock(folder, etag)) is not None for etag in etags)
 
 
 def _is_whole(errand: FileDownload, path: Path, meter: Meter, stop: threading.Event) -> bool:
@@ -151,7 +156,7 @@ def _is_whole(errand: FileDownload, path: Path, meter: Meter, stop: threading.Ev
     if safe_stat.size_of(path) != errand.file.size:
         return False
     meter.done = 0
-    if errand.check(checksums.digests_of(path, errand.kinds, _counted(meter, stop))):
+    if errand.check(checksums.compute_digests(path, errand.kinds, _counted(meter, stop))):
         return True
     path.unlink()
     meter.done = 0
@@ -163,10 +168,10 @@ def _compare_own(errand: FileDownload, meter: Meter, stop: threading.Event) -> N
     path = errand.blob
     digests = {}
     if safe_stat.size_of(path) == errand.file.size:
-        digests = checksums.digests_of(path, errand.kinds, _counted(meter, stop))
+        digests = checksums.compute_digests(path, errand.kinds, _counted(meter, stop))
     if not digests or not errand.check(digests):
         raise errand.hub.error("hub.own-file", file=errand.file.name, directory=errand.directory)
-    checksums.remember(path, digests, stated=errand.file.etag)
+    checksums.record(path, digests, etag=errand.file.etag)
 
 
 def _fetch(errand: FileDownload, meter: Meter, stop: threading.Event) -> bool:
@@ -191,7 +196,7 @@ def _fetch(errand: FileDownload, meter: Meter, stop: threading.Event) -> bool:
             partial.discard()
             raise
     errand.partial.replace(errand.blob)
-    checksums.remember(errand.blob, digests, stated=errand.file.etag)
+    checksums.record(errand.blob, digests, etag=errand.file.etag)
     return True
 
 
@@ -233,7 +238,7 @@ class _Partial:
         self._meter = meter
         self._stop = stop
         self._most = 0  # that were ever here, when has_moved was last asked
-        self._fd = writing.open_own(errand.partial, 0o666)
+        self._fd = own_files.open_own(errand.partial, 0o666)
         self.restart(truncate=False)
         try:
             self._read_back()
@@ -271,7 +276,7 @@ class _Partial:
         return self.size - before >= max(min(_ENOUGH, self._errand.file.size // 100), 1)
 
     def digests(self) -> dict[str, str]:
-        return self._digester.result()
+        return self._digester.digests()
 
     def sync(self) -> None:
         """Onto the disk, before the name says that it is whole."""
@@ -296,34 +301,29 @@ class _Partial:
 
 
 @contextmanager
-def _locked(errand: FileDownload, meter: Meter, stop: threading.Event) -> Iterator[None]:
+def _locked(errand: FileDownload, meter: Meter, stop: threading.Event) -> Iterator[Lock]:
     """The file's lock; while another process has it, how far that one is."""
     while True:
-        with _try_lock(errand.folder, errand.file.etag) as is_free:
-            if is_free:
-                yield
+        with _try_lock(errand.folder, errand.file.etag) as held:
+            if held is not None:
+                yield held
                 return
-        meter.done = max(safe_stat.size_of(errand.partial), 0)
+        meter.done = safe_stat.size_of(errand.partial) or 0
         if stop.is_set():
             raise Stopped
 
 
 @contextmanager
-def _try_lock(folder: Path, etag: str) -> Iterator[bool]:
-    from huggingface_hub.utils import WeakFileLock, logging  # type: ignore[attr-defined]  # its `utils` mark no exports
-
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it tells of waiting, in its own words
+def _try_lock(folder: Path, etag: str) -> Iterator[Lock | None]:
+    """Hold the lock of a blob, the one that huggingface_hub takes too; None if it is not free within 0.1 s."""
     path = _lock_folder(folder) / f"{etag}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    writing.make_way(path)  # the lock's own code follows links, and empties what it opens
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(WeakFileLock(path, timeout=_LOCK_S))
-        except TimeoutError:
-            is_free = False
-        else:
-            is_free = True
-        yield is_free
+    held = lock.acquire(path, timeout_s=_LOCK_S, is_shared=True)
+    try:
+        yield held
+    finally:
+        if held is not None:
+            held.release()
 
 
 def _lock_folder(folder: Path) -> Path:
@@ -342,5 +342,6 @@ def _counted(meter: Meter, stop: threading.Event) -> Callable[[int], None]:
 def _is_linked(errand: FileDownload) -> bool:
     """Whether another snapshot links to the blob, which then must stay."""
     blob = safe_stat.status(errand.blob)
-    links = [safe_stat.status(path) for path in safe_stat.below(errand.folder / "snapshots") if safe_stat.is_link(path)]
+    names = safe_stat.files_below(errand.folder / "snapshots")
+    links = [safe_stat.status(path) for path in names if safe_stat.is_link(path)]
     return blob is not None and any(each is not None and os.path.samestat(each, blob) for each in links)

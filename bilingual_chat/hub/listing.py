@@ -12,8 +12,8 @@ from urllib.parse import quote
 from bilingual_chat.hub import http
 from bilingual_chat.hub.http import Broken, Hub
 from bilingual_chat.settings.catalogue import CONFIG_FILE, OTHER_TOKENIZER_FILE, TOKENIZER_FILE, WEIGHT_FILES
-from bilingual_chat.storage import reading
-from bilingual_chat.storage.checksums import kind_of
+from bilingual_chat.storage import safe_read
+from bilingual_chat.storage.checksums import algorithm_of
 
 _WANTED_IF_THERE = ("tokenizer_config.json",)
 # What other families keep their special ids and their chat template in.
@@ -72,7 +72,7 @@ def _read_json(hub: Hub, url: str, stop: threading.Event) -> dict[str, Any]:
             if len(body) > _MOST:
                 raise hub.error("hub.no-hub")
     try:
-        return reading.parse_json(bytes(body))
+        return safe_read.parse_json(bytes(body))
     except ValueError:
         raise hub.error("hub.no-hub") from None
 
@@ -102,7 +102,7 @@ def _describe(hub: Hub, commit: str, sibling: Mapping[str, Any], stop: threading
     size = sibling.get("size")
     if not isinstance(etag, str) or not isinstance(size, int):
         etag, size = http.persist(lambda: _ask_headers(hub, file_url(hub, commit, name), stop), stop)
-    if kind_of(etag) is None or size < 0:
+    if algorithm_of(etag) is None or size < 0:
         raise hub.error("hub.no-digest", file=name)
     return RemoteFile(name, size, etag)
 

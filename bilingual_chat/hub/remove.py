@@ -8,7 +8,7 @@ from pathlib import Path
 from bilingual_chat.hub.file_download import every_lock
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import ModelEntry, hub_folder
-from bilingual_chat.storage import checksums, safe_stat
+from bilingual_chat.storage import checksums, os_errors, safe_stat
 
 # What names the rest goes first: a removal that is interrupted leaves no model that looks whole.
 _ORDER = ("refs", "snapshots")
@@ -33,7 +33,7 @@ def remove(entry: ModelEntry) -> int:
         return _remove(entry, folder)
     except OSError as error:
         raise BchatError(
-            "hub.not-removed", status=ExitStatus.MODEL, path=folder, reason=safe_stat.reason(error)
+            "hub.not-removed", status=ExitStatus.MODEL, path=folder, reason=os_errors.reason(error)
         ) from None
 
 
@@ -41,7 +41,7 @@ def _remove(entry: ModelEntry, folder: Path) -> int:
     with every_lock(folder) as is_free:
         if not is_free:
             raise BchatError("hub.in-use", status=ExitStatus.MODEL, name=entry.name)
-        freed = sum(_bytes(path) for path in safe_stat.below(folder))
+        freed = sum(_bytes(path) for path in safe_stat.files_below(folder))
         for part in _ORDER:
             if (folder / part).is_dir() and not (folder / part).is_symlink():
                 shutil.rmtree(folder / part)

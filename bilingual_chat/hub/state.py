@@ -17,8 +17,8 @@ from bilingual_chat.settings.catalogue import (
     locate,
     pickles_in,
 )
-from bilingual_chat.storage import checksums, reading, safe_stat
-from bilingual_chat.storage.checksums import MD5, Mark, kind_of
+from bilingual_chat.storage import checksums, safe_read, safe_stat
+from bilingual_chat.storage.checksums import MD5, Record, algorithm_of
 
 _SMALL = (
     CONFIG_FILE,
@@ -101,12 +101,12 @@ def pickles(entry: ModelEntry, directory: Path) -> list[str]:
 
 def _recall(entry: ModelEntry, directory: Path, name: str) -> FileState:
     path = directory / name
-    stat, mark = safe_stat.status(path), checksums.recall(path)
+    stat, mark = safe_stat.status(path), checksums.find_record(path)
     if stat is None or not safe_stat.is_file(path):
         return FileState(name, 0, State.DAMAGED)
     if mark is None or not mark.digests:
         return FileState(name, stat.st_size, State.UNKNOWN)
-    if not mark.fits(stat):
+    if not mark.matches(stat):
         return FileState(name, stat.st_size, State.CHANGED)
     return judge(entry, name, stat.st_size, mark.digests, expected(entry, path, name, mark))
 
@@ -124,11 +124,11 @@ def judge(entry: ModelEntry, name: str, size: int, digests: Mapping[str, str], w
     return FileState(name, size, state, digests[MD5] if is_withdrawn else "")
 
 
-def expected(entry: ModelEntry, path: Path, name: str, mark: Mark | None) -> dict[str, str]:
+def expected(entry: ModelEntry, path: Path, name: str, mark: Record | None) -> dict[str, str]:
     """The digests that a file should have, by kind: from the blob's name, else as the hub stated; and the MD5."""
     real = Path(os.path.realpath(path))
-    etag = real.name if real.parent.name == "blobs" else mark.stated if mark else ""
-    kind = kind_of(etag)
+    etag = real.name if real.parent.name == "blobs" else mark.etag if mark else ""
+    kind = algorithm_of(etag)
     wanted = {kind: etag} if kind else {}
     md5 = entry.weights_md5.get(name)
     return {**wanted, MD5: md5.lower()} if md5 else wanted
@@ -142,7 +142,8 @@ def wants_md5(entry: ModelEntry, name: str) -> bool:
 def model_files(directory: Path) -> list[str]:
     """The files of a model: all of a snapshot of the hub, else (it may hold anything) those that bchat opens."""
     if directory.parent.name == "snapshots":
-        there = (path for path in safe_stat.below(directory) if safe_stat.is_link(path) or safe_stat.is_file(path))
+        below = safe_stat.files_below(directory)
+        there = (path for path in below if safe_stat.is_link(path) or safe_stat.is_file(path))
         return sorted(path.relative_to(directory).as_posix() for path in there)
     names = [name for name in _SMALL if safe_stat.is_file(directory / name)]
     return names + weight_files(directory)
@@ -158,7 +159,7 @@ def weight_files(directory: Path) -> list[str]:
 
 def _shards(index: Path) -> list[str]:
     try:
-        places = reading.read_json(index).get("weight_map")
+        places = safe_read.read_json(index).get("weight_map")
     except (OSError, ValueError):
         return []
     names = {str(name) for name in places.values()} if isinstance(places, dict) else set()

@@ -10,7 +10,7 @@ from bilingual_chat.hub.download import Progress
 from bilingual_chat.hub.state import FileState, Report, State
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import ModelEntry, require_here
-from bilingual_chat.storage import checksums, safe_stat
+from bilingual_chat.storage import checksums, os_errors, safe_stat
 from bilingual_chat.storage.checksums import MD5, SHA256
 
 Tell = Callable[[Progress], None]
@@ -34,14 +34,14 @@ def _verify(entry: ModelEntry, directory: Path, name: str, told: _Told) -> FileS
     told.begin(name)
     if not safe_stat.is_file(path):
         return FileState(name, 0, State.DAMAGED)
-    before = checksums.recall(path)
+    before = checksums.find_record(path)
     wanted = state.expected(entry, path, name, before)
     kinds = set(wanted) | ({MD5} if state.wants_md5(entry, name) else set())
     try:
-        digests = checksums.digests_of(path, sorted(kinds or {SHA256}), told.came)
+        digests = checksums.compute_digests(path, sorted(kinds or {SHA256}), told.came)
         size = path.stat().st_size
     except OSError as error:
-        raise BchatError("hub.not-read", status=ExitStatus.MODEL, path=path, reason=safe_stat.reason(error)) from None
+        raise BchatError("hub.not-read", status=ExitStatus.MODEL, path=path, reason=os_errors.reason(error)) from None
     found = state.judge(entry, name, size, digests, wanted)
     is_other = before is not None and any(before.digests.get(kind, digests[kind]) != digests[kind] for kind in digests)
     if found.state is State.UNKNOWN and is_other:
@@ -53,7 +53,7 @@ class _Told:
     """How far the looking is, told to `progress`."""
 
     def __init__(self, directory: Path, names: Sequence[str], progress: Tell | None) -> None:
-        self._sizes = {name: max(safe_stat.size_of(directory / name), 0) for name in names}
+        self._sizes = {name: (safe_stat.size_of(directory / name) or 0) for name in names}
         self._progress = progress
         self._name = ""
         self._done = self._before = 0

@@ -20,7 +20,7 @@ from bilingual_chat.messages import LANGUAGES, Phrase, did_you_mean
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import toml_tables
 from bilingual_chat.settings.toml_tables import WrongValue
-from bilingual_chat.storage import paths, reading, safe_stat
+from bilingual_chat.storage import paths, safe_read, safe_stat
 from bilingual_chat.text.prompt import TEMPLATE, PromptFormat
 
 DEFAULT_MODEL = "sft"
@@ -119,7 +119,7 @@ def find(catalogue: Mapping[str, ModelEntry], name: str, *, advises_path: bool =
             return entry
     directory = paths.expand(name.strip())
     is_path = name.lstrip().startswith((".", "~")) or directory.is_absolute()
-    if is_path or safe_stat.is_dir(directory) or safe_stat.trouble([directory]) is not None:
+    if is_path or safe_stat.is_dir(directory) or safe_stat.find_trouble([directory]) is not None:
         return open_path(directory, catalogue)
     every = [each for entry in catalogue.values() for each in entry.names]
     raise BchatError(
@@ -177,7 +177,7 @@ def locate(entry: ModelEntry) -> Path | None:
     return next((directory for directory in _candidates(entry) if missing_file(directory) is None), None)
 
 
-def trouble(entry: ModelEntry) -> tuple[Path, str] | None:
+def trouble(entry: ModelEntry) -> tuple[Path, Phrase] | None:
     """Where this model would lie and cannot be looked at, and why; None if it is here or nothing is in the way."""
     if locate(entry) is not None:
         return None
@@ -185,7 +185,7 @@ def trouble(entry: ModelEntry) -> tuple[Path, str] | None:
     folder = hub_folder(entry.hub_id)
     above = (paths.hub_cache(), folder, folder / "snapshots") if is_cached else ()
     candidates = [part for each in _candidates(entry) for part in (each, each / CONFIG_FILE)]
-    return safe_stat.trouble([*above, *candidates])
+    return safe_stat.find_trouble([*above, *candidates])
 
 
 def require_here(entry: ModelEntry) -> Path:
@@ -200,7 +200,7 @@ def require_here(entry: ModelEntry) -> Path:
 
 def check_readable(places: Iterable[Path]) -> None:
     """Raises BchatError (MODEL) for the first of `places` that may be there but cannot be looked at."""
-    if (found := safe_stat.trouble(places)) is not None:
+    if (found := safe_stat.find_trouble(places)) is not None:
         raise BchatError("model.unreadable", status=ExitStatus.MODEL, path=found[0], reason=found[1])
 
 
@@ -263,7 +263,7 @@ def _snapshots(entry: ModelEntry) -> list[Path]:
         return []
     folder = hub_folder(entry.hub_id)
     try:
-        commit = reading.read_bytes(folder / "refs" / entry.revision, _MOST_REF).decode().strip()
+        commit = safe_read.read_bytes(folder / "refs" / entry.revision, _MOST_REF).decode().strip()
     except (OSError, ValueError):
         commit = entry.revision
     named = [folder / "snapshots" / commit] if _COMMIT.fullmatch(commit) else []
@@ -314,7 +314,7 @@ def _saved_from(directory: Path, entries: Iterable[ModelEntry]) -> ModelEntry | 
 def _read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`, an empty one where there is none: the engine says what is wrong with it."""
     try:
-        return reading.read_json(path)
+        return safe_read.read_json(path)
     except (OSError, ValueError):
         return {}
 

@@ -241,7 +241,7 @@ def _settle(settings: Settings) -> Settings:
 
 
 def _with_path(config: Config, path: Path, *, is_named: bool) -> Config:
-    if not is_named and (found := safe_stat.trouble([path])) is not None:
+    if not is_named and (found := safe_stat.find_trouble([path])) is not None:
         return _without(config, path, found[1])
     if not is_named and not os.path.lexists(path):
         return config
@@ -250,10 +250,10 @@ def _with_path(config: Config, path: Path, *, is_named: bool) -> Config:
     except BchatError as error:
         if is_named or error.key != "config.unreadable":
             raise
-        return _without(config, path, str(error.values["reason"]))
+        return _without(config, path, error.values["reason"])
 
 
-def _without(config: Config, path: Path, reason: str) -> Config:
+def _without(config: Config, path: Path, reason: object) -> Config:
     notice = Phrase("config.skipped", path=paths.shorten(path), reason=reason)
     return replace(config, notices=(*config.notices, notice))
 

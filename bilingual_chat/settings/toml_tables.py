@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from bilingual_chat.messages import Phrase, did_you_mean
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.storage import paths, reading, safe_stat
+from bilingual_chat.storage import os_errors, paths, safe_read
 
 KeyPath = tuple[str, ...]
 Read = Callable[[KeyPath, Any], Any]
@@ -60,9 +60,9 @@ def explained(path: Path, load: Callable[[Mapping[str, Any]], Result]) -> Result
 
 def _read(path: Path) -> str:
     try:
-        return reading.read_bytes(path, _LIMIT << 10).decode("utf-8-sig")
+        return safe_read.read_bytes(path, _LIMIT << 10).decode("utf-8-sig")
     except OSError as error:
-        reason = safe_stat.reason(error)
+        reason = os_errors.reason(error)
         raise BchatError("config.unreadable", status=ExitStatus.DATA, path=path, reason=reason) from error
     except UnicodeDecodeError as error:
         raise BchatError("config.not-utf8", status=ExitStatus.DATA, path=path) from error

@@ -1,7 +1,7 @@
-"""What files were found to hold, so that nobody reads gigabytes twice: digests by path, size, time and inode.
+"""The store of checksums, so that nobody reads gigabytes twice: digests by path, size, time and inode.
 
-Kept in bchat's cache: losing it costs time only. A file of the hub is known by its ETag: the SHA-256 of
-its content if it is kept in LFS (64 digits), else the SHA-1 that git gives it (40).
+It lies in bchat's cache; losing it costs time only. The hub identifies a file by its ETag: the SHA-256 of its content
+if it is kept in LFS (64 digits), else git's SHA-1 of it (40 digits).
 """
 
 from __future__ import annotations
@@ -16,111 +16,115 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from bilingual_chat.storage import lock, paths, reading, safe_stat, writing
+from bilingual_chat.storage import atomic, lock, paths, safe_read, safe_stat
 
-SHA256, GIT, MD5 = "sha256", "git-sha1", "md5"
-_KIND_OF_LENGTH = {64: SHA256, 40: GIT}
-_LENGTHS = {SHA256: 64, GIT: 40, MD5: 32}
+SHA256, GIT_SHA1, MD5 = "sha256", "git-sha1", "md5"
+_DIGITS = {SHA256: 64, GIT_SHA1: 40, MD5: 32}
+_ALGORITHM_OF_ETAG = {64: SHA256, 40: GIT_SHA1}
 _HEX = frozenset("0123456789abcdef")
 _CHUNK = 4 << 20  # bytes
-_MOST_BYTES = 4 << 20  # of the store itself
-_MOST_FILES = 2000
-_GUARD = threading.Lock()
+_STORE_LIMIT = 4 << 20  # bytes
+_MAX_FILES = 2000
+_THREADS = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A file as it was when it was read. `stated` is the ETag that the hub gave it, "" if not from the hub."""
+class Record:
+    """A file when it was read: size in bytes, time, inode, digests in hexadecimal by algorithm.
+
+    `etag` is the one that the hub stated for it; "" if it is not from the hub.
+    """
 
     size: int
     mtime_ns: int
     inode: int
     digests: Mapping[str, str] = field(default_factory=dict)
-    stated: str = ""
+    etag: str = ""
 
-    def fits(self, stat: os.stat_result) -> bool:
-        """Whether the file is, by size, time and inode, still the one that was read."""
-        return (self.size, self.mtime_ns, self.inode) == (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    def matches(self, status: os.stat_result) -> bool:
+        """Return True if the file is still the one that was read, by size, time and inode."""
+        return (self.size, self.mtime_ns, self.inode) == (status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 class Digester:
-    """Several digests in one pass over a file of `size` bytes (git's SHA-1 begins with the size)."""
+    """Computes several digests in one pass over a file of `size` bytes (git's SHA-1 begins with the size)."""
 
-    def __init__(self, kinds: Iterable[str], size: int) -> None:
-        self._made: dict[str, Any] = {}
-        for kind in kinds:
-            name = {SHA256: "sha256", GIT: "sha1", MD5: "md5"}[kind]
-            self._made[kind] = hashlib.new(name, usedforsecurity=kind == SHA256)
-        if GIT in self._made:
-            self._made[GIT].update(b"blob %d\0" % size)
+    def __init__(self, algorithms: Iterable[str], size: int) -> None:
+        self._hashes: dict[str, Any] = {}
+        for name in algorithms:
+            plain = "sha1" if name == GIT_SHA1 else name
+            self._hashes[name] = hashlib.new(plain, usedforsecurity=name == SHA256)
+        if GIT_SHA1 in self._hashes:
+            self._hashes[GIT_SHA1].update(b"blob %d\0" % size)
 
     def update(self, data: bytes | memoryview) -> None:
-        for digest in self._made.values():
-            digest.update(data)
+        for each in self._hashes.values():
+            each.update(data)
 
-    def result(self) -> dict[str, str]:
-        return {kind: digest.hexdigest() for kind, digest in self._made.items()}
-
-
-def kind_of(etag: str) -> str | None:
-    """Which digest an ETag is; None for one that says nothing about the content."""
-    return _KIND_OF_LENGTH.get(len(etag)) if set(etag) <= _HEX else None
+    def digests(self) -> dict[str, str]:
+        return {name: each.hexdigest() for name, each in self._hashes.items()}
 
 
-def digests_of(path: Path, kinds: Iterable[str], came: Callable[[int], None]) -> dict[str, str]:
-    """The digests of a file, from the store if it has not changed since; `came` is told of bytes looked at.
+def algorithm_of(etag: str) -> str | None:
+    """Return the algorithm of an ETag; None if it says nothing about the content."""
+    return _ALGORITHM_OF_ETAG.get(len(etag)) if set(etag) <= _HEX else None
 
-    A file that changes while it is read is not remembered. Raises OSError, and what `came` raises.
+
+def compute_digests(path: Path, algorithms: Iterable[str], on_read: Callable[[int], None]) -> dict[str, str]:
+    """Return the digests of a file, from the store if the file has not changed since.
+
+    `on_read` gets the bytes done, piece by piece. A file that changes meanwhile is not recorded. Raise OSError, and
+    what `on_read` raises.
     """
-    wanted = tuple(kinds)
+    wanted = tuple(algorithms)
     before = path.stat()
-    known = recall_current(path, before)
+    known = known_digests(path, before)
     if set(wanted) <= set(known):
-        came(before.st_size)
-        return {kind: known[kind] for kind in wanted}
+        on_read(before.st_size)
+        return {name: known[name] for name in wanted}
     digester = Digester(wanted, before.st_size)
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
             digester.update(chunk)
-            came(len(chunk))
+            on_read(len(chunk))
         after = os.fstat(file.fileno())
-    if Mark(before.st_size, before.st_mtime_ns, before.st_ino).fits(after):
-        remember(path, digester.result(), stat=after)
-    return digester.result()
+    if Record(before.st_size, before.st_mtime_ns, before.st_ino).matches(after):
+        record(path, digester.digests(), status=after)
+    return digester.digests()
 
 
-def recall(path: Path) -> Mark | None:
-    """What is remembered of a file, whether it still `fits` or not."""
+def find_record(path: Path) -> Record | None:
+    """Return the record of a file, even if the file has changed since."""
     return _parse(_read().get(_key(path)))
 
 
-def recall_current(path: Path, stat: os.stat_result | None = None) -> Mapping[str, str]:
-    """The digests that are known of a file as it is now."""
-    mark, stat = recall(path), stat or safe_stat.status(path)
-    return mark.digests if mark is not None and stat is not None and mark.fits(stat) else {}
+def known_digests(path: Path, status: os.stat_result | None = None) -> Mapping[str, str]:
+    """Return the recorded digests of a file that has not changed since; else none."""
+    found, status = find_record(path), status or safe_stat.status(path)
+    return found.digests if found is not None and status is not None and found.matches(status) else {}
 
 
-def remember(path: Path, digests: Mapping[str, str], *, stated: str = "", stat: os.stat_result | None = None) -> None:
-    """Note what a file was found to hold (when `stat` was taken). What was known of the same content stays known."""
-    stat = stat or safe_stat.status(path)
-    if stat is None:
+def record(path: Path, digests: Mapping[str, str], *, etag: str = "", status: os.stat_result | None = None) -> None:
+    """Record digests of a file, computed when it had `status`. Those recorded of the same content stay."""
+    status = status or safe_stat.status(path)
+    if status is None:
         return
-    with _alone():
-        files = {name: mark for name, mark in _read().items() if _parse(mark)}
-        old = _parse(files.pop(_key(path), None))
-        same = old is not None and old.fits(stat)
-        kept = {**(old.digests if old and same else {}), **digests}
-        mark = Mark(stat.st_size, stat.st_mtime_ns, stat.st_ino, kept, stated or (old.stated if old else ""))
-        _write({**files, _key(path): asdict(mark)})
+    with _locked():
+        records = {name: each for name, each in _read().items() if _parse(each)}
+        old = _parse(records.pop(_key(path), None))
+        kept = old.digests if old is not None and old.matches(status) else {}
+        etag = etag or (old.etag if old is not None else "")
+        new = Record(status.st_size, status.st_mtime_ns, status.st_ino, {**kept, **digests}, etag)
+        _write({**records, _key(path): asdict(new)})
 
 
 def forget(folder: Path) -> None:
-    """Strike out every file below `folder`, and those that are no longer there."""
-    below = _key(folder) + os.sep
-    with _alone():
-        files = _read()
-        left = {path: mark for path, mark in files.items() if not path.startswith(below) and Path(path).exists()}
-        if left != files:
+    """Delete the records of the files below `folder`, and of those that no longer exist."""
+    prefix = _key(folder) + os.sep
+    with _locked():
+        records = _read()
+        left = {path: each for path, each in records.items() if not path.startswith(prefix) and Path(path).exists()}
+        if left != records:
             _write(left)
 
 
@@ -128,20 +132,21 @@ def _key(path: Path) -> str:
     return os.path.realpath(path)
 
 
-def _parse(value: object) -> Mark | None:
-    """A mark as `remember` writes it; None for anything else."""
+def _parse(value: object) -> Record | None:
+    """Return a record as `record` writes it; None for anything else."""
     if not isinstance(value, dict):
         return None
-    size, mtime, inode, digests, stated = (value.get(each.name) for each in fields(Mark))
+    value = {"etag": value.get("stated"), **value}  # "stated": up to bchat 0.1
+    size, mtime, inode, digests, etag = (value.get(each.name) for each in fields(Record))
     if not (isinstance(size, int) and isinstance(mtime, int) and isinstance(inode, int) and isinstance(digests, dict)):
         return None
-    is_known = all(_is_digest(digest, _LENGTHS.get(kind)) for kind, digest in digests.items())
-    is_stated = isinstance(stated, str) and (not stated or kind_of(stated) is not None)
-    return Mark(size, mtime, inode, digests, str(stated)) if is_known and is_stated else None
+    are_digests = all(_is_digest(digest, _DIGITS.get(name)) for name, digest in digests.items())
+    is_etag = isinstance(etag, str) and (not etag or algorithm_of(etag) is not None)
+    return Record(size, mtime, inode, digests, str(etag)) if are_digests and is_etag else None
 
 
-def _is_digest(value: object, length: int | None) -> bool:
-    return isinstance(value, str) and len(value) == length and set(value) <= _HEX
+def _is_digest(value: object, digits: int | None) -> bool:
+    return isinstance(value, str) and len(value) == digits and set(value) <= _HEX
 
 
 def _store() -> Path:
@@ -150,22 +155,22 @@ def _store() -> Path:
 
 def _read() -> dict[str, Any]:
     try:
-        return reading.read_json(_store(), _MOST_BYTES)
+        return safe_read.read_json(_store(), _STORE_LIMIT)
     except (OSError, ValueError):
         return {}
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """While nobody else writes the store, in this process or another; where there are no locks, without."""
+def _locked() -> Iterator[None]:
+    """Keep other threads and, where there are locks, other processes from writing the store."""
     with suppress(OSError):
         _store().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _GUARD, lock.waited_for(_store().with_suffix(".lock")):
+    with _THREADS, lock.best_effort(_store().with_suffix(".lock")):
         yield
 
 
-def _write(files: Mapping[str, Any]) -> None:
-    """Not being able to costs time only. The latest of too many stay."""
-    kept = dict(list(files.items())[-_MOST_FILES:])
+def _write(records: Mapping[str, Any]) -> None:
+    """Write the latest records. A failure costs time only."""
+    kept = dict(list(records.items())[-_MAX_FILES:])
     with suppress(OSError):
-        writing.write(_store(), json.dumps(kept, ensure_ascii=True, indent=0).encode())
+        atomic.write(_store(), json.dumps(kept, ensure_ascii=True, indent=0).encode())

@@ -1,25 +1,26 @@
-"""Files and directories that may be anything: what looks at them never raises, what reads them has a bound.
+"""Looking at files and directories without exceptions, whatever the disk or the name is like.
 
-A disk may refuse any call at any moment, and a name may be one that no file can have. Whoever only wants to know
-what is there asks here, and passes over what cannot be looked at; `trouble` says why it could not be.
-
-`reading`: files up to a size, JSON up to a number of values. `writing`: nothing of anybody else's is written
-through. `checksums`: what files were found to hold.
+A disk may refuse any call at any moment, and no file may be able to have the name. These functions pass over what
+they cannot look at; `find_trouble` says why.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+
+from bilingual_chat.messages import Phrase
+from bilingual_chat.storage.os_errors import reason
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 
 
 def status(path: Path) -> os.stat_result | None:
-    """None for what is not there or cannot be looked at, whatever the reason."""
+    """Return the file's status, links followed; None if it is not there or cannot be looked at."""
     try:
         return path.stat()
     except (OSError, ValueError):  # ValueError: NUL, or a character that no file name has
@@ -43,22 +44,33 @@ def is_link(path: Path) -> bool:
         return False
 
 
-def size_of(path: Path) -> int:
-    """In bytes; -1 for what is no file, or cannot be looked at."""
+def size_of(path: Path) -> int | None:
+    """Return the size of a file in bytes; None if it is no file or cannot be looked at."""
     found = status(path)
-    return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else -1
+    return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else None
+
+
+def total_size(paths: Iterable[Path]) -> int:
+    """Return the bytes of those `paths` that are files."""
+    return sum(size_of(path) or 0 for path in paths)
+
+
+def free_space(directory: Path) -> int:
+    """Return the free bytes of the disk where `directory` is or will be. Raise OSError."""
+    existing = next(each for each in (directory, *directory.parents) if status(each) is not None)
+    return shutil.disk_usage(existing).free
 
 
 def entries(directory: Path) -> list[Path]:
-    """What lies in a directory, by name; nothing where that cannot be listed."""
+    """Return the paths in a directory, sorted; none if it cannot be listed."""
     try:
         return sorted(directory.iterdir())
     except (OSError, ValueError):
         return []
 
 
-def below(directory: Path) -> list[Path]:
-    """Every file and link below a directory, by name; links to directories are not followed."""
+def files_below(directory: Path) -> list[Path]:
+    """Return every file and link below a directory, sorted; links to directories are not followed."""
     found: list[Path] = []
     waiting = [directory]
     while waiting:
@@ -67,19 +79,13 @@ def below(directory: Path) -> list[Path]:
     return sorted(found)
 
 
-def trouble(paths: Iterable[Path]) -> tuple[Path, str] | None:
-    """The first of `paths` that may be there but cannot be looked at (a directory: listed), and why."""
+def find_trouble(paths: Iterable[Path]) -> tuple[Path, Phrase] | None:
+    """Return the first of `paths` that may exist but cannot be looked at (or listed, if a directory), and why."""
     for path in paths:
         try:
             if stat.S_ISDIR(path.stat().st_mode):
                 os.listdir(path)  # noqa: PTH208 - not an iterator that may raise later
-        except OSError as error:
-            if error.errno not in _ABSENT:
+        except (OSError, ValueError) as error:
+            if not (isinstance(error, OSError) and error.errno in _ABSENT):
                 return path, reason(error)
-        except ValueError as error:
-            return path, str(error)
     return None
-
-
-def reason(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from bilingual_chat import messages
 from bilingual_chat.messages import Phrase, Place
 from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.storage.sizes import format_bytes
 from bilingual_chat.terminal.linebreak import Erase, LineBreaker, break_lines, count_cells
 from bilingual_chat.text.sanitize import outward, outward_line
 
@@ -36,7 +37,6 @@ GAP = "  "  # between columns
 NOTE_INDENT = 4  # cells, of a note below its row
 PROGRESS_S = 0.1  # between two looks of a download
 DIM, RED = "dim", "red"
-UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 Row = tuple[str, ...]
 
@@ -274,16 +274,8 @@ class Display:
 def _progress_phrase(now: Progress) -> Phrase:
     """The file and all of it; rate and time left where something comes over the network."""
     values = {"file_percent": 100 * now.file_done // max(now.file_size, 1), "percent": now.percent}
-    where = Phrase("progress", file=now.file, size=size_of(now.size), **values)
+    where = Phrase("progress", file=now.file, size=format_bytes(now.size), **values)
     return Phrase("progress.rate", where=where, rate=f"{now.rate / 1e6:.1f}", left=now.time_left) if now.rate else where
-
-
-def size_of(size: float) -> str:
-    """Bytes in the unit that a person would use; "?" for what is not known."""
-    for unit, name in UNITS:
-        if size >= unit:
-            return f"{size / unit:.1f} {name}" if size < 10 * unit else f"{size / unit:.0f} {name}"
-    return f"{size:.0f} B" if size else "?"
 
 
 class _Download:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bilingual_chat import messages
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.storage import reading, safe_stat
+from bilingual_chat.storage import os_errors, safe_read
 from bilingual_chat.text.conversation import Utterance
 from bilingual_chat.text.detokenizer import Detokenizer
 from bilingual_chat.text.encoding import encode_prompt
@@ -118,9 +118,9 @@ class Tokenizer:
 
 def _read(path: Path) -> bytes:
     try:
-        return reading.read_bytes(path, _MOST)
+        return safe_read.read_bytes(path, _MOST)
     except OSError as error:
-        reason = safe_stat.reason(error)
+        reason = os_errors.reason(error)
         raise BchatError("tokenizer.unreadable", status=ExitStatus.MODEL, path=path, reason=reason) from error
     except ValueError as error:
         raise BchatError("tokenizer.broken", status=ExitStatus.MODEL, path=path) from error

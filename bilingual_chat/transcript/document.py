@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.storage import atomic
+from bilingual_chat.storage import atomic, os_errors
 from bilingual_chat.text.conversation import Conversation, Turn
-from bilingual_chat.transcript import replay, schema
+from bilingual_chat.transcript import files, replay, schema
 from bilingual_chat.transcript.details import unfit
 from bilingual_chat.transcript.loaded import Loaded
 from bilingual_chat.transcript.safe_json import JsonFault, encode, excess, parse
@@ -55,7 +55,7 @@ def write_document(path: Path, loaded: Loaded, *, overwrite: bool = False) -> Pa
     """
     target = resolve_target(path, overwrite=overwrite, ours=_is_document)
     data = encode(document_of(loaded), indent=2) + b"\n"
-    if len(data) > atomic.MAX_BYTES or excess(data):
+    if len(data) > files.MAX_BYTES or excess(data):
         raise BchatError("transcript.too-large-to-save", status=ExitStatus.DATA, path=path)
     save_whole(target, data)
     return target
@@ -66,7 +66,7 @@ def read_document(path: Path) -> Loaded:
 
     Raises BchatError (DATA) for anything else, in bounded time and memory.
     """
-    data = atomic.read_file(path)
+    data = files.read_file(path)
     if replay.is_journal(data):
         return replay.replay(data, path).loaded
     try:
@@ -90,7 +90,7 @@ def resolve_target(path: Path, *, overwrite: bool, ours: Callable[[bytes], bool]
     """
     target = Path(os.path.realpath(path))
     try:
-        status = atomic.patient(os.stat, target)
+        status = os_errors.retry_interrupted(os.stat, target)
     except FileNotFoundError:
         return target
     except (OSError, ValueError) as error:
@@ -108,9 +108,9 @@ def resolve_target(path: Path, *, overwrite: bool, ours: Callable[[bytes], bool]
 
 
 def save_whole(path: Path, data: bytes) -> None:
-    """`disk.write_whole` with a sentence for a person when it fails (BchatError, FAILED)."""
+    """Write a whole file atomically. Raise BchatError (FAILED)."""
     try:
-        atomic.write_whole(path, data)
+        atomic.write(path, data)
     except OSError as error:
         raise _not_written(path, error) from error
 
@@ -178,10 +178,10 @@ def _is_document(data: bytes) -> bool:
 
 def _peek(path: Path) -> bytes | None:
     try:
-        return atomic.read_file(path)
+        return files.read_file(path)
     except BchatError:
         return None
 
 
 def _not_written(path: Path, error: OSError | ValueError) -> BchatError:
-    return BchatError("transcript.not-written", status=ExitStatus.FAILED, path=path, reason=atomic.reason(error))
+    return BchatError("transcript.not-written", status=ExitStatus.FAILED, path=path, reason=os_errors.reason(error))

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.storage import atomic, journal_lock
+from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.text.conversation import Speaker
 from bilingual_chat.transcript import schema
-from bilingual_chat.transcript.journal import SUFFIX, read_journal
+from bilingual_chat.transcript.files import unreadable
+from bilingual_chat.transcript.journal import SUFFIX, is_being_written, read_journal
 from bilingual_chat.transcript.loaded import Loaded
 
 _FIRST_WORDS = 60  # characters
@@ -97,7 +97,7 @@ def _dated(directory: Path, report: Report) -> Iterator[tuple[float, Path]]:
             except FileNotFoundError:  # removed meanwhile
                 continue
             except (OSError, ValueError) as error:
-                report(_unreadable(path, error))
+                report(unreadable(path, error))
 
 
 def _names(directory: Path, report: Report) -> list[str]:
@@ -108,17 +108,13 @@ def _names(directory: Path, report: Report) -> list[str]:
     except FileNotFoundError:
         return names
     except OSError as error:
-        raise _unreadable(directory, error) from error
+        raise unreadable(directory, error) from error
     with entries:
         try:
             names.extend(entry.name for entry in entries)
         except OSError as error:
-            report(_unreadable(directory, error))
+            report(unreadable(directory, error))
     return names
-
-
-def _unreadable(path: Path, error: OSError | ValueError) -> BchatError:
-    return BchatError("transcript.unreadable", status=ExitStatus.DATA, path=path, reason=atomic.reason(error))
 
 
 def _found(wanted: list[str], loaded: Loaded) -> str | None:
@@ -131,7 +127,7 @@ def _found(wanted: list[str], loaded: Loaded) -> str | None:
 
 
 def _look_at(path: Path, changed: datetime) -> tuple[Summary, Loaded | None]:
-    locked = journal_lock.is_held(path)
+    locked = is_being_written(path)
     try:
         loaded = read_journal(path)
     except BchatError as error:

@@ -21,17 +21,18 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.storage import atomic, journal_lock
+from bilingual_chat.storage import atomic, lock, os_errors, own_files
+from bilingual_chat.storage.lock import Lock
 from bilingual_chat.text.conversation import Conversation, Turn, Utterance
-from bilingual_chat.transcript import replay, schema
+from bilingual_chat.transcript import files, replay, schema
 from bilingual_chat.transcript.loaded import Header, Loaded
 
 SUFFIX = ".jsonl"
 _MAX_NAMESAKES = 100
 REFUSED_KEPT = 10_000  # characters
 # Half of what is read: a turn of the longest message, told twice and escaped, still fits behind it.
-FULL = atomic.MAX_BYTES // 2
-COPIED = atomic.MAX_BYTES // 4
+FULL = files.MAX_BYTES // 2
+COPIED = files.MAX_BYTES // 4
 
 
 class Journal:
@@ -44,7 +45,7 @@ class Journal:
     def __init__(self, path: Path, waiting: bytes = b"") -> None:
         """For `create` and `resume`."""
         self.path = path
-        self._lock: journal_lock.Lock | None = None
+        self._lock: Lock | None = None
         self._fd: int | None = None
         self._begun = False
         self._words = (0, 0)  # where the user's words recorded last end in the file, and their bytes
@@ -74,7 +75,7 @@ class Journal:
         process writes it (then: `read_journal` and `create` with its conversation), (DATA) if it is
         no journal, "transcript.not-saved" if it cannot be written here.
         """
-        atomic.demand_file(path)
+        files.require_file(path)
         journal = cls(Path(os.path.realpath(path)))
         try:
             loaded = journal._take_over()
@@ -163,7 +164,7 @@ class Journal:
         # Before the cut: interrupted between the two, the next record overwrites what was to go.
         self._state = (saved - length, b"")
         try:
-            atomic.cut(self._fd, saved - length)
+            atomic.truncate(self._fd, saved - length)
         except OSError:
             self._state = (saved, b"")
 
@@ -182,7 +183,7 @@ class Journal:
         try:
             if self._fd is None:
                 self._fd = self._open_new()
-            atomic.demand_length(self.path, saved)
+            atomic.require_length(self.path, saved)
             atomic.write_at(self._fd, saved, waiting)
             if saved == 0:
                 atomic.sync_directory(self.path.parent)
@@ -195,11 +196,11 @@ class Journal:
     def _open_new(self) -> int:
         atomic.make_private_directory(self.path.parent)
         for path in _namesakes(self.path):
-            held = journal_lock.acquire(path)
+            held = lock.acquire(lock_path(path))
             if held is None:
                 continue
             try:
-                fd = atomic.open_new(path)
+                fd = own_files.open_new(path)
             except FileExistsError:
                 held.release()
                 continue
@@ -219,18 +220,18 @@ class Journal:
             self._release()
 
     def _take_over(self) -> Loaded:
-        self._lock = journal_lock.acquire(self.path)
+        self._lock = lock.acquire(lock_path(self.path))
         if self._lock is None:
             raise BchatError("transcript.locked", path=self.path)
-        data = atomic.read_file(self.path)
+        data = files.read_file(self.path)
         replayed = replay.replay(data, self.path)
         repaired = replayed.repaired
         if repaired != data:
             if replayed.loaded.problems:
                 _keep_original(self.path, data)
-            atomic.write_whole(self.path, repaired)
-        self._fd = atomic.open_existing(self.path)
-        atomic.make_private(self._fd)
+            atomic.write(self.path, repaired)
+        self._fd = own_files.open_existing(self.path)
+        atomic.set_mode(self._fd, 0o600)
         self._state = (len(repaired), b"")
         self._begun = True
         return replayed.loaded
@@ -244,7 +245,18 @@ class Journal:
             self._lock = None
 
     def _not_saved(self, error: OSError) -> BchatError:
-        return BchatError("transcript.not-saved", status=ExitStatus.FAILED, path=self.path, reason=atomic.reason(error))
+        reason = os_errors.reason(error)
+        return BchatError("transcript.not-saved", status=ExitStatus.FAILED, path=self.path, reason=reason)
+
+
+def lock_path(journal: Path) -> Path:
+    """Return the path of a journal's lock: a file of its own, since a rename would take a lock on the journal away."""
+    return journal.with_name(journal.name + ".lock")
+
+
+def is_being_written(journal: Path) -> bool:
+    """Return True if a process has this journal open for writing. Create nothing."""
+    return lock.is_held(lock_path(journal))
 
 
 def read_journal(path: Path) -> Loaded:
@@ -252,7 +264,7 @@ def read_journal(path: Path) -> Loaded:
 
     Raises BchatError (DATA) for what is no journal, or a newer one.
     """
-    return replay.replay(atomic.read_file(path), path).loaded
+    return replay.replay(files.read_file(path), path).loaded
 
 
 def _opening_line(utterances: Iterable[Utterance]) -> bytes:
@@ -299,9 +311,9 @@ def _keep_original(path: Path, data: bytes) -> None:
     for number in range(1, _MAX_NAMESAKES):
         backup = path.with_name(path.name + (".bak" if number == 1 else f".bak.{number}"))
         if not backup.exists():
-            atomic.write_whole(backup, data)
+            atomic.write(backup, data)
             return
-        if atomic.read_file(backup) == data:
+        if files.read_file(backup) == data:
             return
     raise FileExistsError(f"{path}: too many backups")
 

@@ -14,7 +14,7 @@ from bilingual_chat.engines.memory import estimate_memory
 from bilingual_chat.engines.precision import PRECISIONS, memory_in
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import Config, load_config
-from bilingual_chat.terminal.display import Display, size_of
+from bilingual_chat.terminal.display import Display
 from bilingual_chat.terminal.linebreak import count_cells
 from tests.hub.test_download import ENTRY, pull, served
 from tests.terminal.test_display import pty
@@ -146,19 +146,3 @@ def test_every_model_can_be_described(name: str, lang: str) -> None:
 def test_the_prompt_of_a_japanese_model_is_shown_with_its_newline_symbol() -> None:
     assert dict(described("j-ppo"))["prompt"] == '"ユーザー: Hello<NL>システム: "'
     assert dict(described("base"))["prompt"] == '"Hello"'
-
-
-@pytest.mark.parametrize(
-    ("size", "said"),
-    [
-        (0, "?"),
-        (12, "12 B"),
-        (1500, "1.5 kB"),
-        (663_897, "664 kB"),
-        (13e6, "13 MB"),
-        (7.59e9, "7.6 GB"),
-        (17e9, "17 GB"),
-    ],
-)
-def test_sizes_are_in_the_unit_of_their_own_order(size: float, said: str) -> None:
-    assert size_of(size) == said

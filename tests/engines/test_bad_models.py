@@ -17,10 +17,10 @@ import torch
 from bilingual_chat import messages
 from bilingual_chat.cli import command_line
 from bilingual_chat.engines import device
-from bilingual_chat.hub import download
 from bilingual_chat.messages.errors import ExitStatus
 from bilingual_chat.settings import catalogue
 from bilingual_chat.settings.config import load_config
+from bilingual_chat.storage import safe_stat
 from tests.engines.test_neox_family import CARDS, install, random_model
 from tests.hub.test_download import served
 from tests.loopback_hub import WEIGHTS, Hub
@@ -184,7 +184,7 @@ def test_no_network(tiny: list[str], said: Callable[..., str], monkeypatch: pyte
 
 
 def test_too_little_disk(tiny: list[str], said: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
+    monkeypatch.setattr(safe_stat.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
     assert "are needed in" in said(*tiny, "pull", "tiny")
 
 

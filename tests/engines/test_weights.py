@@ -108,13 +108,13 @@ def recalled(directory: Path) -> ModelEntry:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are read for a checksum from now on."""
     seen: list[str] = []
-    remember = checksums.remember
+    record = checksums.record
 
     def counted(path: Path, *args: Any, **kwargs: Any) -> None:
         seen.append(path.name)
-        remember(path, *args, **kwargs)
+        record(path, *args, **kwargs)
 
-    monkeypatch.setattr(checksums, "remember", counted)
+    monkeypatch.setattr(checksums, "record", counted)
     return seen
 
 
@@ -162,7 +162,7 @@ def test_a_file_is_read_once_until_it_changes(directory: Path, recalled: ModelEn
     assert told[-1] == (size, size)
     memory = paths.cache_dir() / "checked.json"
     assert stat.S_IMODE(memory.stat().st_mode) == 0o600
-    assert sorted(each.name for each in memory.parent.iterdir()) == ["checked.json", "checked.lock"]
+    assert sorted(each.name for each in memory.parent.iterdir()) == ["checked.json"]
     os.utime(path, ns=(1, 1))
     refusal(directory, entry=recalled)
     assert len(read) == 2
@@ -532,7 +532,7 @@ def test_a_part_that_goes_between_opening_and_locking_is_not_taken(
     theirs = cache.claim(kept, lambda done: None)
     assert theirs is not None
     theirs.write(b"whole")
-    is_locked = lock.is_locked
+    is_locked = lock.try_lock
     calls: list[int] = []
 
     def late(fd: int) -> bool:
@@ -541,7 +541,7 @@ def test_a_part_that_goes_between_opening_and_locking_is_not_taken(
             cache.keep(theirs, kept) if finished else cache.drop(theirs, kept)
         return is_locked(fd)
 
-    monkeypatch.setattr(lock, "is_locked", late)
+    monkeypatch.setattr(lock, "try_lock", late)
     ours = cache.claim(kept, lambda done: None)
     if finished:
         assert ours is None

@@ -27,7 +27,7 @@ from bilingual_chat.hub.listing import look_up
 from bilingual_chat.hub.pool import Meter, Stopped
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import ModelEntry, locate
-from bilingual_chat.storage import paths
+from bilingual_chat.storage import lock, paths
 from tests.loopback_hub import COMMIT, FILES, REPO, WANTED, WEIGHTS, Hub, digest_of, serve
 
 ENTRY = ModelEntry("tiny", hub_id=REPO)
@@ -234,6 +234,19 @@ def test_a_download_that_was_killed_goes_on_where_it_was(served: Hub) -> None:
     assert [start for name, start in served.begun if name == WEIGHTS] == [0, 90_000]
     assert served.served[WEIGHTS] == 300_000
     assert leftovers() == []
+
+
+def test_without_locks_two_downloads_do_not_write_one_file(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may be writing the partial file; a file system without locks does not say."""
+
+    def unsupported(fd: int, *, shared: bool) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(lock, "_lock", unsupported)
+    partial().parent.mkdir(parents=True)
+    partial().write_bytes(b"theirs")
+    assert (pull() / WEIGHTS).read_bytes() == FILES[WEIGHTS]
+    assert served.served[WEIGHTS] == 300_000
 
 
 @pytest.mark.slow
@@ -443,9 +456,9 @@ def test_a_download_is_not_written_through_a_link(served: Hub, tmp_path: Path, k
     other.write_text("precious")
     partial().parent.mkdir(parents=True)
     getattr(partial(), kind)(other)
-    lock = paths.hub_cache() / ".locks" / folder().name / f"{partial().stem}.lock"
-    lock.parent.mkdir(parents=True)
-    getattr(lock, kind)(other)
+    guard = paths.hub_cache() / ".locks" / folder().name / f"{partial().stem}.lock"
+    guard.parent.mkdir(parents=True)
+    getattr(guard, kind)(other)
     directory = pull()
     assert other.read_text() == "precious"
     assert (directory / WEIGHTS).read_bytes() == FILES[WEIGHTS]

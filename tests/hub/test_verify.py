@@ -299,8 +299,8 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(tmp_path: Path) 
         with path.open("ab") as file:
             file.write(b"two" if path.stat().st_size < 6 else b"")
 
-    checksums.digests_of(path, [checksums.SHA256], came)
-    assert checksums.recall(path) is None
+    checksums.compute_digests(path, [checksums.SHA256], came)
+    assert checksums.find_record(path) is None
 
 
 # -- withdrawn -----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bilingual_chat.messages import LANGUAGES
+from bilingual_chat.messages import LANGUAGES, render
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import Config, Settings, load_config, parse_assignments, settings_for
@@ -372,7 +372,8 @@ def test_a_file_of_settings_that_cannot_be_read_is_told_and_the_rest_is_in_force
     config = load_config(environment={})
     assert settings_for(config, SFT).parameters.top_k == 7
     (notice,) = config.notices
-    assert (notice.key, notice.values["reason"]) == ("config.skipped", os.strerror(number))
+    assert notice.key == "config.skipped"
+    assert os.strerror(number).lower() in render(notice.key, "en", **notice.values).lower()
     if call == "open":
         with pytest.raises(BchatError) as caught:
             load_config(project, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -276,6 +277,19 @@ def test_without_a_place_for_the_history_the_chat_goes_on(tmp_path: Path) -> Non
     history = SharedHistory(tmp_path / "file" / "history")
     history.store_string("x")
     assert list(history.load_history_strings()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links of POSIX")
+@pytest.mark.parametrize("kind", ["symlink_to", "hardlink_to"])
+def test_the_history_is_not_written_through_a_link(tmp_path: Path, kind: str) -> None:
+    other = tmp_path / "other"
+    other.write_text("precious")
+    getattr(tmp_path / "history", kind)(other)
+    history = SharedHistory(tmp_path / "history")
+    history.store_string("said")
+    assert other.read_text() == "precious"
+    assert list(history.load_history_strings()) == ["said"]
+    assert {path.name for path in tmp_path.iterdir()} == {"other", "history"}
 
 
 WRITER = """

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bilingual_chat.messages.errors import BchatError
-from bilingual_chat.storage import atomic, journal_lock
+from bilingual_chat.storage import atomic, lock, own_files, safe_read
 from bilingual_chat.text.conversation import Conversation, FinishReason, Turn
 from bilingual_chat.transcript.document import read_document, write_document
 from bilingual_chat.transcript.export import export
@@ -73,8 +73,8 @@ def with_fault(
     """Acts while one call fails; whether there was such a call."""
     faulty = FaultyOs(first, fault, forever=forever)
     with monkeypatch.context() as patch:
-        patch.setattr(atomic, "os", faulty)
-        patch.setattr(journal_lock, "os", faulty)
+        for module in (atomic, lock, own_files, safe_read):
+            patch.setattr(module, "os", faulty)
         act()
     return faulty.calls >= first
 

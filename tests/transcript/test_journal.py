@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.storage import journal_lock
+from bilingual_chat.storage import lock
 from bilingual_chat.text.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
-from bilingual_chat.transcript.journal import Journal, read_journal
+from bilingual_chat.transcript.journal import Journal, is_being_written, read_journal
 from bilingual_chat.transcript.loaded import Header, Loaded, new_header
 
 HEADER = Header("20250802-101500-abc123", "2025-08-02T10:15:00+09:00", "sft", "0.1.0", {"torch": "2.13"})
@@ -314,7 +314,7 @@ def test_a_second_writer_is_told_and_its_copy_is_its_own(tmp_path: Path) -> None
         ).stdout.strip()
 
     assert second() == "transcript.locked"
-    assert journal_lock.is_held(path)
+    assert is_being_written(path)
     with Journal.create(tmp_path, new_header("sft"), read_journal(path).conversation) as copy:
         say(journal, SECOND)
         say(copy, THIRD)
@@ -322,28 +322,28 @@ def test_a_second_writer_is_told_and_its_copy_is_its_own(tmp_path: Path) -> None
     assert read_journal(path).conversation.turns == (FIRST, SECOND)
     assert read_journal(copy.path).conversation.turns == (FIRST, THIRD)
     assert second() == "taken"
-    assert not journal_lock.is_held(path)
+    assert not is_being_written(path)
 
 
 def test_a_lock_removed_between_open_and_lock_is_not_taken_for_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The holder before removes the file as it leaves: a lock on a file without a name guards nothing."""
-    path = tmp_path / "x.jsonl"
-    real, calls = journal_lock._try_lock, []
+    path = tmp_path / "x.lock"
+    real, calls = lock.try_lock, []
 
     def racing(fd: int, *, shared: bool = False) -> bool:
         if not calls:
-            journal_lock.lock_path(path).unlink()
+            path.unlink()
         calls.append(fd)
         return real(fd, shared=shared)
 
-    monkeypatch.setattr(journal_lock, "_try_lock", racing)
-    held = journal_lock.acquire(path)
+    monkeypatch.setattr(lock, "try_lock", racing)
+    held = lock.acquire(path)
     assert held is not None
     assert len(calls) == 2
     monkeypatch.undo()
-    assert journal_lock.acquire(path) is None
+    assert lock.acquire(path) is None
     held.release()
 
 

@@ -15,6 +15,7 @@ import pytest
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.storage import atomic
 from bilingual_chat.text.conversation import Conversation, FinishReason, Turn
+from bilingual_chat.transcript import files
 from bilingual_chat.transcript.document import read_document, write_document
 from bilingual_chat.transcript.history import list_conversations, search
 from bilingual_chat.transcript.journal import Journal, read_journal
@@ -264,7 +265,7 @@ def test_words_that_cannot_be_cut_off_stay(tmp_path: Path, monkeypatch: pytest.M
         def fail(fd: int, length: int) -> None:
             raise OSError(errno.EIO, "")
 
-        monkeypatch.setattr(atomic, "cut", fail)
+        monkeypatch.setattr(atomic, "truncate", fail)
         journal.record_refused("い" * 20_000, was_recorded=True)
         journal.record_turn(Turn("a", "b", FinishReason.STOP))
     loaded = read_journal(journal.path)
@@ -294,7 +295,7 @@ def test_a_document_that_could_not_be_loaded_is_not_written(tmp_path: Path, monk
     loaded = Loaded(HEADER, Conversation((), (Turn("a", "b" * 1000, FinishReason.STOP),)))
     path = tmp_path / "a.json"
     with monkeypatch.context() as patch:
-        patch.setattr(atomic, "MAX_BYTES", 1000)
+        patch.setattr(files, "MAX_BYTES", 1000)
         with pytest.raises(BchatError) as refused:
             write_document(path, loaded)
     assert refused.value.key == "transcript.too-large-to-save"

@@ -18,7 +18,7 @@ from pathlib import Path
 from bilingual_chat.engines.precision import find_compiler
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError
-from bilingual_chat.storage import paths, writing
+from bilingual_chat.storage import atomic, own_files, paths
 
 SOURCE = Path(__file__).parents[1] / "kernels" / "layer.c"  # includes the headers beside it
 COMPILE_TIMEOUT_S = 120
@@ -57,7 +57,7 @@ def _load() -> ctypes.CDLL:
     command = [compiler, "-std=gnu11", "-O3", *target_flags(), "-fPIC", "-shared", "-pthread"]
     path = paths.cache_dir() / "native" / f"{_identity(command)}.so"
     try:
-        if writing.is_ours(path):  # a library that another user wrote could run anything
+        if own_files.is_ours(path):  # a library that another user wrote could run anything
             return _open(path)
     except BchatError:
         if os.statvfs(path).f_flag & getattr(os, "ST_NOEXEC", 0):  # a new library would not load either
@@ -86,7 +86,7 @@ def _build(command: Sequence[str], path: Path) -> None:
     """Compile to `path`, atomically. Raises BchatError."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        writing.require_our_directory(path.parent)
+        own_files.require_our_directory(path.parent)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             output = Path(folder) / path.name
             _compile([*command, "-o", str(output), str(SOURCE), "-lm"])
@@ -139,7 +139,7 @@ def _save_log(command: list[str], output: bytes) -> Phrase:
     path = paths.state_dir() / "compiler.log"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        writing.write(path, " ".join(command).encode() + b"\n" + output[:_MOST_LOG])
+        atomic.write(path, " ".join(command).encode() + b"\n" + output[:_MOST_LOG])
     except OSError as error:
         return Phrase("native.no-log", path=path, reason=error.strerror)
     return Phrase("native.log", path=path)

@@ -252,7 +252,7 @@ _BYTES = _bytes_of_characters()
 
 def _open(directory: Path) -> PreTrainedTokenizerFast:
     check_file(directory / TOKENIZER_FILE)
-    if safe_stat.size_of(directory / TOKENIZER_FILE) > _MOST:
+    if (safe_stat.size_of(directory / TOKENIZER_FILE) or 0) > _MOST:
         raise refused("engine.json", directory / TOKENIZER_FILE)
     logging.set_verbosity(ERROR)
     try:

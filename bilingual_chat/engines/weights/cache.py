@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bilingual_chat.storage import lock, paths, reading, safe_stat, writing
+from bilingual_chat.storage import atomic, lock, own_files, paths, safe_read, safe_stat
 
 FILE = "model.safetensors"
 SOURCE_KEY = "bchat.source"  # in the header's metadata
@@ -51,17 +51,17 @@ def claim(path: Path, waiting: Callable[[int], None]) -> BinaryIO | None:
     while not is_kept(path):
         _root().mkdir(mode=0o700, parents=True, exist_ok=True)
         part.parent.mkdir(mode=0o700, exist_ok=True)
-        writing.require_our_directory(part.parent)
+        own_files.require_our_directory(part.parent)
         try:
-            fd = writing.open_own(part)
+            fd = own_files.open_own(part)
         except FileNotFoundError:  # somebody swept the folder away in between
             continue
         file = os.fdopen(fd, "r+b")
-        if not lock.is_locked(fd):
+        if not lock.try_lock(fd):
             waiting(os.fstat(fd).st_size)
             file.close()
             time.sleep(_PAUSE_S)
-        elif not _is_at(fd, part) or is_kept(path):  # its owner finished, or it was swept away
+        elif not own_files.is_at(fd, part) or is_kept(path):  # its owner finished, or it was swept away
             file.close()
         else:
             file.truncate(0)
@@ -71,7 +71,7 @@ def claim(path: Path, waiting: Callable[[int], None]) -> BinaryIO | None:
 
 def is_kept(path: Path) -> bool:
     """Whether this conversion is there, and nobody but us can have written it."""
-    return writing.is_ours(path)
+    return own_files.is_ours(path)
 
 
 def keep(file: BinaryIO, path: Path) -> None:
@@ -83,11 +83,7 @@ def keep(file: BinaryIO, path: Path) -> None:
     path.with_name(_PART).replace(path)
     file.close()
     with contextlib.suppress(OSError):
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        atomic.sync_directory(path.parent)
 
 
 def drop(file: BinaryIO, path: Path) -> None:
@@ -124,7 +120,7 @@ def sweep() -> int:
 
 def kept_bytes() -> int:
     """How much the cache of conversions takes."""
-    return sum(max(safe_stat.size_of(path), 0) for folder in _folders() for path in safe_stat.entries(folder))
+    return sum(safe_stat.total_size(safe_stat.entries(folder)) for folder in _folders())
 
 
 def _root() -> Path:
@@ -140,7 +136,7 @@ def _is_current(result: Path) -> bool:
     try:
         with result.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = reading.parse_json(file.read(min(length, _MOST_HEADER)))
+            header = safe_read.parse_json(file.read(min(length, _MOST_HEADER)))
         sources = json.loads(header["__metadata__"][SOURCE_KEY])
         return bool(describe(Path(source[0]) for source in sources) == sources)
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
@@ -149,20 +145,13 @@ def _is_current(result: Path) -> bool:
 
 def _remove_if_abandoned(part: Path) -> int:
     try:
-        fd = writing.open_own(part, create=False)
+        fd = own_files.open_own(part, create=False)
     except OSError:
         return 0
     try:
-        return _remove(part) if lock.is_locked(fd) else 0
+        return _remove(part) if lock.try_lock(fd) else 0
     finally:
         os.close(fd)
-
-
-def _is_at(fd: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), path.lstat())
-    except OSError:
-        return False
 
 
 def _remove(path: Path) -> int:

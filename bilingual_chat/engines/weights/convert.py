@@ -21,6 +21,7 @@ from bilingual_chat.engines.weights.files import check_file, refused, unreadable
 from bilingual_chat.engines.weights.reader import Stored, load_weights, read_stored, survey
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.storage.sizes import format_bytes
 
 WORTH = 512 << 20  # bytes; less is converted at each opening, in a fraction of a second
 MARGIN = 256 << 20  # bytes left free on the disk
@@ -144,7 +145,7 @@ def write_kept(
             free = shutil.disk_usage(kept.parent).free
             if free < total + MARGIN:
                 cache.drop(file, kept)
-                return Phrase("engine.no-room-to-convert", needed=_gigabytes(total + MARGIN), free=_gigabytes(free))
+                return Phrase("engine.no-room-to-convert", needed=format_bytes(total + MARGIN), free=format_bytes(free))
             metadata = {cache.SOURCE_KEY: json.dumps(cache.describe(sources))}
             write(file, metadata, lambda done: report(done, total))
             cache.keep(file, kept)
@@ -173,7 +174,3 @@ def _write_numbers(
 def write_numbers(file: BinaryIO, numbers: Tensor) -> None:
     """The bytes of a tensor."""
     file.write(numbers.contiguous().view(-1).view(torch.uint8).numpy().data)
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"

@@ -8,16 +8,18 @@ from typing import Any
 
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import WEIGHT_FILES
-from bilingual_chat.storage import reading, safe_stat
+from bilingual_chat.storage import os_errors, safe_read, safe_stat
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
-def read_json(path: Path, most: int = reading.MOST_JSON, most_values: int = reading.MOST_VALUES) -> dict[str, Any]:
+def read_json(
+    path: Path, most: int = safe_read.JSON_LIMIT, most_values: int = safe_read.VALUES_LIMIT
+) -> dict[str, Any]:
     """The JSON object in `path`. Raises BchatError (MODEL): missing, a pointer, too large, not an object."""
     check_file(path)
     try:
-        return reading.read_json(path, most, most_values)
+        return safe_read.read_json(path, most, most_values)
     except OSError as error:
         raise unreadable(path, error) from None
     except ValueError:
@@ -55,7 +57,7 @@ def refused(key: str, path: Path, **values: object) -> BchatError:
 
 
 def unreadable(path: Path, error: OSError) -> BchatError:
-    return refused("engine.file-unreadable", path, reason=safe_stat.reason(error))
+    return refused("engine.file-unreadable", path, reason=os_errors.reason(error))
 
 
 def _shards(index: Path) -> list[Path]:

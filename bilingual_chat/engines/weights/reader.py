@@ -23,7 +23,7 @@ from torch import Tensor
 from bilingual_chat.engines.neox.config import EMBEDDING, HEAD
 from bilingual_chat.engines.weights.files import check_file, refused, unreadable
 from bilingual_chat.messages.errors import BchatError
-from bilingual_chat.storage import reading
+from bilingual_chat.storage import safe_read
 
 # Pages of a mapped file count as ours while the mapping lives: open it anew after so many bytes.
 BATCH = 256 << 20
@@ -161,7 +161,7 @@ def _check_safetensors_length(path: Path) -> None:
     if not begins_well:
         raise refused("engine.weights-cut" if size < 9 else "engine.weights-damaged", path)
     try:
-        entries = reading.parse_json(header) if len(header) == length else None
+        entries = safe_read.parse_json(header) if len(header) == length else None
         spans = [entry["data_offsets"] for name, entry in (entries or {}).items() if name != "__metadata__"]
         whole = max((int(end) for _, end in spans), default=0) + 8 + length
     except (ArithmeticError, ValueError, TypeError, KeyError, AttributeError):

@@ -50,7 +50,7 @@ def with_suspicions(entry: ModelEntry, directory: Path, others: Iterable[ModelEn
     pickle in 16 bits. Where one could be it, the entry that comes back names that model, whose good weights
     are what a person then needs.
     """
-    sizes = [safe_stat.size_of(path) for path in pickles_in(directory)]
+    sizes = [safe_stat.size_of(path) or 0 for path in pickles_in(directory)]
     for other in others:
         is_new = not set(other.withdrawn_md5) <= set(entry.withdrawn_md5)
         if is_new and any(_could_be(size, other) for size in sizes):
@@ -71,8 +71,8 @@ def md5_of(files: Iterable[Path], progress: Progress | None = None) -> dict[Path
     progress: called with bytes read and bytes to read, if there are any. BchatError (MODEL) if one cannot be read.
     """
     files = list(files)
-    unread = [path for path in files if MD5 not in checksums.recall_current(path)]
-    total, done = sum(max(safe_stat.size_of(path), 0) for path in unread), 0
+    unread = [path for path in files if MD5 not in checksums.known_digests(path)]
+    total, done = safe_stat.total_size(unread), 0
 
     def came(count: int) -> None:
         nonlocal done
@@ -85,7 +85,7 @@ def md5_of(files: Iterable[Path], progress: Progress | None = None) -> dict[Path
 
 def _md5(path: Path, came: Callable[[int], None]) -> str:
     try:
-        return checksums.digests_of(path, (MD5,), came)[MD5]
+        return checksums.compute_digests(path, (MD5,), came)[MD5]
     except OSError as error:
         raise unreadable(path, error) from None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.history import History
 
+from bilingual_chat.storage import lock, own_files
 from bilingual_chat.text.sanitize import inward
 
 HISTORY_LIMIT = 2_000_000  # bytes of the history file that are read
@@ -35,7 +36,7 @@ class SharedHistory(History):
         try:
             if self._path is None:
                 return []
-            with self._path.open("rb") as file:
+            with os.fdopen(own_files.open_existing(self._path), "rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - HISTORY_LIMIT))
                 is_cut = file.tell() > 0
                 data = file.read().decode("utf-8", "replace")
@@ -61,12 +62,12 @@ class SharedHistory(History):
         # A line history is a convenience: where it cannot be written, the chat goes on without a word.
         with self._guard, suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                with _locked(fd):
+            with lock.best_effort(self._path.with_name("history.lock")):
+                fd = own_files.open_own(self._path, any_owner=True, flags=os.O_APPEND)
+                try:
                     os.write(fd, entry)
-            finally:
-                os.close(fd)
+                finally:
+                    os.close(fd)
 
     def keep_drafts(self, buffer: Buffer, *, sent: str | None = None) -> None:
         """Remember each line of `buffer` that was typed or changed and is not `sent`; Up brings it back.
@@ -93,17 +94,3 @@ class SharedHistory(History):
         if app.loop is not None:
             buffer._load_history_task = app.loop.create_future()  # nothing is left to load
         buffer.working_index = len(buffer._working_lines) - 1
-
-
-@contextmanager
-def _locked(fd: int) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # Windows: O_APPEND alone
-        yield
-        return
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)
