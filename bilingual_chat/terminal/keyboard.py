@@ -37,17 +37,18 @@ class Keyboard:
         return self._before is not None
 
     def hold(self) -> None:
-        """No echo, each key by itself, and Ctrl-C discards none. The first time, Return was a newline until now."""
+        """No echo, each key by itself, and Ctrl-C discards none. Where lines were edited until now, by the kernel or
+        under a shell, Return was a newline."""
         modes = _modes()
         if modes is None:
             return
-        is_first = self._before is None
-        if is_first:
+        if self._before is None:
             self._before = modes
         _set_modes(_quiet(modes))
-        if is_first:
+        if modes[3] & termios.ICANON:
+            kept, self._typed = self._typed, ""
             self._take_from_kernel()
-            self._typed = self._typed.replace("\n", "\r")
+            self._typed = kept + self._typed.replace("\n", "\r")
         _tell_terminal(PASTE_ON)
 
     def hold_again(self) -> None:

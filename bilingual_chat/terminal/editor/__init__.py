@@ -176,6 +176,7 @@ class Editor:
 
         def draw() -> None:
             if app.is_running:
+                KEYBOARD.hold_again()
                 with suppress(Exception):  # stopped once more, in the background: the next SIGCONT comes here again
                     app.input.raw_mode().__enter__()
                 app.renderer.reset()
