@@ -196,6 +196,7 @@ def test_a_suspended_chat_that_is_killed_ends_and_leaves_the_terminal_to_the_she
     terminal.wait_for(lambda text: "Stopped" in text and text.endswith("$"))
     terminal.type("kill %1; kill -CONT %1; wait; echo do''ne\n")
     terminal.wait_for("done\n$")
-    assert [(user, finish) for user, _, finish in turns(home)] == [("Hi", "interrupted")]
+    # dash may come back from `wait` before the process has ended.
+    terminal.wait_for(lambda _: [(user, finish) for user, _, finish in turns(home)] == [("Hi", "interrupted")])
     terminal.type("exit\nexit\n")  # dash still speaks of a stopped job
     terminal.leave()
