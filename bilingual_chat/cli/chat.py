@@ -85,7 +85,7 @@ def _on_a_terminal(startup: Startup, app: App, talk: repl.Chat, loader: repl.Mod
     app.ask = editor.ask
     talk.ahead.when_further = editor.refresh
     app.downloads.foreground = None
-    app.downloads.when_over = lambda: editor.put_aside(talk.tell_news)
+    app.downloads.on_finished = lambda: editor.put_aside(talk.tell_news)
     with signals.signals_handled(editor, display.begin_reply), quiet_keys():
         _banner(startup, display, app.downloads.offer)
         return talk.run(editor, interactive=True)

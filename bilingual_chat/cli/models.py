@@ -67,14 +67,14 @@ def pull(config: Config, display: Display, name: str, *, accept_withdrawn: bool 
     entry = with_withdrawn_of(found, config.catalogue.values())
     asked: list[Size] = []
 
-    def begin(size: Size) -> None:
+    def on_start(size: Size) -> None:
         asked.append(size)
         if warning := too_large(entry):
             display.say(warning)
         display.say(size_phrase(entry, size))
 
     try:
-        download.download(entry, display.progress, begin=begin, accept_withdrawn=accept_withdrawn)
+        download.download(entry, display.progress, on_start=on_start, accept_withdrawn=accept_withdrawn)
     except KeyboardInterrupt:
         display.say(Phrase("cli.pull-stopped", name=entry.name))
         raise
@@ -82,7 +82,7 @@ def pull(config: Config, display: Display, name: str, *, accept_withdrawn: bool 
 
 
 def size_phrase(entry: ModelEntry, size: Size) -> Phrase:
-    place = download.place_of(entry)
+    place = download.target_directory(entry)
     free = format_bytes(safe_stat.free_space(place))
     sizes = {"size": format_bytes(size.size), "missing": format_bytes(size.missing)}
     return Phrase("pull.size", name=entry.name, directory=paths.shorten(place), free=free, **sizes)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bilingual_chat.engines.memory import available_memory
 from bilingual_chat.engines.precision import PRECISIONS, memory_in
-from bilingual_chat.hub.state import FileState, Report, State, recall
+from bilingual_chat.hub.state import FileState, Report, State, last_report
 from bilingual_chat.messages import Phrase
 from bilingual_chat.settings import catalogue
 from bilingual_chat.settings.catalogue import CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILES, ModelEntry, with_withdrawn_of
@@ -57,7 +57,7 @@ def show_one(config: Config, display: Display, name: str) -> None:
     """Everything that is known of one model, without reading its weights."""
     entry = catalogue.find(config.catalogue, name)
     known = with_withdrawn_of(entry, config.catalogue.values())
-    free, report = available_memory(), None if entry.embedded else recall(known)
+    free, report = available_memory(), None if entry.embedded else last_report(known)
     facts: list[tuple[str, str]] = [
         ("name", ", ".join(entry.names)),
         ("description", entry.describe(display.lang)),
@@ -95,7 +95,7 @@ def _state(entry: ModelEntry) -> str:
     """As it is known without reading a file of the model."""
     if entry.embedded:
         return "model.embedded"
-    report = recall(entry)
+    report = last_report(entry)
     if report is None:
         return "model.absent" if catalogue.trouble(entry) is None else "model.unreadable-state"
     return "model.withdrawn" if report.withdrawn else _STATES[report.state]

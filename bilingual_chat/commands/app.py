@@ -34,12 +34,12 @@ class Downloads:
 
     offer: Offer | None = None  # that stands: the next line may answer it
     delivery: BackgroundDownload | None = None  # that is on its way, or has ended and nobody has said so yet
-    when_over: Callable[[], None] = lambda: None  # called from another thread
+    on_finished: Callable[[], None] = lambda: None  # called from another thread
     foreground: Callable[[Progress], None] | None = None
 
     @property
     def is_running(self) -> bool:
-        return self.delivery is not None and not self.delivery.is_over
+        return self.delivery is not None and not self.delivery.is_finished
 
 
 @dataclass

@@ -49,10 +49,10 @@ def fetch(app: App, entry: ModelEntry) -> None:
 
     tell_news(app)
     is_here = catalogue.locate(entry) is not None
-    if is_here and download.is_settled(entry):
+    if is_here and download.is_complete(entry):
         app.say(Phrase("pull.here", name=entry.name))
         return
-    download.require_source(entry)
+    download.require_downloadable(entry)
     entry = with_withdrawn_of(entry, app.config.catalogue.values())
     if (warning := too_large(entry)) and not is_here:
         app.say(warning)
@@ -60,7 +60,7 @@ def fetch(app: App, entry: ModelEntry) -> None:
         download.download(entry, downloads.foreground)
         app.say(Phrase("pull.done", name=entry.name))
         return
-    downloads.delivery = BackgroundDownload(entry, downloads.when_over)
+    downloads.delivery = BackgroundDownload(entry, downloads.on_finished)
     downloads.delivery.start()
     is_own = is_here and bool(entry.directory)
     app.say(Phrase("pull.comparing" if is_own else "pull.begun", name=entry.name, repo=entry.hub_id))
@@ -69,9 +69,9 @@ def fetch(app: App, entry: ModelEntry) -> None:
 def stop(app: App) -> None:
     """/pull stop"""
     delivery = app.downloads.delivery
-    if delivery is None or delivery.is_over:
+    if delivery is None or delivery.is_finished:
         raise BchatError("pull.none", status=ExitStatus.USAGE)
-    delivery.stop()
+    delivery.cancel()
     app.downloads.delivery = None
     app.say(Phrase("pull.stopped", name=delivery.entry.name, percent=_percent(delivery)))
 
@@ -79,7 +79,7 @@ def stop(app: App) -> None:
 def tell_news(app: App) -> None:
     """Say how a download ended, once."""
     delivery = app.downloads.delivery
-    if delivery is None or not delivery.is_over:
+    if delivery is None or not delivery.is_finished:
         return
     app.downloads.delivery = None
     app.say(delivery.error or Phrase("pull.done", name=delivery.entry.name))
@@ -91,7 +91,7 @@ def progress_text(app: App, *, short: bool = False) -> str:
     `short`: how far it is, and no word more.
     """
     delivery = app.downloads.delivery
-    if delivery is None or delivery.is_over:
+    if delivery is None or delivery.is_finished:
         return ""
     now = delivery.progress
     if short:
@@ -105,7 +105,7 @@ def leave(app: App) -> None:
     """The chat ends, and so does the download: say that it goes on where it stopped."""
     delivery = app.downloads.delivery
     if app.downloads.is_running and delivery is not None:
-        delivery.stop()
+        delivery.cancel()
         app.downloads.delivery = None
         app.say(Phrase("pull.stopped", name=delivery.entry.name, percent=_percent(delivery)))
     else:
@@ -149,7 +149,7 @@ def _with_rate(where: Phrase, now: Progress | None) -> Phrase:
 
 def _delivery_of(app: App, entry: ModelEntry) -> BackgroundDownload | None:
     delivery = app.downloads.delivery
-    is_this = delivery is not None and not delivery.is_over and delivery.entry.name == entry.name
+    is_this = delivery is not None and not delivery.is_finished and delivery.entry.name == entry.name
     return delivery if is_this else None
 
 

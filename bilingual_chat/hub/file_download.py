@@ -1,7 +1,7 @@
-"""One file of the hub in the standard cache: fetched where it stopped, verified, and only then given its name.
+"""Downloads one file into the hub's standard cache: resumes it, verifies it, and only then gives it its name.
 
-What has come lies in `blobs/<etag>.incomplete`, which earlier versions of huggingface_hub take up too;
-the lock is the one that huggingface_hub takes for the same file.
+The partial file is `blobs/<etag>.incomplete`, which earlier versions of huggingface_hub resume too. The lock is the
+one that huggingface_hub takes for the same file.
 """
 
 from __future__ import annotations
@@ -17,38 +17,33 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from bilingual_chat.hub import http
-from bilingual_chat.hub.http import Broken, Hub
+from bilingual_chat.hub.http import Hub, Response, Retryable
 from bilingual_chat.hub.listing import RemoteFile, file_url
-from bilingual_chat.hub.pool import Meter, Stopped
+from bilingual_chat.hub.pool import POLL_S, FileProgress, raise_if_cancelled
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.storage import checksums, lock, own_files, safe_stat
 from bilingual_chat.storage.checksums import MD5, Digester, algorithm_of
 from bilingual_chat.storage.lock import Lock
 
-_CHUNK = 4 << 20  # bytes, of what is read back from the disk
-_ENOUGH = 1 << 20  # bytes that make an attempt worth while, or a hundredth of a smaller file
-_LOCK_S = 0.1  # between two looks at a lock, and at how far its holder is
+_CHUNK = 4 << 20  # bytes read back from the disk
+_ENOUGH = 1 << 20  # bytes that make an attempt worthwhile, or a hundredth of a smaller file
 _STALE_S = 3600.0
 _SUFFIX = ".incomplete"
-
-# Told of the MD5 of a file; raises BchatError for one that is not wanted.
-Judge = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
 class FileDownload:
-    """All that is to be known to fetch a file. `judge` is given for weights of which an MD5 is known."""
+    """A file to download. `check_md5(name, md5)` raises BchatError for weights that are not wanted."""
 
     hub: Hub
     folder: Path  # of the repository, in the hub's cache
     commit: str
     file: RemoteFile
-    judge: Judge | None = None
-    directory: Path | None = None  # where it is to lie if not in the cache: one of the person's own
-    token: str = ""  # tells the partial file of one process from others, where there are no locks
+    check_md5: Callable[[str, str], None] | None = None
+    directory: Path | None = None  # the user's own directory, in place of the cache
+    token: str = ""  # separates the partial files of processes where there are no locks
 
     @property
     def blob(self) -> Path:
@@ -63,52 +58,50 @@ class FileDownload:
         return self.blob if self.directory else self.folder / "snapshots" / self.commit / self.file.name
 
     @property
-    def kinds(self) -> tuple[str, ...]:
-        kind = algorithm_of(self.file.etag)
-        assert kind is not None
-        return (kind, MD5) if self.judge else (kind,)
+    def algorithms(self) -> tuple[str, ...]:
+        algorithm = algorithm_of(self.file.etag)
+        assert algorithm is not None
+        return (algorithm, MD5) if self.check_md5 else (algorithm,)
 
-    def check(self, digests: dict[str, str]) -> bool:
-        """Whether these are the hub's; BchatError for weights that are, but are not wanted."""
-        if digests[self.kinds[0]] != self.file.etag:
+    @property
+    def missing(self) -> int:
+        """The bytes still to download, judged by sizes alone."""
+        if any(safe_stat.size_of(path) == self.file.size for path in (self.blob, self.pointer)):
+            return 0
+        return max(self.file.size - (safe_stat.size_of(self.partial) or 0), 0)
+
+    def verify(self, digests: dict[str, str]) -> bool:
+        """Return True if these are the hub's digests. Raise BchatError for weights that are, but are not wanted."""
+        if digests[self.algorithms[0]] != self.file.etag:
             return False
-        if self.judge is not None:
-            self.judge(self.file.name, digests[MD5])
+        if self.check_md5 is not None:
+            self.check_md5(self.file.name, digests[MD5])
         return True
 
 
-def missing_bytes(errand: FileDownload) -> int:
-    """How much is still to be fetched, judged by sizes alone."""
-    if any(safe_stat.size_of(path) == errand.file.size for path in (errand.blob, errand.pointer)):
-        return 0
-    return max(errand.file.size - (safe_stat.size_of(errand.partial) or 0), 0)
+def fetch(download: FileDownload, progress: FileProgress, cancel: threading.Event) -> None:
+    """Download the file unless it is here, and verify it; it is then a blob (without links: in the snapshot).
 
-
-def bring(errand: FileDownload, meter: Meter, stop: threading.Event) -> None:
-    """Make the file be here, whole and verified, as a blob (or, where there are no links, in the snapshot).
-
-    Raises BchatError (MODEL), OSError, Stopped. What has come stays for the next time, but not what is wrong.
+    Raise BchatError (MODEL), OSError, Cancelled. Partial files are kept, wrong ones are not.
     """
-    errand.blob.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(errand, meter, stop) as held:
+    download.blob.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(download, progress, cancel) as held:
         if not held.is_exclusive:  # two processes must not write one file
-            errand = replace(errand, token=f".{secrets.token_hex(4)}")
-        if errand.directory is not None and os.path.lexists(errand.blob):
-            _compare_own(errand, meter, stop)
-            return
-        if any(_is_whole(errand, path, meter, stop) for path in (errand.blob, errand.pointer)):
-            errand.partial.unlink(missing_ok=True)
-            return
-        if not _fetch(errand, meter, stop) and not _fetch(errand, meter, stop):
-            raise errand.hub.error("hub.wrong-digest", file=errand.file.name)
+            download = replace(download, token=f".{secrets.token_hex(4)}")
+        if download.directory is not None and os.path.lexists(download.blob):
+            _compare_own(download, progress, cancel)
+        elif any(_is_whole(download, path, progress, cancel) for path in (download.blob, download.pointer)):
+            download.partial.unlink(missing_ok=True)
+        elif not _transfer(download, progress, cancel) and not _transfer(download, progress, cancel):
+            raise download.hub.error("hub.wrong-digest", file=download.file.name)
 
 
-def link(errand: FileDownload, *, is_last: bool) -> None:
-    """Give the blob its name in the snapshot; where links are impossible, the file goes there itself.
+def link_into_snapshot(download: FileDownload, *, is_last: bool) -> None:
+    """Give the blob its name in the snapshot. Where links are impossible, move it there.
 
-    Unless this `is_last` of the files that have this content: then it is copied.
+    It is copied unless `is_last`: other files have the same content.
     """
-    pointer, blob = errand.pointer, errand.blob
+    pointer, blob = download.pointer, download.blob
     if pointer == blob:
         return
     pointer.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +112,7 @@ def link(errand: FileDownload, *, is_last: bool) -> None:
         try:
             new.symlink_to(os.path.relpath(blob, pointer.parent))
         except (OSError, NotImplementedError):
-            if is_last and not _is_linked(errand):
+            if is_last and not _is_linked(download):
                 blob.replace(new)
             else:
                 shutil.copy2(blob, new)
@@ -127,119 +120,113 @@ def link(errand: FileDownload, *, is_last: bool) -> None:
     finally:
         new.unlink(missing_ok=True)
     if not pointer.is_symlink():
-        checksums.record(pointer, {**known, errand.kinds[0]: errand.file.etag}, etag=errand.file.etag)
+        etag = download.file.etag
+        checksums.record(pointer, {**known, download.algorithms[0]: etag}, etag=etag)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what downloads of other commits, or of other programs that were killed, have left half-done."""
+def remove_abandoned(folder: Path) -> None:
+    """Remove the partial files of other commits, and of other programs that were killed."""
     for partial in safe_stat.entries(folder / "blobs"):
         if not partial.name.endswith(_SUFFIX):
             continue
         etag, _, rest = partial.name.partition(".")
-        # Names with a random part are huggingface_hub's; on a file system without locks one may be in use.
-        is_foreign = rest != _SUFFIX[1:]
+        has_token = rest != _SUFFIX[1:]  # huggingface_hub's, or without locks: it may be in use
         with contextlib.suppress(OSError), _try_lock(folder, etag) as held:
-            if held is not None and not (is_foreign and time.time() - partial.lstat().st_mtime < _STALE_S):
+            if held is not None and not (has_token and time.time() - partial.lstat().st_mtime < _STALE_S):
                 partial.unlink()
 
 
 @contextmanager
-def every_lock(folder: Path) -> Iterator[bool]:
-    """All locks of a repository; whether they could be had, that is, whether nobody is downloading it."""
+def try_all_locks(folder: Path) -> Iterator[bool]:
+    """Hold all locks of a repository; give False if that is impossible because of a download."""
     with ExitStack() as stack:
         etags = [path.stem for path in safe_stat.entries(_lock_folder(folder)) if path.suffix == ".lock"]
         yield all(stack.enter_context(_try_lock(folder, etag)) is not None for etag in etags)
 
 
-def _is_whole(errand: FileDownload, path: Path, meter: Meter, stop: threading.Event) -> bool:
-    """Whether the file is already here; one that is here and wrong is thrown away."""
-    if safe_stat.size_of(path) != errand.file.size:
+def _is_whole(download: FileDownload, path: Path, progress: FileProgress, cancel: threading.Event) -> bool:
+    """Return True if the file is already here. Remove one of the right size and wrong content."""
+    if safe_stat.size_of(path) != download.file.size:
         return False
-    meter.done = 0
-    if errand.check(checksums.compute_digests(path, errand.kinds, _counted(meter, stop))):
+    progress.done = 0
+    if download.verify(checksums.compute_digests(path, download.algorithms, _counter(progress, cancel))):
         return True
     path.unlink()
-    meter.done = 0
+    progress.done = 0
     return False
 
 
-def _compare_own(errand: FileDownload, meter: Meter, stop: threading.Event) -> None:
-    """A file of the person's own is only looked at: it may be their own work. BchatError if it is not the hub's."""
-    path = errand.blob
+def _compare_own(download: FileDownload, progress: FileProgress, cancel: threading.Event) -> None:
+    """Raise BchatError if a file in the user's own directory is not the hub's. It may be the user's work: keep it."""
+    path = download.blob
     digests = {}
-    if safe_stat.size_of(path) == errand.file.size:
-        digests = checksums.compute_digests(path, errand.kinds, _counted(meter, stop))
-    if not digests or not errand.check(digests):
-        raise errand.hub.error("hub.own-file", file=errand.file.name, directory=errand.directory)
-    checksums.record(path, digests, etag=errand.file.etag)
+    if safe_stat.size_of(path) == download.file.size:
+        digests = checksums.compute_digests(path, download.algorithms, _counter(progress, cancel))
+    if not digests or not download.verify(digests):
+        raise download.hub.error("hub.own-file", file=download.file.name, directory=download.directory)
+    checksums.record(path, digests, etag=download.file.etag)
 
 
-def _fetch(errand: FileDownload, meter: Meter, stop: threading.Event) -> bool:
-    """Fetch what is missing and name the blob. False if the bytes of an earlier run were wrong: it begins anew.
+def _transfer(download: FileDownload, progress: FileProgress, cancel: threading.Event) -> bool:
+    """Download the missing bytes and name the blob. Return False if the bytes of an earlier run were wrong.
 
-    Raises BchatError for wrong bytes that all came now. Wrong bytes are thrown away.
+    Raise BchatError if bytes that all came now are wrong. Wrong bytes are deleted.
     """
-    with _Partial(errand, meter, stop) as partial:
-        was_here = partial.size
-        url = file_url(errand.hub, errand.commit, errand.file.name)
-        http.persist(lambda: _go_on(errand, partial, url, stop), stop, partial.has_moved)
+    with _Partial(download, progress, cancel) as partial:
+        has_earlier = partial.size > 0
+        url = file_url(download.hub, download.commit, download.file.name)
+        http.retry(lambda: _resume(download, partial, url, cancel), cancel, partial.has_progressed)
         digests = partial.digests()
         try:
-            if errand.check(digests):
-                partial.sync()
-            else:
-                partial.discard()
-                if was_here:
+            if not download.verify(digests):
+                partial.restart()
+                if has_earlier:
                     return False
-                raise errand.hub.error("hub.wrong-digest", file=errand.file.name)
+                raise download.hub.error("hub.wrong-digest", file=download.file.name)
+            partial.sync()
         except BchatError:
-            partial.discard()
+            partial.restart()
             raise
-    errand.partial.replace(errand.blob)
-    checksums.record(errand.blob, digests, etag=errand.file.etag)
+    download.partial.replace(download.blob)
+    checksums.record(download.blob, digests, etag=download.file.etag)
     return True
 
 
-def _go_on(errand: FileDownload, partial: _Partial, url: str, stop: threading.Event) -> None:
-    if partial.size == errand.file.size:
+def _resume(download: FileDownload, partial: _Partial, url: str, cancel: threading.Event) -> None:
+    hub, size = download.hub, download.file.size
+    if partial.size == size:
         return
-    with http.ask(errand.hub, url, stop, start=partial.size) as response:
+    with http.request(hub, url, cancel, start=partial.size) as response:
         if response.status_code == 200:
-            partial.restart()  # the server knows no ranges: all of it comes
-        elif not _continues(response, partial.size, errand.file.size):
+            partial.restart()  # the server ignores ranges and sends the whole file
+        elif not _continues(response, partial.size, size):
             partial.restart()
-            raise Broken(errand.hub.error("hub.cut"))
-        for chunk in http.read(errand.hub, response, stop):
-            if partial.size + len(chunk) > errand.file.size:
+            raise Retryable(hub.error("hub.cut"))
+        for chunk in http.read_body(hub, response, cancel):
+            if partial.size + len(chunk) > size:
                 partial.restart()
-                raise Broken(errand.hub.error("hub.wrong-digest", file=errand.file.name))
+                raise Retryable(hub.error("hub.wrong-digest", file=download.file.name))
             partial.append(chunk)
-    if partial.size < errand.file.size:
-        raise Broken(errand.hub.error("hub.cut"))
+    if partial.size < size:
+        raise Retryable(hub.error("hub.cut"))
 
 
-def _continues(response: Any, start: int, size: int) -> bool:
+def _continues(response: Response, start: int, size: int) -> bool:
+    """Return True if the response is the rest of the file, from byte `start` on."""
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", "").strip())
-    is_plain = response.headers.get("content-encoding", "identity") == "identity"
-    return (
-        response.status_code == 206
-        and is_plain
-        and found is not None
-        and int(found[1]) == start
-        and found[2] in ("*", str(size))
-    )
+    is_plain = response.status_code == 206 and response.headers.get("content-encoding", "identity") == "identity"
+    return is_plain and found is not None and int(found[1]) == start and found[2] in ("*", str(size))
 
 
 class _Partial:
-    """What has come of a file: on the disk, and in the digests. Unbuffered, so that a kill loses nothing."""
+    """The partial file and its digests. Writes are unbuffered, so that a kill loses nothing."""
 
-    def __init__(self, errand: FileDownload, meter: Meter, stop: threading.Event) -> None:
-        self._errand = errand
-        self._meter = meter
-        self._stop = stop
-        self._most = 0  # that were ever here, when has_moved was last asked
-        self._fd = own_files.open_own(errand.partial, 0o666)
-        self.restart(truncate=False)
+    def __init__(self, download: FileDownload, progress: FileProgress, cancel: threading.Event) -> None:
+        self._download = download
+        self._progress = progress
+        self._cancel = cancel
+        self._most = 0  # bytes ever here, when `has_progressed` was last called
+        self._fd = own_files.open_own(download.partial, 0o666)
         try:
             self._read_back()
         except BaseException:
@@ -251,74 +238,72 @@ class _Partial:
 
     def __exit__(self, *ignored: object) -> None:
         os.close(self._fd)
-        if self.size == 0 and self._errand.file.size:
-            self._errand.partial.unlink(missing_ok=True)
+        if self.size == 0 and self._download.file.size:
+            self._download.partial.unlink(missing_ok=True)
 
     def append(self, data: bytes) -> None:
         rest = memoryview(data)
         while rest:
             written = os.write(self._fd, rest)
-            self._meter.fetched += written
+            self._progress.fetched += written
             self._count(rest[:written])
             rest = rest[written:]
 
-    def restart(self, *, truncate: bool = True) -> None:
-        """From the first byte again."""
-        if truncate:
-            os.ftruncate(self._fd, 0)
-            os.lseek(self._fd, 0, os.SEEK_SET)
-        self.size = self._meter.done = 0
-        self._digester = Digester(self._errand.kinds, self._errand.file.size)
+    def restart(self) -> None:
+        """Delete all bytes."""
+        os.ftruncate(self._fd, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        self._reset()
 
-    def has_moved(self) -> bool:
-        """Whether enough came since this was last asked, beyond what was here before."""
+    def has_progressed(self) -> bool:
+        """Return True if enough new bytes came since the last call."""
         before, self._most = self._most, max(self._most, self.size)
-        return self.size - before >= max(min(_ENOUGH, self._errand.file.size // 100), 1)
+        return self.size - before >= max(min(_ENOUGH, self._download.file.size // 100), 1)
 
     def digests(self) -> dict[str, str]:
         return self._digester.digests()
 
     def sync(self) -> None:
-        """Onto the disk, before the name says that it is whole."""
+        """Force the bytes to the disk, before the name says that the file is whole."""
         os.fsync(self._fd)
 
-    def discard(self) -> None:
-        self.restart()
+    def _reset(self) -> None:
+        self.size = self._progress.done = 0
+        self._digester = Digester(self._download.algorithms, self._download.file.size)
 
     def _read_back(self) -> None:
-        if os.fstat(self._fd).st_size > self._errand.file.size:
+        self._reset()
+        if os.fstat(self._fd).st_size > self._download.file.size:
             self.restart()
         while data := os.read(self._fd, _CHUNK):
-            if self._stop.is_set():
-                raise Stopped
+            raise_if_cancelled(self._cancel)
             self._count(data)
         self._most = self.size
 
     def _count(self, data: bytes | memoryview) -> None:
         self._digester.update(data)
         self.size += len(data)
-        self._meter.done = self.size
+        self._progress.done = self.size
 
 
 @contextmanager
-def _locked(errand: FileDownload, meter: Meter, stop: threading.Event) -> Iterator[Lock]:
-    """The file's lock; while another process has it, how far that one is."""
+def _locked(download: FileDownload, progress: FileProgress, cancel: threading.Event) -> Iterator[Lock]:
+    """Hold the file's lock; while another process holds it, show that one's progress."""
     while True:
-        with _try_lock(errand.folder, errand.file.etag) as held:
+        with _try_lock(download.folder, download.file.etag) as held:
             if held is not None:
                 yield held
                 return
-        meter.done = safe_stat.size_of(errand.partial) or 0
-        if stop.is_set():
-            raise Stopped
+        progress.done = safe_stat.size_of(download.partial) or 0
+        raise_if_cancelled(cancel)
 
 
 @contextmanager
 def _try_lock(folder: Path, etag: str) -> Iterator[Lock | None]:
-    """Hold the lock of a blob, the one that huggingface_hub takes too; None if it is not free within 0.1 s."""
+    """Hold the lock of a blob; give None if it is not free within 0.1 s."""
     path = _lock_folder(folder) / f"{etag}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    held = lock.acquire(path, timeout_s=_LOCK_S, is_shared=True)
+    held = lock.acquire(path, timeout_s=POLL_S, is_shared=True)
     try:
         yield held
     finally:
@@ -330,18 +315,17 @@ def _lock_folder(folder: Path) -> Path:
     return folder.parent / ".locks" / folder.name
 
 
-def _counted(meter: Meter, stop: threading.Event) -> Callable[[int], None]:
-    def came(count: int) -> None:
-        if stop.is_set():
-            raise Stopped
-        meter.done += count
+def _counter(progress: FileProgress, cancel: threading.Event) -> Callable[[int], None]:
+    def count(size: int) -> None:
+        raise_if_cancelled(cancel)
+        progress.done += size
 
-    return came
+    return count
 
 
-def _is_linked(errand: FileDownload) -> bool:
-    """Whether another snapshot links to the blob, which then must stay."""
-    blob = safe_stat.status(errand.blob)
-    names = safe_stat.files_below(errand.folder / "snapshots")
+def _is_linked(download: FileDownload) -> bool:
+    """Return True if another snapshot links to the blob, which then must stay."""
+    blob = safe_stat.status(download.blob)
+    names = safe_stat.files_below(download.folder / "snapshots")
     links = [safe_stat.status(path) for path in names if safe_stat.is_link(path)]
     return blob is not None and any(each is not None and os.path.samestat(each, blob) for each in links)

@@ -1,8 +1,7 @@
-"""Questions to the hub over HTTP: redirects, the token, deadlines, and what is worth another attempt.
+"""HTTP requests to the hub: redirects, the token, timeouts and retries.
 
-The client is huggingface_hub's (so proxies, certificates and `set_client_factory` mean what they mean
-there), and so is the person's token. What to do with an answer is decided here.
-The client works in a thread of its own (`_apart`): while it waits for the network it cannot be interrupted.
+The client is huggingface_hub's, so that proxies, certificates and `set_client_factory` work as they do there, and so is
+the user's token. It runs in an abandonable thread, because it cannot be interrupted while it waits for the network.
 """
 
 from __future__ import annotations
@@ -21,39 +20,39 @@ from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import bilingual_chat
-from bilingual_chat.hub.pool import Silent, Stopped
+from bilingual_chat.hub.pool import POLL_S, Cancelled, TimedOut, raise_if_cancelled
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import ModelEntry
 
-_USUAL_ENDPOINT = "https://huggingface.co"
-_MOST_REDIRECTS = 5
+_DEFAULT_ENDPOINT = "https://huggingface.co"
+_MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
-_AGAIN = (408, 500, 502, 503, 504)
-# By name: the HTTP client is another in another version of huggingface_hub.
-_NOT_REACHED = ("ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol")
-_LOOK_S = 0.1  # between two looks at whether somebody said "stop"
-_AHEAD = 4  # chunks that may come before they are asked for
+_RETRYABLE = (408, 500, 502, 503, 504)
+# By name: another version of huggingface_hub has another HTTP client.
+_UNREACHED = ("ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol")
+_READ_AHEAD = 4  # chunks
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long bchat waits; seconds, unless it says otherwise."""
+    """Timeouts and retries; in seconds, unless stated otherwise."""
 
-    attempts: int = 6  # in a row that brought next to nothing
-    first_attempts: int = 2  # to reach the hub at all; who has no network is told so in seconds
-    first_connect: float = 2.0  # at these
-    first_total: float = 5.0  # after that long, these are over, too
-    first_pause: float = 1.0  # doubled at each
-    longest_pause: float = 20.0
-    longest_wait: float = 120.0  # that a hub may ask for; one that wants more is told of instead
-    # To look a name up. Where the first of two name servers is dead, a look-up that succeeds takes 5 s.
+    attempts: int = 6  # in a row without progress
+    # The first request: without a network, the user is told within seconds.
+    first_attempts: int = 2
+    first_connect: float = 2.0
+    first_total: float = 5.0
+    first_pause: float = 1.0  # doubled at each retry
+    max_pause: float = 20.0
+    max_wait: float = 120.0  # that a hub may ask for; for more, the download fails
+    # A name lookup takes 5 s where the first of two name servers is dead.
     resolve: float = 8.0
     connect: float = 10.0
     read: float = 15.0  # without a single byte
-    window: float = 30.0  # in which at least `slowest` bytes a second must come
-    slowest: int = 1024
-    silence: float = 300.0  # without anything moving at all
+    window: float = 30.0  # in which `min_rate` must be reached
+    min_rate: int = 1024  # bytes a second
+    stall: float = 300.0  # without any progress at all
 
 
 TIMEOUTS = Timeouts()
@@ -61,7 +60,7 @@ TIMEOUTS = Timeouts()
 
 @dataclass(frozen=True)
 class Hub:
-    """Where a repository is asked for, and with what. The headers hold the token: never shown."""
+    """A repository and its endpoint. The headers hold the token and are never shown."""
 
     endpoint: str
     repo: str
@@ -69,36 +68,36 @@ class Hub:
     headers: Mapping[str, str] = field(repr=False)
 
     def error(self, key: str, **values: object) -> BchatError:
-        """An error about this repository."""
-        given = {"repo": self.repo, "endpoint": shown(self.endpoint), "revision": self.revision, **values}
+        """Return an error about this repository."""
+        given = {"repo": self.repo, "endpoint": without_credentials(self.endpoint), "revision": self.revision, **values}
         return BchatError(key, status=ExitStatus.MODEL, **given)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came: its status, its headers (in any case), and its body, which comes while it is asked for."""
+class Response:
+    """A response whose body is downloaded while `chunks` is consumed. The headers ignore case."""
 
     status_code: int
     headers: Mapping[str, str]
     chunks: Iterator[bytes]
 
 
-class Broken(Exception):
-    """It went wrong, and may go right another time. `error` is what to say when it did not."""
+class Retryable(Exception):
+    """A failure that a retry may cure. `error` is for the user when no retry did."""
 
     def __init__(self, error: BchatError, *, wait_s: float = 0.0, was_reached: bool = True) -> None:
         super().__init__(error.key)
         self.error = error
         self.wait_s = wait_s
-        self.was_reached = was_reached  # whether anybody answered
+        self.was_reached = was_reached  # a server answered
 
 
 def find_hub(entry: ModelEntry) -> Hub:
-    """Where the model's repository is to be asked for. Raises BchatError (MODEL)."""
+    """Return the repository of a model. Raise BchatError (MODEL)."""
     from huggingface_hub import errors
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # its `utils` mark no exports
 
-    endpoint = (os.environ.get("HF_ENDPOINT") or _USUAL_ENDPOINT).rstrip("/")
+    endpoint = (os.environ.get("HF_ENDPOINT") or _DEFAULT_ENDPOINT).rstrip("/")
     bare = Hub(endpoint, entry.hub_id, entry.revision, {})
     if _origin(endpoint) is None:
         raise bare.error("hub.endpoint")
@@ -108,13 +107,12 @@ def find_hub(entry: ModelEntry) -> Hub:
         raise bare.error("hub.unknown") from None
     try:
         token = _find_token()
-    except Silent:
+    except TimedOut:
         raise bare.error("hub.no-network") from None
-    # The HTTP client quotes a header that it refuses, token and all.
+    # The HTTP client quotes a header that it refuses, with the token in it.
     if not re.fullmatch(r"[\x21-\x7e]*", token):
         raise BchatError("hub.token", status=ExitStatus.MODEL)
-    # Not huggingface_hub's `build_hf_headers`: for the name of the agent that may have called us, which nobody
-    # needs to know, it asks the hub first, and hangs where the name of that is not found.
+    # Not huggingface_hub's `build_hf_headers`, which asks the hub first for the name of a calling agent.
     headers = {"user-agent": f"bchat/{bilingual_chat.__version__}"}
     if token:
         headers["authorization"] = f"Bearer {token}"
@@ -122,152 +120,149 @@ def find_hub(entry: ModelEntry) -> Hub:
 
 
 def _find_token() -> str:
-    """The person's token, "" for none. Raises Silent: one of `hf auth login` may be renewed over the network."""
+    """Return the user's token, or "". Raise TimedOut: a token of `hf auth login` may be renewed over the network."""
     from huggingface_hub import constants, get_token
 
     if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
         return ""
-    found = _apart((get_token() or "" for _ in range(1)), threading.Event(), first_s=TIMEOUTS.read)
-    with closing(found):
+    steps = (get_token() or "" for _ in range(1))
+    with closing(in_abandonable_thread(steps, threading.Event(), timeout_s=TIMEOUTS.read)) as found:
         return str(next(found))
 
 
-def persist(
-    act: Callable[[], _T],
-    stop: threading.Event,
-    has_moved: Callable[[], bool] = lambda: False,
+def retry(
+    attempt: Callable[[], _T],
+    cancel: threading.Event,
+    has_progressed: Callable[[], bool] = lambda: False,
     *,
     is_first: bool = False,
 ) -> _T:
-    """`act` until it does not raise Broken; raises what is to be said when patience is at its end.
+    """Return `attempt()`, retried with growing pauses while it raises Retryable; at last raise its `error`.
 
-    The attempts are counted anew whenever the one before `has_moved` things. `is_first`: nothing was asked
-    before, and where nobody can be reached there is no network, for which nobody waits half a minute.
+    The count starts again after an attempt that `has_progressed`. `is_first`: there was no request before; if no server
+    can be reached then, there is no network, and the retries end within seconds.
     """
-    failures, began = 0, time.monotonic()
+    failures, start = 0, time.monotonic()
     while True:
         try:
-            return act()
-        except Broken as broken:
-            failures = 1 if has_moved() else failures + 1
-            is_first = is_first and not broken.was_reached
+            return attempt()
+        except Retryable as failure:
+            failures = 1 if has_progressed() else failures + 1
+            is_first = is_first and not failure.was_reached
             attempts = TIMEOUTS.first_attempts if is_first else TIMEOUTS.attempts
-            is_long = is_first and time.monotonic() - began > TIMEOUTS.first_total
-            if failures >= attempts or is_long or broken.wait_s > TIMEOUTS.longest_wait:
-                raise broken.error from None
-            pause = min(TIMEOUTS.first_pause * 2 ** (failures - 1), TIMEOUTS.longest_pause)
-            if stop.wait(max(pause, broken.wait_s)):
-                raise Stopped from None
+            is_late = is_first and time.monotonic() - start > TIMEOUTS.first_total
+            if failures >= attempts or is_late or failure.wait_s > TIMEOUTS.max_wait:
+                raise failure.error from None
+            pause = min(TIMEOUTS.first_pause * 2 ** (failures - 1), TIMEOUTS.max_pause)
+            if cancel.wait(max(pause, failure.wait_s)):
+                raise Cancelled from None
 
 
 @contextmanager
-def ask(
-    hub: Hub, url: str, stop: threading.Event, *, start: int = 0, method: str = "GET", connect_s: float | None = None
-) -> Iterator[Answer]:
-    """The answer, its body not yet read: status 200, 206, or 416 for a `start` beyond the end.
+def request(
+    hub: Hub, url: str, cancel: threading.Event, *, start: int = 0, method: str = "GET", connect_s: float | None = None
+) -> Iterator[Response]:
+    """Send a request and give its response, before the body: status 200, 206, or 416 for a `start` beyond the end.
 
-    Redirects are followed, and the token goes to the endpoint's own scheme, host and port only. The
-    answer to a HEAD that already has the ETag is not followed further: behind it is the file itself.
-    Raises Broken and BchatError (MODEL), also for what the HTTP client raises while the body is read; and
-    Stopped within a tenth of a second, whatever the network does.
+    Redirects are followed, except those of a HEAD response that has the ETag (they lead to the file itself). The token
+    is sent only to the scheme, host and port of the endpoint. Raise Retryable and BchatError (MODEL), also for errors
+    of the HTTP client while the body is read; Cancelled within a tenth of a second.
     """
     try:
-        for _ in range(_MOST_REDIRECTS + 1):
+        for _ in range(_MAX_REDIRECTS + 1):
             exchange = _exchange(hub, url, start, method, connect_s or TIMEOUTS.connect)
-            with closing(_apart(exchange, stop, first_s=TIMEOUTS.resolve)) as steps:
-                next(steps)  # the name is looked up
+            with closing(in_abandonable_thread(exchange, cancel, timeout_s=TIMEOUTS.resolve)) as steps:
+                next(steps)  # the name lookup
                 response = next(steps)
                 is_redirect = response.status_code in _REDIRECTS and "location" in response.headers
-                is_enough = method == "HEAD" and "x-linked-etag" in response.headers
-                if is_redirect and not is_enough:
+                if is_redirect and not (method == "HEAD" and "x-linked-etag" in response.headers):
                     url = urljoin(url, response.headers["location"])
                     continue
                 if not is_redirect and response.status_code not in (200, 206, 416):
-                    raise _refusal(hub, response, is_own=_origin(url) == _origin(hub.endpoint))
-                yield Answer(response.status_code, response.headers, steps)
+                    raise _refusal(hub, response, is_endpoint=_origin(url) == _origin(hub.endpoint))
+                yield Response(response.status_code, response.headers, steps)
                 return
-    except Silent:
-        raise Broken(hub.error("hub.no-network"), was_reached=False) from None
+    except TimedOut:
+        raise Retryable(hub.error("hub.no-network"), was_reached=False) from None
     except Exception as error:
         if not _is_of_client(error):
             raise
-        was_reached = type(error).__name__ not in _NOT_REACHED
-        raise Broken(hub.error("hub.cut" if was_reached else "hub.no-network"), was_reached=was_reached) from None
-    raise hub.error("hub.status", code=310)  # the number that browsers gave to a chain of redirects without an end
+        was_reached = type(error).__name__ not in _UNREACHED
+        raise Retryable(hub.error("hub.cut" if was_reached else "hub.no-network"), was_reached=was_reached) from None
+    raise hub.error("hub.status", code=310)  # the number that browsers gave to an endless chain of redirects
 
 
-def read(hub: Hub, answer: Answer, stop: threading.Event) -> Iterator[bytes]:
-    """The body as it comes. Raises Broken for one that only drips, and Stopped."""
-    began, came = time.monotonic(), 0
-    for chunk in answer.chunks:
-        if stop.is_set():
-            raise Stopped
+def read_body(hub: Hub, response: Response, cancel: threading.Event) -> Iterator[bytes]:
+    """Give the chunks of the body. Raise Retryable if it is slower than `min_rate`, and Cancelled."""
+    start, received = time.monotonic(), 0
+    for chunk in response.chunks:
+        raise_if_cancelled(cancel)
         yield chunk
-        came += len(chunk)
-        elapsed = time.monotonic() - began
+        received += len(chunk)
+        elapsed = time.monotonic() - start
         if elapsed > TIMEOUTS.window:
-            if came < TIMEOUTS.slowest * elapsed:
-                raise Broken(hub.error("hub.slow"))
-            began, came = time.monotonic(), 0
+            if received < TIMEOUTS.min_rate * elapsed:
+                raise Retryable(hub.error("hub.slow"))
+            start, received = time.monotonic(), 0
 
 
-def shown(url: str) -> str:
-    """A URL without the name and password that may stand in it."""
+def without_credentials(url: str) -> str:
+    """Return a URL without the user name and password that it may hold."""
     return re.sub(r"(?<=://)[^/@]*@", "", url)
 
 
-def _apart(steps: Generator[Any, None, None], stop: threading.Event, *, first_s: float) -> Generator[Any, None, None]:
-    """What `steps` gives, from a thread of its own, in which it may hang: in a look-up, or on a line gone dead.
+def in_abandonable_thread(
+    steps: Generator[Any, None, None], cancel: threading.Event, *, timeout_s: float
+) -> Generator[Any, None, None]:
+    """Give what `steps` gives, run in another thread, where it may hang in a lookup or on a dead line.
 
-    Raises Stopped, and Silent where the first does not come in time. The thread is left behind then; it
-    ends with the client's own deadlines, holds no lock and writes nothing.
+    Raise Cancelled, and TimedOut if the first step takes longer than `timeout_s`. The thread is then abandoned: it ends
+    with the client's own timeouts, holds no lock and writes nothing.
     """
-    given: queue.Queue[tuple[Any, BaseException | None, bool]] = queue.Queue(_AHEAD)
-    is_gone = threading.Event()
+    results: queue.Queue[tuple[Any, BaseException | None, bool]] = queue.Queue(_READ_AHEAD)
+    is_abandoned = threading.Event()
 
-    def give(step: Any, error: BaseException | None = None, *, is_last: bool = True) -> None:
-        while not is_gone.is_set():
+    def put(step: Any, error: BaseException | None = None, *, is_last: bool = True) -> None:
+        while not is_abandoned.is_set():
             with suppress(queue.Full):
-                given.put((step, error, is_last), timeout=_LOOK_S)
+                results.put((step, error, is_last), timeout=POLL_S)
                 return
 
     def run() -> None:
         with closing(steps):
             try:
                 for step in steps:
-                    give(step, is_last=False)
-                    if is_gone.is_set():
+                    put(step, is_last=False)
+                    if is_abandoned.is_set():
                         return
             except BaseException as error:
-                give(None, error)
+                put(None, error)
             else:
-                give(None)
+                put(None)
 
-    threading.Thread(target=run, name="bchat asks the hub", daemon=True).start()
-    until = time.monotonic() + first_s
-    is_first = True
+    threading.Thread(target=run, name="bchat HTTP request", daemon=True).start()
+    until = time.monotonic() + timeout_s
     try:
         while True:
             try:
-                step, error, is_last = given.get(timeout=_LOOK_S)
+                step, error, is_last = results.get(timeout=POLL_S)
             except queue.Empty:
-                if stop.is_set():
-                    raise Stopped from None
-                if is_first and time.monotonic() > until:
-                    raise Silent from None
+                raise_if_cancelled(cancel)
+                if time.monotonic() > until:
+                    raise TimedOut from None
                 continue
             if error is not None:
                 raise error
             if is_last:
                 return
-            is_first = False
+            until = float("inf")
             yield step
     finally:
-        is_gone.set()
+        is_abandoned.set()
 
 
 def _exchange(hub: Hub, url: str, start: int, method: str, connect_s: float) -> Generator[Any, None, None]:
-    """None when the name is looked up, then the response, then its body. May hang; for `_apart`."""
+    """Give None after the name lookup, then the response, then its body. May hang."""
     _resolve(url)
     yield None
     with _send(hub, url, start, method, connect_s) as response:
@@ -276,9 +271,9 @@ def _exchange(hub: Hub, url: str, start: int, method: str, connect_s: float) -> 
 
 
 def _resolve(url: str) -> None:
-    """Look up who is to be connected to, the proxy if there is one. What is wrong with the name the client says.
+    """Look up the name of the server, or of the proxy. Errors are left to the client.
 
-    It looks it up again, but has no deadline for that: the system may take minutes to say that there is no network.
+    The client looks it up again, but has no timeout for that: the system may take minutes if there is no network.
     """
     from urllib.request import getproxies, proxy_bypass  # 20 ms, which a list of models need not wait for
 
@@ -296,7 +291,7 @@ def _resolve(url: str) -> None:
 def _send(hub: Hub, url: str, start: int, method: str, connect_s: float) -> Iterator[Any]:
     from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # its `utils` mark no exports
 
-    # Compressed, the bytes would not be those that the digest is of, nor countable.
+    # Compressed bytes would match neither the checksum nor the size.
     headers = {**hub.headers, "accept-encoding": "identity"}
     if _origin(url) != _origin(hub.endpoint):
         headers.pop("authorization", None)
@@ -307,15 +302,14 @@ def _send(hub: Hub, url: str, start: int, method: str, connect_s: float) -> Iter
         yield response
 
 
-def _refusal(hub: Hub, response: Any, *, is_own: bool) -> Broken | BchatError:
+def _refusal(hub: Hub, response: Any, *, is_endpoint: bool) -> Retryable | BchatError:
     status, code = response.status_code, response.headers.get("x-error-code", "")
     if status == 429:
-        wait_s = _wait_wanted(response)
-        return Broken(hub.error("hub.busy", seconds=f"{max(wait_s, 1):.0f}"), wait_s=wait_s)
-    refused = hub.error("hub.status", code=status)
+        wait_s = _retry_after(response)
+        return Retryable(hub.error("hub.busy", seconds=f"{max(wait_s, 1):.0f}"), wait_s=wait_s)
     # A CDN refuses when the URL that the hub signed has expired; the hub then signs another.
-    if status in _AGAIN or not is_own:
-        return Broken(refused, wait_s=_wait_wanted(response))
+    if status in _RETRYABLE or not is_endpoint:
+        return Retryable(hub.error("hub.status", code=status), wait_s=_retry_after(response))
     if code == "GatedRepo":
         return hub.error("hub.gated")
     if code == "RevisionNotFound":
@@ -324,11 +318,11 @@ def _refusal(hub: Hub, response: Any, *, is_own: bool) -> Broken | BchatError:
         return hub.error("hub.forbidden")
     if code != "EntryNotFound" and status in (401, 404):
         return hub.error("hub.unknown")
-    return refused
+    return hub.error("hub.status", code=status)
 
 
-def _wait_wanted(response: Any) -> float:
-    """Seconds that the answer asks to wait (Retry-After: seconds or a date, RFC 9110 §10.2.3), 0 if it does not."""
+def _retry_after(response: Any) -> float:
+    """Return the seconds of Retry-After (a number or a date, RFC 9110 §10.2.3); 0 without it."""
     value = response.headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d{1,9}", value):
         return float(value)
@@ -346,7 +340,7 @@ def _is_of_client(error: Exception) -> bool:
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port of an HTTP URL; None for anything else."""
+    """Return scheme, host and port of an HTTP URL; None for anything else."""
     try:
         parts = urlsplit(url)
         port = parts.port

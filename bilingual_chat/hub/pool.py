@@ -1,4 +1,4 @@
-"""Several things at once, in a few threads, while one thread waits, tells how far it is, and can be interrupted."""
+"""A small thread pool that reports progress and can be interrupted."""
 
 from __future__ import annotations
 
@@ -8,105 +8,110 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-AT_ONCE = 4  # one connection each; more only compete for the same line
-_LOOK_S = 0.1  # between two looks at how far it is
-_FAREWELL_S = 0.5  # a thread that hangs in a read notices later; it writes nothing any more
+THREADS = 4  # one connection each; more would compete for the same line
+POLL_S = 0.1  # between two looks at progress and cancellation
+_JOIN_S = 0.5  # a thread that hangs in a read notices later; it no longer writes anything
 
 Task = Callable[[threading.Event], None]
 
 
-class Stopped(Exception):
-    """Somebody else failed, or the person pressed Ctrl-C: nothing more is to be done here."""
+class Cancelled(Exception):
+    """Another thread failed, or the user pressed Ctrl-C: stop here."""
 
 
-class Silent(Exception):
-    """Nothing has moved for too long."""
+class TimedOut(Exception):
+    """Nothing has changed for too long."""
 
 
 @dataclass
-class Meter:
-    """How far one file is, in bytes. Its thread writes it, the one that waits reads it."""
+class FileProgress:
+    """Progress of one file in bytes. Its thread writes it; the waiting thread reads it."""
 
     name: str
     size: int
-    done: int = 0  # here and looked at, whether it came now or earlier
-    fetched: int = 0  # of these, what came over the network now
+    done: int = 0  # on disk and hashed, no matter when it was downloaded
+    fetched: int = 0  # downloaded by this process
 
 
-def work(tasks: Sequence[Task], look: Callable[[], object], *, silence_s: float, at_once: int = AT_ONCE) -> None:
-    """Run the tasks, each with an event that says "stop"; return when all are done.
+def raise_if_cancelled(cancel: threading.Event | None) -> None:
+    """Raise Cancelled if `cancel` is set."""
+    if cancel is not None and cancel.is_set():
+        raise Cancelled
 
-    `look` is called every tenth of a second in the calling thread; what it returns must change within
-    `silence_s`, else Silent is raised. The first exception of a task stops the others and is raised;
-    so does one of `look`, and Ctrl-C.
+
+def run(tasks: Sequence[Task], poll: Callable[[], object], *, timeout_s: float) -> None:
+    """Run all tasks; each gets an event that is set when it has to stop.
+
+    `poll` is called every tenth of a second in the calling thread. Its result must change within `timeout_s`, else
+    TimedOut is raised. The first exception of a task, of `poll`, or Ctrl-C stops the other tasks and is raised.
     """
-    crew = _Pool(tasks)
-    for _ in range(min(at_once, len(tasks))):
-        crew.hire()
+    pool = _Pool(tasks)
     try:
-        _wait(crew, look, silence_s)
+        pool.start()
+        _wait(pool, poll, timeout_s)
     finally:
-        crew.dismiss()
-    if crew.failure is not None:
-        raise crew.failure
+        pool.stop()
+    if pool.error is not None:
+        raise pool.error
 
 
-def _wait(crew: _Pool, look: Callable[[], object], silence_s: float) -> None:
-    seen, since = look(), time.monotonic()
-    while not crew.wait(_LOOK_S):
-        now = look()
-        if now != seen:
-            seen, since = now, time.monotonic()
-        elif time.monotonic() - since > silence_s:
-            raise Silent
-    if crew.failure is None:
-        look()
+def _wait(pool: _Pool, poll: Callable[[], object], timeout_s: float) -> None:
+    last, since = poll(), time.monotonic()
+    while not pool.wait(POLL_S):
+        current = poll()
+        if current != last:
+            last, since = current, time.monotonic()
+        elif time.monotonic() - since > timeout_s:
+            raise TimedOut
+    if pool.error is None:
+        poll()
 
 
 class _Pool:
-    """The threads, what they have still to do, and the first thing that went wrong."""
+    """The threads, their remaining tasks, and the first error."""
 
     def __init__(self, tasks: Sequence[Task]) -> None:
-        self.failure: BaseException | None = None
-        self._left = deque(tasks)
-        self._undone = len(tasks)
-        self._stop = threading.Event()
+        self.error: BaseException | None = None
+        self._tasks = deque(tasks)
+        self._unfinished = len(tasks)
+        self._cancel = threading.Event()
         self._changed = threading.Condition()
-        self._threads: list[threading.Thread] = []
-
-    def hire(self) -> None:
         # Daemons: a read that hangs must not keep the program from ending.
-        thread = threading.Thread(target=self._work, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        count = min(THREADS, len(tasks))
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
 
     def wait(self, seconds: float) -> bool:
-        """Whether all is done, or something failed, within `seconds`."""
+        """Return True if all is done, or a task failed, within `seconds`."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._undone or self.failure is not None, seconds)
+            return self._changed.wait_for(lambda: not self._unfinished or self.error is not None, seconds)
 
-    def dismiss(self) -> None:
-        self._stop.set()
-        until = time.monotonic() + _FAREWELL_S
+    def stop(self) -> None:
+        self._cancel.set()
+        until = time.monotonic() + _JOIN_S
         for thread in self._threads:
-            thread.join(max(until - time.monotonic(), 0.0))
+            if thread.ident is not None:  # started
+                thread.join(max(until - time.monotonic(), 0.0))
 
     def _work(self) -> None:
-        while not self._stop.is_set():
+        error: BaseException | None = None
+        while error is None and not self._cancel.is_set():
             try:
-                task = self._left.popleft()
+                task = self._tasks.popleft()
             except IndexError:
                 return
             try:
-                task(self._stop)
-            except BaseException as error:
-                self._report(error)
-                return
-            self._report(None)
+                task(self._cancel)
+            except BaseException as raised:
+                error = raised
+            self._finish_one(error)
 
-    def _report(self, error: BaseException | None) -> None:
+    def _finish_one(self, error: BaseException | None) -> None:
         with self._changed:
-            self._undone -= 1
-            if error is not None and self.failure is None:
-                self.failure = error
+            self._unfinished -= 1
+            if self.error is None:
+                self.error = error
             self._changed.notify_all()

@@ -1,24 +1,24 @@
-"""Taking a model away again."""
+"""Deletes a model."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
-from bilingual_chat.hub.file_download import every_lock
+from bilingual_chat.hub.file_download import try_all_locks
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import ModelEntry, hub_folder
 from bilingual_chat.storage import checksums, os_errors, safe_stat
 
-# What names the rest goes first: a removal that is interrupted leaves no model that looks whole.
+# Names go before content, so that an interrupted removal leaves no model that looks whole.
 _ORDER = ("refs", "snapshots")
 
 
 def remove(entry: ModelEntry) -> int:
-    """Delete the model's folder in the hub's cache, all revisions and half-done downloads; bytes that freed.
+    """Delete a model's folder in the hub's cache, with all revisions and partial files. Return the freed bytes.
 
-    Nothing outside that folder is touched: what links in it point to stays. 0 if there is no such folder.
-    Raises BchatError (MODEL) for what is not bchat's to remove, what is being downloaded, and what resists.
+    Return 0 if there is no such folder. Nothing outside the folder is touched, such as the targets of its links.
+    Raise BchatError (MODEL) if the model is not in the cache, is being downloaded, or cannot be removed.
     """
     if entry.embedded:
         raise BchatError("hub.embedded", status=ExitStatus.MODEL, name=entry.name)
@@ -27,21 +27,20 @@ def remove(entry: ModelEntry) -> int:
     folder = hub_folder(entry.hub_id)
     if not safe_stat.is_dir(folder) and not safe_stat.is_link(folder):
         return 0
-    if safe_stat.is_link(folder) or not _is_direct(folder):
+    if safe_stat.is_link(folder) or not _is_in_cache(folder):
         raise BchatError("hub.not-ours", status=ExitStatus.MODEL, name=entry.name, path=folder)
     try:
         return _remove(entry, folder)
     except OSError as error:
-        raise BchatError(
-            "hub.not-removed", status=ExitStatus.MODEL, path=folder, reason=os_errors.reason(error)
-        ) from None
+        reason = os_errors.reason(error)
+        raise BchatError("hub.not-removed", status=ExitStatus.MODEL, path=folder, reason=reason) from None
 
 
 def _remove(entry: ModelEntry, folder: Path) -> int:
-    with every_lock(folder) as is_free:
+    with try_all_locks(folder) as is_free:
         if not is_free:
             raise BchatError("hub.in-use", status=ExitStatus.MODEL, name=entry.name)
-        freed = sum(_bytes(path) for path in safe_stat.files_below(folder))
+        freed = sum(_freed_bytes(path) for path in safe_stat.files_below(folder))
         for part in _ORDER:
             if (folder / part).is_dir() and not (folder / part).is_symlink():
                 shutil.rmtree(folder / part)
@@ -50,12 +49,12 @@ def _remove(entry: ModelEntry, folder: Path) -> int:
     return freed
 
 
-def _is_direct(folder: Path) -> bool:
-    """Whether the name stays in the cache, whatever was written as the model's hub id."""
+def _is_in_cache(folder: Path) -> bool:
+    """Return True if the folder lies directly in the cache, whatever the model's hub id is."""
     return folder.name.startswith("models--") and Path(folder.name).name == folder.name and ".." not in folder.parts
 
 
-def _bytes(path: Path) -> int:
-    """What deleting this name frees: nothing for a link, or for a file that has another name elsewhere."""
-    stat = None if safe_stat.is_link(path) else safe_stat.status(path)
-    return stat.st_size if stat is not None and safe_stat.is_file(path) and stat.st_nlink == 1 else 0
+def _freed_bytes(path: Path) -> int:
+    """Return the bytes that a removal frees: 0 for a link, or a file that has another name elsewhere."""
+    status = None if safe_stat.is_link(path) else safe_stat.status(path)
+    return status.st_size if status is not None and safe_stat.is_file(path) and status.st_nlink == 1 else 0

@@ -1,4 +1,4 @@
-"""What is known of the files of a model that is here, and against what they are to be compared."""
+"""The state of a model's files on disk: what is recorded of them, and what they should be."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ _SMALL = (
 
 
 class State(Enum):
-    """Of a file, or of a model as its worst file; from the best to the worst."""
+    """The state of a file, or of a model's worst file; from best to worst."""
 
-    GOOD = "good"  # its content is what the hub, or the catalogue's MD5, says
-    UNKNOWN = "unknown"  # never looked at, or nobody says what it should be
-    CHANGED = "changed"  # not the file that was looked at last: another size, time, inode or content
-    DAMAGED = "damaged"  # its content is not what it should be
+    GOOD = "good"  # the content is what the hub, or the catalogue's MD5, says
+    UNKNOWN = "unknown"  # never read, or no checksum is known
+    CHANGED = "changed"  # another size, time, inode or content than at the last look
+    DAMAGED = "damaged"  # the content is wrong
 
 
-_WORSE = tuple(State)
+_FROM_BEST = tuple(State)
 
 
 @dataclass(frozen=True)
 class FileState:
     name: str
-    size: int  # bytes; 0 for one that is gone
+    size: int  # bytes; 0 if it is gone
     state: State
     withdrawn_md5: str = ""  # its MD5, if that is one of the entry's withdrawn_md5
 
@@ -64,93 +64,91 @@ class Report:
 
     @property
     def state(self) -> State:
-        return max((file.state for file in self.files), key=_WORSE.index, default=State.UNKNOWN)
+        return max((file.state for file in self.files), key=_FROM_BEST.index, default=State.UNKNOWN)
 
     @property
     def withdrawn(self) -> FileState | None:
-        """The first file that was withdrawn."""
+        """The first withdrawn file."""
         return next((file for file in self.files if file.is_withdrawn), None)
 
 
-def recall(entry: ModelEntry) -> Report | None:
-    """What `check.verify` found last, compared by size, time and inode only; None if the model is not here.
+def last_report(entry: ModelEntry) -> Report | None:
+    """Return what `verify` found last, compared by size, time and inode; None if the model is not here.
 
     Reads no file of the model, so that a list of models can show it.
     """
     directory = locate(entry)
     if directory is None:
         return None
-    return report_of(entry, directory, lambda name: _recall(entry, directory, name))
+    return report_of(entry, directory, lambda name: _last_state(entry, directory, name))
 
 
 def report_of(entry: ModelEntry, directory: Path, look: Callable[[str], FileState]) -> Report:
-    """By what `look` says of each file.
+    """Return the report of the states that `look` finds.
 
-    Pickles that no engine opens count only if they were withdrawn: what lies beside them was made from them.
+    Of the pickles that no engine opens, only withdrawn ones count: the other weights were made from them.
     """
     files = [look(name) for name in model_files(directory)]
-    named = {file.name for file in files}
-    beside = [look(name) for name in pickles(entry, directory) if name not in named]
-    return Report(directory, (*files, *(file for file in beside if file.is_withdrawn)))
+    names = {file.name for file in files}
+    others = [look(name) for name in pickles(entry, directory) if name not in names]
+    return Report(directory, (*files, *(file for file in others if file.is_withdrawn)))
 
 
 def pickles(entry: ModelEntry, directory: Path) -> list[str]:
-    """Names of the files that could be withdrawn ones."""
+    """Return the names of the files that could be withdrawn ones."""
     return [path.name for path in pickles_in(directory)] if entry.withdrawn_md5 else []
 
 
-def _recall(entry: ModelEntry, directory: Path, name: str) -> FileState:
+def _last_state(entry: ModelEntry, directory: Path, name: str) -> FileState:
     path = directory / name
-    stat, mark = safe_stat.status(path), checksums.find_record(path)
-    if stat is None or not safe_stat.is_file(path):
+    status, record = safe_stat.status(path), checksums.find_record(path)
+    if status is None or not safe_stat.is_file(path):
         return FileState(name, 0, State.DAMAGED)
-    if mark is None or not mark.digests:
-        return FileState(name, stat.st_size, State.UNKNOWN)
-    if not mark.matches(stat):
-        return FileState(name, stat.st_size, State.CHANGED)
-    return judge(entry, name, stat.st_size, mark.digests, expected(entry, path, name, mark))
+    if record is None or not record.digests:
+        return FileState(name, status.st_size, State.UNKNOWN)
+    if not record.matches(status):
+        return FileState(name, status.st_size, State.CHANGED)
+    return compare(entry, name, status.st_size, record.digests, expected_digests(entry, path, name, record))
 
 
-def judge(entry: ModelEntry, name: str, size: int, digests: Mapping[str, str], wanted: Mapping[str, str]) -> FileState:
-    """A file by its digests and those that it should have; kinds that only one of the two has say nothing."""
+def compare(
+    entry: ModelEntry, name: str, size: int, digests: Mapping[str, str], expected: Mapping[str, str]
+) -> FileState:
+    """Return the state of a file by its digests and the expected ones, where both have the algorithm."""
     is_withdrawn = digests.get(MD5) in {md5.lower() for md5 in entry.withdrawn_md5}
-    compared = [
-        digests[kind] == digest
-        for kind, digest in wanted.items()
-        if kind in digests and not (is_withdrawn and kind == MD5)
-    ]
-    # A withdrawn file is whole and known, although it is not the one that the catalogue would have.
-    state = State.DAMAGED if not all(compared) else State.GOOD if compared or is_withdrawn else State.UNKNOWN
+    # A withdrawn file is whole and known, although it is not the one that the catalogue wants.
+    shared = [each for each in expected if each in digests and not (is_withdrawn and each == MD5)]
+    if any(digests[each] != expected[each] for each in shared):
+        state = State.DAMAGED
+    else:
+        state = State.GOOD if shared or is_withdrawn else State.UNKNOWN
     return FileState(name, size, state, digests[MD5] if is_withdrawn else "")
 
 
-def expected(entry: ModelEntry, path: Path, name: str, mark: Record | None) -> dict[str, str]:
-    """The digests that a file should have, by kind: from the blob's name, else as the hub stated; and the MD5."""
+def expected_digests(entry: ModelEntry, path: Path, name: str, record: Record | None) -> dict[str, str]:
+    """Return the digests that a file should have: its ETag (the name of the blob, else as recorded), and its MD5."""
     real = Path(os.path.realpath(path))
-    etag = real.name if real.parent.name == "blobs" else mark.etag if mark else ""
-    kind = algorithm_of(etag)
-    wanted = {kind: etag} if kind else {}
-    md5 = entry.weights_md5.get(name)
-    return {**wanted, MD5: md5.lower()} if md5 else wanted
+    etag = real.name if real.parent.name == "blobs" else record.etag if record else ""
+    algorithm, md5 = algorithm_of(etag), entry.weights_md5.get(name)
+    return {**({algorithm: etag} if algorithm else {}), **({MD5: md5.lower()} if md5 else {})}
 
 
 def wants_md5(entry: ModelEntry, name: str) -> bool:
-    """Whether the MD5 of this file means anything: only .bin files have one that is published."""
+    """Return True if the MD5 of a file is needed; MD5s are published of .bin files only."""
     return name in entry.weights_md5 or (bool(entry.withdrawn_md5) and name.endswith(".bin"))
 
 
 def model_files(directory: Path) -> list[str]:
-    """The files of a model: all of a snapshot of the hub, else (it may hold anything) those that bchat opens."""
+    """Return all files of a snapshot of the hub; of another directory, only those that bchat opens."""
     if directory.parent.name == "snapshots":
         below = safe_stat.files_below(directory)
-        there = (path for path in below if safe_stat.is_link(path) or safe_stat.is_file(path))
-        return sorted(path.relative_to(directory).as_posix() for path in there)
-    names = [name for name in _SMALL if safe_stat.is_file(directory / name)]
-    return names + weight_files(directory)
+        files = (path for path in below if safe_stat.is_link(path) or safe_stat.is_file(path))
+        return sorted(path.relative_to(directory).as_posix() for path in files)
+    return [name for name in _SMALL if safe_stat.is_file(directory / name)] + weight_files(directory)
 
 
 def weight_files(directory: Path) -> list[str]:
-    """The weights that an engine opens, an index and its shards included."""
+    """Return the weight files that an engine opens, with the index and its shards."""
     name = next((name for name in WEIGHT_FILES if safe_stat.is_file(directory / name)), None)
     if name is None:
         return []
@@ -159,8 +157,8 @@ def weight_files(directory: Path) -> list[str]:
 
 def _shards(index: Path) -> list[str]:
     try:
-        places = safe_read.read_json(index).get("weight_map")
+        weight_map = safe_read.read_json(index).get("weight_map")
     except (OSError, ValueError):
         return []
-    names = {str(name) for name in places.values()} if isinstance(places, dict) else set()
+    names = {str(name) for name in weight_map.values()} if isinstance(weight_map, dict) else set()
     return sorted(name for name in names if Path(name).name == name and safe_stat.is_file(index.parent / name))

@@ -1,8 +1,8 @@
-"""Whether the files of a model are what they should be. What was read once is read again only if it changed."""
+"""Verifies the files of a model. An unchanged file is read once only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from bilingual_chat.hub import state
@@ -13,56 +13,50 @@ from bilingual_chat.settings.catalogue import ModelEntry, require_here
 from bilingual_chat.storage import checksums, os_errors, safe_stat
 from bilingual_chat.storage.checksums import MD5, SHA256
 
-Tell = Callable[[Progress], None]
+OnProgress = Callable[[Progress], None]
 
 
-def verify(entry: ModelEntry, progress: Tell | None = None) -> Report:
-    """Compare every file of a model with its recorded digest; no network.
+def verify(entry: ModelEntry, on_progress: OnProgress | None = None) -> Report:
+    """Compare every file of a model with its known checksum. No network.
 
-    Costs nothing where size, time and inode are those of the last look. A file for which nobody states a
-    digest (a directory of one's own) is UNKNOWN; it is remembered, and CHANGED when it is another next time.
-    Raises BchatError (MODEL) for a model that is not here or cannot be read.
+    Files of the same size, time and inode as at the last look are not read. A file of unknown checksum (in a directory
+    of the user's own) is UNKNOWN; it is recorded, and CHANGED when it differs next time.
+    Raise BchatError (MODEL) for a model that is not here or cannot be read.
     """
     directory = require_here(entry)
     names = dict.fromkeys([*state.model_files(directory), *state.pickles(entry, directory)])
-    told = _Told(directory, list(names), progress)
-    return state.report_of(entry, directory, lambda name: _verify(entry, directory, name, told))
+    sizes = {name: safe_stat.size_of(directory / name) or 0 for name in names}
+    total, done = sum(sizes.values()), 0
+
+    def verify_one(name: str) -> FileState:
+        nonlocal done
+        start = done
+
+        def count(size: int) -> None:
+            nonlocal done
+            done += size
+            if on_progress is not None:
+                on_progress(Progress(name, done - start, sizes.get(name, 0), done, total))
+
+        return _verify(entry, directory, name, count)
+
+    return state.report_of(entry, directory, verify_one)
 
 
-def _verify(entry: ModelEntry, directory: Path, name: str, told: _Told) -> FileState:
+def _verify(entry: ModelEntry, directory: Path, name: str, on_read: Callable[[int], None]) -> FileState:
     path = directory / name
-    told.begin(name)
     if not safe_stat.is_file(path):
         return FileState(name, 0, State.DAMAGED)
-    before = checksums.find_record(path)
-    wanted = state.expected(entry, path, name, before)
-    kinds = set(wanted) | ({MD5} if state.wants_md5(entry, name) else set())
+    record = checksums.find_record(path)
+    expected = state.expected_digests(entry, path, name, record)
+    algorithms = set(expected) | ({MD5} if state.wants_md5(entry, name) else set())
     try:
-        digests = checksums.compute_digests(path, sorted(kinds or {SHA256}), told.came)
+        digests = checksums.compute_digests(path, sorted(algorithms or {SHA256}), on_read)
         size = path.stat().st_size
     except OSError as error:
         raise BchatError("hub.not-read", status=ExitStatus.MODEL, path=path, reason=os_errors.reason(error)) from None
-    found = state.judge(entry, name, size, digests, wanted)
-    is_other = before is not None and any(before.digests.get(kind, digests[kind]) != digests[kind] for kind in digests)
-    if found.state is State.UNKNOWN and is_other:
+    found = state.compare(entry, name, size, digests, expected)
+    recorded = record.digests if record is not None else {}
+    if found.state is State.UNKNOWN and any(recorded.get(each, digests[each]) != digests[each] for each in digests):
         return FileState(name, size, State.CHANGED, found.withdrawn_md5)
     return found
-
-
-class _Told:
-    """How far the looking is, told to `progress`."""
-
-    def __init__(self, directory: Path, names: Sequence[str], progress: Tell | None) -> None:
-        self._sizes = {name: (safe_stat.size_of(directory / name) or 0) for name in names}
-        self._progress = progress
-        self._name = ""
-        self._done = self._before = 0
-
-    def begin(self, name: str) -> None:
-        self._before, self._name = self._done, name
-
-    def came(self, count: int) -> None:
-        self._done += count
-        if self._progress is not None:
-            size, total = self._sizes.get(self._name, 0), sum(self._sizes.values())
-            self._progress(Progress(self._name, self._done - self._before, size, self._done, total))

@@ -141,7 +141,7 @@ def _check_whole(entry: ModelEntry, directory: Path, progress: protocol.Progress
         return
     from bilingual_chat.hub import state, verify  # 20 ms, which the first prompt need not wait for
 
-    report = state.recall(entry)
+    report = state.last_report(entry)
     if report is not None and report.state is state.State.CHANGED:
         report = verify.verify(entry, (lambda now: progress(now.done, now.size)) if progress else None)
     needed = {CONFIG_FILE, TOKENIZER_FILE, OTHER_TOKENIZER_FILE, *state.weight_files(directory)}

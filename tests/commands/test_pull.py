@@ -22,7 +22,7 @@ from bilingual_chat.commands.table import execute
 from bilingual_chat.engines import memory
 from bilingual_chat.hub import http
 from bilingual_chat.hub.download import Progress
-from bilingual_chat.hub.state import State, recall
+from bilingual_chat.hub.state import State, last_report
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.settings.catalogue import ModelEntry, locate
 from bilingual_chat.storage import paths
@@ -72,7 +72,7 @@ def test_a_model_comes_while_one_chats_and_its_arrival_is_said_once(app: tuple[A
     """Without a name, the one to chat with. Whoever waits for a line is told from the other thread."""
     chat, shown = app
     told: list[bool] = []
-    chat.downloads.when_over = lambda: told.append(chat.downloads.is_running)
+    chat.downloads.on_finished = lambda: told.append(chat.downloads.is_running)
     execute("/pull", chat)
     assert shown.keys == ["pull.begun"]
     wait_for(lambda: told == [False])
@@ -241,7 +241,7 @@ def test_a_model_in_a_directory_of_ones_own_is_compared(app: tuple[App, Shown], 
     wait_for(lambda: not chat.downloads.is_running)
     execute("/pull own", chat)
     assert shown.keys == ["pull.comparing", "model.chosen", "pull.done", "pull.here"]
-    found = recall(entry)
+    found = last_report(entry)
     assert found is not None
     assert found.state is State.GOOD
     assert served.contents_asked() == ["tokenizer_config.json"]

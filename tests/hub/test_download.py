@@ -23,8 +23,8 @@ import pytest
 from bilingual_chat.hub import download, http, pool
 from bilingual_chat.hub.download import Progress
 from bilingual_chat.hub.http import Timeouts
-from bilingual_chat.hub.listing import look_up
-from bilingual_chat.hub.pool import Meter, Stopped
+from bilingual_chat.hub.listing import fetch_listing
+from bilingual_chat.hub.pool import Cancelled, FileProgress
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import ModelEntry, locate
 from bilingual_chat.storage import lock, paths
@@ -32,7 +32,7 @@ from tests.loopback_hub import COMMIT, FILES, REPO, WANTED, WEIGHTS, Hub, digest
 
 ENTRY = ModelEntry("tiny", hub_id=REPO)
 SIZE = sum(len(FILES[name]) for name in WANTED)
-HASTY = Timeouts(attempts=3, first_pause=0.001, longest_pause=0.01, longest_wait=1.0, read=2.0, window=0.2, silence=10)
+HASTY = Timeouts(attempts=3, first_pause=0.001, max_pause=0.01, max_wait=1.0, read=2.0, window=0.2, stall=10)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_model_that_is_here_is_opened_without_asking_anyone(served: Hub, monke
     directory = pull()
     served.asked.clear()
     assert pull() == directory
-    assert download.size_of(ENTRY) == download.Size(SIZE, 0)
+    assert download.find_size(ENTRY) == download.Size(SIZE, 0)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert pull() == directory
     assert served.asked == []
@@ -181,11 +181,11 @@ def test_rate_and_time_left_count_what_came_over_the_network_only(monkeypatch: p
     """600 of 1000 bytes were here; then 100 come in two seconds, and 200 in the last ten of a minute."""
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    meter, steps = Meter("a", 1000), list[Progress]()
-    tally = download._Tally([meter], steps.append)
+    meter, steps = FileProgress("a", 1000), list[Progress]()
+    reporter = download._Reporter([meter], steps.append)
     for now, done, fetched in ((1.0, 600, 0), (2.0, 700, 100), (52.0, 700, 100), (62.0, 900, 300)):
         clock[0], meter.done, meter.fetched = now, done, fetched
-        tally.look()
+        reporter.report()
     assert [(step.done, step.rate, step.seconds_left) for step in steps] == [
         (600, 0.0, None),
         (700, 50.0, 6.0),
@@ -196,7 +196,7 @@ def test_rate_and_time_left_count_what_came_over_the_network_only(monkeypatch: p
 def test_the_size_is_told_before_anything_is_fetched(served: Hub) -> None:
     partial().parent.mkdir(parents=True)
     partial().write_bytes(FILES[WEIGHTS][:100_000])
-    assert download.size_of(ENTRY) == download.Size(SIZE, SIZE - 100_000)
+    assert download.find_size(ENTRY) == download.Size(SIZE, SIZE - 100_000)
     assert served.contents_asked() == []
 
 
@@ -606,7 +606,7 @@ def test_a_hub_that_asks_to_wait_is_waited_for(served: Hub, monkeypatch: pytest.
     served.status["main"], served.headers = 429, {"Retry-After": date if wish == "date" else wish}
     served.times["main"] = 2
     stop = Waits()
-    look_up(http.find_hub(ENTRY), stop)
+    fetch_listing(http.find_hub(ENTRY), stop)
     assert len(stop.pauses) == 2
     assert all(8 < pause <= 10 for pause in stop.pauses)
 
@@ -617,7 +617,7 @@ def test_the_pauses_grow_and_end(served: Hub, monkeypatch: pytest.MonkeyPatch) -
     served.status["main"], served.headers = 503, {"Retry-After": "soon"}
     stop = Waits()
     with pytest.raises(BchatError):
-        look_up(http.find_hub(ENTRY), stop)
+        fetch_listing(http.find_hub(ENTRY), stop)
     assert stop.pauses == [1, 2, 4, 8, 16, 20]
 
 
@@ -640,7 +640,7 @@ def test_a_line_that_only_drips_is_left(served: Hub) -> None:
 def test_an_answer_that_never_begins_is_given_up(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """No read of it need time out: one byte of a header now and then is enough."""
     served.hold_after[WEIGHTS] = 0
-    monkeypatch.setattr(http, "TIMEOUTS", Timeouts(silence=0.3))
+    monkeypatch.setattr(http, "TIMEOUTS", Timeouts(stall=0.3))
     assert refused().key == "hub.slow"
 
 
@@ -682,7 +682,7 @@ def test_who_has_no_network_is_told_so_after_one_more_attempt(
     monkeypatch.setattr(http, "TIMEOUTS", Timeouts())
     monkeypatch.setattr(http, "_send", nobody)
     with pytest.raises(BchatError) as caught:
-        look_up(http.find_hub(ENTRY), Impatient())
+        fetch_listing(http.find_hub(ENTRY), Impatient())
     assert caught.value.key == "hub.no-network"
     assert sum(waited) <= 5
 
@@ -732,7 +732,7 @@ def test_a_resolver_that_hangs_is_not_waited_for(
     assert refused().key == "hub.no-network"
     assert time.monotonic() - began < 2
     assert no_resolver == ["127.0.0.1"] * times
-    assert Timeouts().resolve + pool._FAREWELL_S < 10
+    assert Timeouts().resolve + pool._JOIN_S < 10
 
 
 def test_a_token_that_has_to_be_renewed_is_not_waited_for_either(
@@ -771,8 +771,8 @@ def test_whoever_hangs_in_the_client_can_be_stopped(
     stop = threading.Event()
     monkeypatch.setattr(http, "_resolve", lambda url: stop.set())
     began = time.monotonic()
-    with pytest.raises(Stopped):
-        look_up(http.find_hub(ENTRY), stop)
+    with pytest.raises(Cancelled):
+        fetch_listing(http.find_hub(ENTRY), stop)
     assert time.monotonic() - began < 2
 
 

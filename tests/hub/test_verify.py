@@ -18,7 +18,7 @@ from bilingual_chat.engines.weights.withdrawn import check_withdrawn
 from bilingual_chat.hub import download, file_download, http
 from bilingual_chat.hub.download import Progress
 from bilingual_chat.hub.remove import remove
-from bilingual_chat.hub.state import State, recall
+from bilingual_chat.hub.state import State, last_report
 from bilingual_chat.hub.verify import verify
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.model import open_model
@@ -86,7 +86,7 @@ def test_what_was_downloaded_is_verified_and_costs_nothing(served: Hub, monkeypa
     pull()
     with no_reading(monkeypatch):
         report = verify(ENTRY)
-        assert recall(ENTRY) == report
+        assert last_report(ENTRY) == report
     assert report.state is State.GOOD
     assert {file.name: file.size for file in report.files} == {name: len(FILES[name]) for name in WANTED}
 
@@ -94,7 +94,7 @@ def test_what_was_downloaded_is_verified_and_costs_nothing(served: Hub, monkeypa
 def test_what_another_program_fetched_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """All files of a snapshot are looked at, those too that bchat does not open."""
     directory = put_snapshot(*FILES)
-    before = recall(ENTRY)
+    before = last_report(ENTRY)
     assert before is not None
     assert before.state is State.UNKNOWN
     steps: list[Progress] = []
@@ -103,19 +103,19 @@ def test_what_another_program_fetched_is_read_once(monkeypatch: pytest.MonkeyPat
     assert {file.name for file in report.files} == set(FILES)
     assert steps[-1].done == steps[-1].size == sum(map(len, FILES.values()))
     with no_reading(monkeypatch):
-        assert verify(ENTRY) == report == recall(ENTRY)
+        assert verify(ENTRY) == report == last_report(ENTRY)
 
 
 def test_a_flipped_bit_is_seen_and_fetched_again(served: Hub) -> None:
     directory = pull()
     flip(directory / WEIGHTS)
-    looked = recall(ENTRY)
+    looked = last_report(ENTRY)
     assert looked is not None
     assert looked.state is State.CHANGED
     report = verify(ENTRY)
     assert [file.name for file in report.files if file.state is State.DAMAGED] == [WEIGHTS]
     assert report.state is State.DAMAGED
-    assert recall(ENTRY) == report
+    assert last_report(ENTRY) == report
     served.asked.clear()
     assert pull() == directory
     assert served.contents_asked() == [WEIGHTS]
@@ -126,7 +126,7 @@ def test_a_file_that_was_only_touched_is_still_good() -> None:
     directory = put_snapshot(*WANTED)
     verify(ENTRY)
     os.utime(directory / WEIGHTS, (1, 1))
-    looked = recall(ENTRY)
+    looked = last_report(ENTRY)
     assert looked is not None
     assert looked.state is State.CHANGED
     assert verify(ENTRY).state is State.GOOD
@@ -181,7 +181,7 @@ def test_copies_without_links_are_verified_against_what_the_hub_stated(
 
 
 def test_a_model_that_is_not_here_cannot_be_verified() -> None:
-    assert recall(ENTRY) is None
+    assert last_report(ENTRY) is None
     with pytest.raises(BchatError) as error:
         verify(ENTRY)
     assert key_of(error) == "model.not-here"
@@ -201,7 +201,7 @@ def test_what_is_missing_in_a_directory_of_ones_own_is_fetched_into_it(served: H
     there = {path.name: path.read_bytes() for path in (tmp_path / "models" / "tiny").iterdir()}
     assert there == {name: FILES[name] for name in WANTED}
     assert not folder().exists()
-    found = recall(entry)
+    found = last_report(entry)
     assert found is not None
     assert found.state is State.GOOD
 
@@ -210,11 +210,11 @@ def test_what_is_there_is_compared_with_the_hubs_and_marked(served: Hub, tmp_pat
     """Copied there by hand: after a pull it is verified, and nothing of it was fetched again."""
     put_directory(tmp_path / "own", *WANTED)
     entry = own(tmp_path / "own")
-    before = recall(entry)
+    before = last_report(entry)
     assert before is not None
     assert before.state is State.UNKNOWN
     download.download(entry, lambda progress: None)
-    after = recall(entry)
+    after = last_report(entry)
     assert after is not None
     assert after.state is State.GOOD
     assert states(entry) == dict.fromkeys(WANTED, State.GOOD)
@@ -398,7 +398,7 @@ def test_what_was_withdrawn_of_another_is_known_in_any_directory(tmp_path: Path,
     assert report.withdrawn is not None
     assert report.withdrawn.name == BIN
     assert report.state is State.UNKNOWN  # its files are not compared with the other model's
-    assert recall(suspect) == report
+    assert last_report(suspect) == report
     flip(tmp_path / "own" / BIN)
     assert verify(suspect).withdrawn is None
 
@@ -516,4 +516,4 @@ def test_what_is_fetched_can_be_read_by_whoever_may_read_the_cache(served: Hub) 
 
 
 def test_the_size_of_a_model_in_a_directory_is_that_of_its_files(tmp_path: Path) -> None:
-    assert download.size_of(put_directory(tmp_path / "own", *WANTED)) == download.Size(SIZE, 0)
+    assert download.find_size(put_directory(tmp_path / "own", *WANTED)) == download.Size(SIZE, 0)
