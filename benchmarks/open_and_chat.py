@@ -82,7 +82,7 @@ def measure(directory: Path, name: str, dtype: Any, row: str) -> dict[str, Any]:
         pass
     assert session.last is not None
     newest = max((path for path in paths.data_dir().iterdir() if path.is_file()), key=lambda path: path.stat().st_mtime)
-    print(f"({engine.dtype_name}, {torch.get_num_threads()} threads, notices: {engine.notices})", file=sys.stderr)
+    print(f"({engine.precision}, {torch.get_num_threads()} threads, notices: {engine.notices})", file=sys.stderr)
     return {
         "opened": row,
         "load": f"{loaded:.1f}",

@@ -86,10 +86,10 @@ class ScriptedEngine:
     def complete_many(
         self,
         prompt_ids: Sequence[int],
-        wanted: Sequence[tuple[DecodingParameters, int]],
+        requests: Sequence[tuple[DecodingParameters, int]],
         progress: Progress | None = None,
     ) -> Generator[tuple[int, Chunk], None, None]:
-        return one_after_another(self, prompt_ids, wanted, progress)
+        return one_after_another(self, prompt_ids, requests, progress)
 
     can_prefill = False
 

@@ -1,166 +1,228 @@
-"""Where a model is computed and in what, and whether it fits there."""
+"""Chooses the device, the dtype and the precision of a model, and checks that it fits into memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
-from bilingual_chat.engines.memory import SMALL, WORKING_MEMORY, available_memory, estimate_memory
+from bilingual_chat.engines.memory import SMALL, WORKING_MEMORY, available_memory, estimate_memory, needed_memory
 from bilingual_chat.engines.neox.build import load_library
-from bilingual_chat.engines.neox.config import NeoxConfig
-from bilingual_chat.engines.neox.cpu_model import can_compute
 from bilingual_chat.engines.protocol import DeviceName, DtypeName, QuantizeName
 from bilingual_chat.engines.weights.quantize import quantized_bytes
 from bilingual_chat.engines.weights.quantized_matrix import QuantizedPrecision
-from bilingual_chat.engines.weights.reader import stored_dtype
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import ModelEntry
 
-ROOM = 0.15  # of what a model needs, that auto leaves for the rest of the machine
+HEADROOM = 0.15  # share of a model's memory that auto leaves for other programs
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_EXACT = {torch.float64: torch.float32, torch.float32: torch.float32, torch.float16: torch.float16}
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """The size of a model, known before its weights are read. shapes: None if bchat cannot quantize it."""
+
+    parameters: int
+    cache_elements: int = 0
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+
+    def memory(self, dtype: torch.dtype, precision: QuantizedPrecision | None = None) -> int:
+        """Return the bytes of weights, a full KV cache and activations."""
+        if precision is None or self.shapes is None:
+            return needed_memory(self.parameters, self.cache_elements, dtype.itemsize)
+        weights = sum(quantized_bytes(name, shape, precision) for name, shape in self.shapes.items())
+        return weights + 2 * self.cache_elements + WORKING_MEMORY
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """How a model is computed. precision: of quantized matrices, None for `dtype`."""
+
+    device: torch.device
+    dtype: torch.dtype
+    precision: QuantizedPrecision | None = None
+    notice: Phrase | None = None  # says that weights lose precision, and why
+
+
+Preference = Literal["fast", "exact if it fits", "exact"]
+
+
+def choose_hardware(
+    size: ModelSize,
+    stored: Callable[[], torch.dtype | None],
+    prefer: Preference,
+    *,
+    device: DeviceName = "auto",
+    dtype: DtypeName = "auto",
+    quantize: QuantizeName = "auto",
+    others: Iterable[ModelEntry] = (),
+) -> Hardware:
+    """Choose device, dtype and precision. Raises BchatError (MODEL): not available, or too little memory.
+
+    stored: returns the dtype of most stored weights; reads the headers of the files. prefer: see `pick_dtype`.
+    others: models that the error may suggest instead.
+    """
+    target = pick_device(device, size.parameters)
+    chosen = pick_dtype(dtype, target, size, stored, prefer)
+    precision = pick_precision(quantize, target, size, chosen)
+    check_memory(size, chosen, target, others, precision)
+    notice = None
+    if precision is not None and quantize == "auto":
+        notice = _narrowed(precision, chosen, size, target)
+    elif precision is None and dtype == "auto" and chosen != torch.float32:
+        notice = _rounding(stored(), chosen, prefer, size, target)
+    return Hardware(target, chosen, precision, notice)
 
 
 def pick_device(name: DeviceName, parameters: int) -> torch.device:
-    """auto: CUDA where there is one, but not for a small model, which waits for launches there.
+    """Return the device. Raises BchatError (MODEL) if it is missing.
 
-    Apple's mps only when asked for: no test has compared it with the CPU yet. Raises BchatError
-    (MODEL) for a device that is not there.
+    auto: CUDA if available, but the CPU for a small model, which would mostly wait for kernel launches. mps only on
+    request: no test has compared it with the CPU.
     """
     if name == "auto":
         wants_gpu = parameters >= SMALL and torch.cuda.is_available()
         return torch.device("cuda" if wants_gpu else "cpu")
-    missing = (name == "cuda" and not torch.cuda.is_available()) or (
+    is_missing = (name == "cuda" and not torch.cuda.is_available()) or (
         name == "mps" and not torch.backends.mps.is_available()
     )
-    if missing:
+    if is_missing:
         raise BchatError("engine.device", status=ExitStatus.MODEL, device=name)
     return torch.device(name)
 
 
-def pick_dtype(
-    name: DtypeName, device: torch.device, config: NeoxConfig, paths: Sequence[Path], lossless: str = ""
-) -> torch.dtype:
-    """auto: float32 if small; bfloat16 on a CPU (its float16 prefill is 8 times slower); else what loses nothing.
+def exact_dtype(stored: torch.dtype | None) -> torch.dtype:
+    """Return the narrowest dtype that computes weights stored in `stored` without rounding them."""
+    return _EXACT.get(stored, torch.bfloat16) if stored else torch.bfloat16
 
-    lossless: the catalogue's word for that; where there is none, what most numbers are stored as.
+
+def pick_dtype(
+    name: DtypeName,
+    device: torch.device,
+    size: ModelSize,
+    stored: Callable[[], torch.dtype | None],
+    prefer: Preference,
+) -> torch.dtype:
+    """Return the dtype to compute in. auto: float32 for a small model, else 16 bits or what `prefer` says.
+
+    On a CPU, float16 is slow (prefill takes 8 times as long): bfloat16 or float32 replaces it.
     """
     if name != "auto":
         return DTYPES[name]
-    if config.parameter_count < SMALL:
+    if size.parameters < SMALL:
         return torch.float32
-    if device.type == "cpu":
+    if prefer == "fast" and device.type == "cpu":
         return torch.bfloat16
-    stored = DTYPES[lossless] if lossless else stored_dtype(paths)
-    return torch.float16 if stored == torch.float16 else torch.bfloat16
+    exact = exact_dtype(stored())
+    if exact == torch.float16 and device.type == "cpu":
+        return torch.float32 if prefer == "exact" else torch.bfloat16
+    if exact == torch.float32 and prefer != "exact":
+        return exact if prefer == "exact if it fits" and _fits(size, device, exact) else torch.bfloat16
+    return exact
 
 
 def pick_precision(
-    name: QuantizeName, device: torch.device, config: NeoxConfig, dtype: torch.dtype
+    name: QuantizeName, device: torch.device, size: ModelSize, dtype: torch.dtype
 ) -> QuantizedPrecision | None:
-    """What the matrices are narrowed to, None for `dtype` itself; auto: the most exact that leaves room for the rest.
+    """Return the precision of the matrices, None for `dtype`. auto: the most exact that leaves headroom.
 
-    Raises BchatError (MODEL) where a narrow kind was asked for and there is no code for it.
+    Raises BchatError (MODEL) for a requested precision that bchat cannot compute.
     """
     if name == "none":
         return None
-    is_possible = device.type == "cpu" and can_compute(config)
+    is_possible = device.type == "cpu" and size.shapes is not None
     if name != "auto":
         if not is_possible:
             raise BchatError("engine.quantize", status=ExitStatus.MODEL, precision=name, device=device.type)
         return name
-    available = free_memory(device)
-    if not is_possible or available is None or config.parameter_count < SMALL:
+    if not is_possible or size.parameters < SMALL:
         return None
-    kinds: tuple[QuantizedPrecision | None, ...] = (None, "int8", "int4")
-    fitting = [kind for kind in kinds if _needed(config, dtype, kind) * (1 + ROOM) <= available]
-    if not fitting or fitting[0] is None or load_library() is None:
-        return None
-    return fitting[0]
-
-
-def why_narrow(precision: QuantizedPrecision, config: NeoxConfig, dtype: torch.dtype, device: torch.device) -> Phrase:
-    """What is said when `pick_precision` chose by itself."""
-    return Phrase(
-        "engine.narrowed",
-        precision=precision,
-        dtype=name_of(dtype),
-        needed=tenths(_needed(config, dtype)),
-        available=tenths(free_memory(device) or 0),
-    )
-
-
-def weight_bytes(config: NeoxConfig, dtype: torch.dtype, precision: QuantizedPrecision | None = None) -> int:
-    """Bytes of all weights."""
-    if precision is None:
-        return config.parameter_count * dtype.itemsize
-    return sum(quantized_bytes(name, shape, precision) for name, shape in config.shapes().items())
+    precisions: tuple[QuantizedPrecision | None, ...] = (None, "int8", "int4")
+    fitting = next((each for each in precisions if _fits(size, device, dtype, each)), None)
+    return fitting if fitting and load_library() else None
 
 
 def check_memory(
-    config: NeoxConfig,
+    size: ModelSize,
     dtype: torch.dtype,
     device: torch.device,
     others: Iterable[ModelEntry] = (),
     precision: QuantizedPrecision | None = None,
 ) -> None:
-    """Refuse what does not fit, before a byte is loaded, and say what would; where the system does not say, try.
-
-    others: models that may be named instead.
-    """
-    needed = _needed(config, dtype, precision)
-    available = free_memory(device)
-    if available is None or needed <= available:
-        return
-    choice = _smaller_choice(config, dtype, device, available, others)
-    raise BchatError(
-        "engine.memory", status=ExitStatus.MODEL, needed=tenths(needed), available=tenths(available), choice=choice
-    )
-
-
-def _needed(config: NeoxConfig, dtype: torch.dtype, precision: QuantizedPrecision | None = None) -> int:
-    cache = config.cache_elements() * (dtype.itemsize if precision is None else 2)
-    return weight_bytes(config, dtype, precision) + cache + WORKING_MEMORY
+    """Raise BchatError (MODEL) if the model does not fit; the error suggests what fits, maybe one of `others`."""
+    needed, available = size.memory(dtype, precision), free_memory(device)
+    if available is not None and needed > available:
+        raise BchatError(
+            "engine.memory",
+            status=ExitStatus.MODEL,
+            needed=gigabytes(needed),
+            available=gigabytes(available),
+            choice=_smaller_choice(size, dtype, device, available, others),
+        )
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes left on `device`; None where the system does not say."""
+    """Return the free bytes on `device`; None if the system does not say."""
     return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else available_memory()
 
 
+def _rounding(
+    stored: torch.dtype | None, dtype: torch.dtype, prefer: Preference, size: ModelSize, device: torch.device
+) -> Phrase | None:
+    """Return a notice if `dtype` rounds the stored weights; not for float16 if 16 bits were preferred."""
+    exact = exact_dtype(stored)
+    if dtype == exact or (prefer == "fast" and exact == torch.float16):
+        return None
+    if exact == torch.float32 and not _fits(size, device, exact):
+        return _narrowed(name_of(dtype), exact, size, device)
+    return Phrase("engine.rounded", dtype=name_of(exact), narrow=name_of(dtype))
+
+
+def _narrowed(precision: str, dtype: torch.dtype, size: ModelSize, device: torch.device) -> Phrase:
+    """Return the notice that the model is opened in `precision` because `dtype` takes too much memory."""
+    needed, available = gigabytes(size.memory(dtype)), gigabytes(free_memory(device) or 0)
+    return Phrase("engine.narrowed", precision=precision, dtype=name_of(dtype), needed=needed, available=available)
+
+
+def _fits(
+    size: ModelSize, device: torch.device, dtype: torch.dtype, precision: QuantizedPrecision | None = None
+) -> bool:
+    """Return True if the model fits with headroom, or if the system does not say."""
+    available = free_memory(device)
+    return available is None or size.memory(dtype, precision) * (1 + HEADROOM) <= available
+
+
 def _smaller_choice(
-    config: NeoxConfig, dtype: torch.dtype, device: torch.device, available: int, others: Iterable[ModelEntry]
+    size: ModelSize, dtype: torch.dtype, device: torch.device, available: int, others: Iterable[ModelEntry]
 ) -> Phrase:
-    """The first that fits: 16 bits, the CPU, fewer bits, the largest smaller model."""
-    half = _needed(config, torch.bfloat16)
+    """Return the first that fits: 16 bits, the CPU, fewer bits, the largest smaller model."""
+    half = size.memory(torch.bfloat16)
     if dtype.itemsize > 2 and half <= available:
-        return Phrase("engine.choose-dtype", dtype="bfloat16", needed=tenths(half))
+        return Phrase("engine.choose-dtype", dtype="bfloat16", needed=gigabytes(half))
     main = available_memory() if device.type != "cpu" else None
     if main is not None and half <= main:
-        return Phrase("engine.choose-cpu", needed=tenths(half))
-    if device.type == "cpu" and can_compute(config):
+        return Phrase("engine.choose-cpu", needed=gigabytes(half))
+    if device.type == "cpu" and size.shapes is not None:
         narrow: QuantizedPrecision
         for narrow in ("int8", "int4"):
-            if (size := _needed(config, dtype, narrow)) <= available:
-                return Phrase("engine.choose-quantize", precision=narrow, needed=tenths(size))
-    fitting = [
-        each
-        for each in others
-        if 0 < each.parameters < config.parameter_count and estimate_memory(each, dtype.itemsize) <= available
-    ]
-    if fitting:
-        best = max(fitting, key=lambda each: each.parameters)
-        return Phrase("engine.choose-model", name=best.name, needed=tenths(estimate_memory(best, dtype.itemsize)))
+            if (needed := size.memory(dtype, narrow)) <= available:
+                return Phrase("engine.choose-quantize", precision=narrow, needed=gigabytes(needed))
+    smaller = [each for each in others if 0 < each.parameters < size.parameters]
+    for each in sorted(smaller, key=lambda each: each.parameters, reverse=True):
+        if (needed := estimate_memory(each, dtype.itemsize)) <= available:
+            return Phrase("engine.choose-model", name=each.name, needed=gigabytes(needed))
     return Phrase("engine.choose-smaller")
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """ "float32", …"""
+    """Return "float32", …"""
     return str(dtype).removeprefix("torch.")
 
 
-def tenths(size: int) -> str:
-    """Gigabytes."""
+def gigabytes(size: int) -> str:
+    """Return gigabytes with one decimal, without the unit."""
     return f"{size / 1e9:.1f}"

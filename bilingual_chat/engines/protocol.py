@@ -1,6 +1,6 @@
-"""The one seam: token ids in, token ids out.
+"""The engine protocol: token ids in, token ids out.
 
-`open_engine` imports the engine that is asked for, so that torch is loaded only when it computes.
+`open_engine` imports the engine when it is called, because torch takes a second to import.
 """
 
 from __future__ import annotations
@@ -20,82 +20,82 @@ if TYPE_CHECKING:
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-Progress = Callable[[int, int], None]  # with what is done, and all there is
 QuantizeName = Literal["auto", "none", "int8", "w8a8", "int4"]
+Progress = Callable[[int, int], None]  # (done, total)
 
 
 @dataclass(frozen=True)
 class Chunk:
     """One step of a completion.
 
-    `finish` is None on every chunk but the last. The end-of-sequence token comes as a last chunk
-    with finish STOP and is no part of the reply; with LENGTH the token belongs to the reply.
+    Only the last chunk has a `finish`. With STOP, its token is the end-of-sequence token and no part of the reply;
+    with LENGTH, its token belongs to the reply.
     """
 
     token_id: int
-    logprob: float  # natural log, under the filtered distribution that was sampled from
-    cached_tokens: int  # prompt tokens that the KV cache already held; the same on every chunk
+    logprob: float  # natural log, in the filtered distribution that the token was drawn from
+    cached_tokens: int  # prompt tokens that the KV cache already held; the same in every chunk
     finish: FinishReason | None = None
 
 
 class Engine(Protocol):
-    """What answers. A completion is a generator: close it to stop, and nothing more is computed."""
+    """A model that continues token ids. Closing a completion stops its computation."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def context_length(self) -> int:
-        """Positions the model was trained for: prompt and reply together never exceed it."""
+        """The positions that the model was trained for; prompt and reply together never exceed them."""
 
     @property
     def precision(self) -> str:
-        """What the weights are in: "float32", "bfloat16", "int8", …; transcripts record it."""
+        """The precision of the weights, for transcripts: "float32", "bfloat16", "int8", …"""
 
     @property
     def device_name(self) -> str:
-        """Where it computes: "cpu", "cuda:0", …"""
+        """The device: "cpu", "cuda:0", …"""
 
     def complete(
         self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int, progress: Progress | None = None
-    ) -> Iterator[Chunk]:
+    ) -> Generator[Chunk, None, None]:
         """Continue `prompt_ids` (at least one) by up to `parameters.max_new_tokens` tokens.
 
-        progress: called while a prompt is computed that takes long, with the tokens done and those of the prompt.
+        progress: called during a long prefill, with the tokens computed and the tokens of the prompt.
         """
 
     def complete_many(
         self,
         prompt_ids: Sequence[int],
-        wanted: Sequence[tuple[DecodingParameters, int]],
+        requests: Sequence[tuple[DecodingParameters, int]],
         progress: Progress | None = None,
     ) -> Generator[tuple[int, Chunk], None, None]:
-        """Several continuations, one for each parameters and seed: (its number, its next chunk), in any order.
+        """Continue `prompt_ids` once for each request (parameters, seed); yield (index of the request, chunk).
 
-        Each is the one that `complete` gives.
+        Chunks of different requests come in any order. Each continuation equals that of `complete`.
         """
 
     @property
     def can_prefill(self) -> bool:
-        """Whether `prefill` does anything: only where it changes no reply, not even in the last bit."""
+        """True if `prefill` works; only if it changes no reply, not even in the last bit."""
 
     def prefill(self, ids: Sequence[int]) -> Iterator[int]:
-        """Compute `ids`, with which the next prompt probably begins, some a step, and say how many are done.
+        """Compute the probable beginning of the next prompt in steps; yield the number of ids done after each.
 
-        It may be left at any step.
+        The caller may stop after any step.
         """
 
 
 def one_after_another(
     engine: Engine,
     prompt_ids: Sequence[int],
-    wanted: Sequence[tuple[DecodingParameters, int]],
+    requests: Sequence[tuple[DecodingParameters, int]],
     progress: Progress | None = None,
 ) -> Generator[tuple[int, Chunk], None, None]:
-    """`Engine.complete_many` for an engine that computes one continuation at a time."""
-    for at, (parameters, seed) in enumerate(wanted):
+    """Implement `Engine.complete_many` for an engine that computes one continuation at a time."""
+    for index, (parameters, seed) in enumerate(requests):
         for chunk in engine.complete(prompt_ids, parameters, seed, progress):
-            yield at, chunk
+            yield index, chunk
 
 
 def open_engine(
@@ -111,13 +111,14 @@ def open_engine(
     progress: Progress | None = None,
     others: Iterable[ModelEntry] = (),
 ) -> LocalEngine:
-    """The local engine over a model directory (config.json, weights). Raises BchatError (MODEL).
+    """Open a GPT-NeoX model directory (config.json and weights). Raises BchatError (MODEL).
 
-    entry: which weights are withdrawn, and what dtype loses nothing. accept_withdrawn opens those too
-    (then the engine's `withdrawn` is true). quantize: weights in 8 or 4 bits; auto takes the most exact that
-    leaves room for the rest of the machine. progress: bytes done and bytes in all, from this thread,
-    while weights are verified and then while they are converted, which happens once; not at all
-    where neither is needed. others: models that may be named when this one does not fit.
+    entry: the catalogue's knowledge: checksums of withdrawn weights, the dtype of the stored weights.
+    accept_withdrawn: open withdrawn weights too; the engine's `withdrawn` is then True.
+    quantize: auto takes the most exact precision that leaves memory for other programs.
+    progress: called in this thread with (bytes done, bytes in all), first for checksums, then for a conversion;
+    each happens once per file.
+    others: models that an error may suggest if this one does not fit.
     """
     from bilingual_chat.engines.local import LocalEngine
 

@@ -138,7 +138,7 @@ class Session:
             yield from self._remarks_before(asked)
             began = time.perf_counter()
             chunks = asked.model.engine.complete(asked.prompt.ids, asked.parameters, asked.seed, self.tell_reading)
-            with closing(chunks):  # type: ignore[type-var]
+            with closing(chunks):
                 for chunk in chunks:
                     first = time.perf_counter() - began if first is None else first
                     cached = chunk.cached_tokens

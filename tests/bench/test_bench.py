@@ -19,7 +19,6 @@ from bilingual_chat import messages
 from bilingual_chat.bench import bandwidth, divergence, quality, speed, text
 from bilingual_chat.bench.divergence import Reference
 from bilingual_chat.cli import bench
-from bilingual_chat.engines import local
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.memory import reset_peak, used_memory
 from bilingual_chat.engines.neox.torch_model import GptNeox
@@ -98,7 +97,7 @@ def never(*_: object) -> Any:
 
 def test_scores_are_the_logits_of_transformers(model: Any, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At every position of a text, whatever the blocks; and nothing of it stays in the KV cache."""
-    monkeypatch.setattr(local, "PREFILL_ROWS", 7)
+    monkeypatch.setattr(LocalEngine, "prefill_rows", 7)
     engine, ids = open_local(saved), prompt(50)
     speed._run(engine, ids[:9])
     blocks = list(engine.score(ids))

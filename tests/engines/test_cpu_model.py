@@ -498,7 +498,7 @@ def test_auto_takes_the_most_exact_that_leaves_room(
     sizes = {"hidden_size": 2816, "num_hidden_layers": 36, "num_attention_heads": 22, "intermediate_size": 11264}
     raw = {"model_type": "gpt_neox", "vocab_size": 65536, "max_position_embeddings": 2048, **sizes}
     monkeypatch.setattr(device, "available_memory", lambda: int(free * 1e9))
-    assert device.pick_precision("auto", CPU, parse_config(raw), torch.bfloat16) == expected
+    assert device.pick_precision("auto", CPU, local.neox_size(parse_config(raw)), torch.bfloat16) == expected
 
 
 @pytest.mark.parametrize("name", ["sft", "base-8k", "j-ppo"])
@@ -511,7 +511,7 @@ def test_the_list_of_models_tells_the_memory_of_each_precision(name: str, precis
     config = parse_config({"model_type": "gpt_neox", **sizes, **words})
     narrow = precision.name if precision.name in ("int8", "int4") else None
     dtype = torch.bfloat16 if narrow else getattr(torch, precision.name)
-    assert memory_in(precision, entry) == pytest.approx(device._needed(config, dtype, narrow), rel=0.05)  # type: ignore[arg-type]
+    assert memory_in(precision, entry) == pytest.approx(local.neox_size(config).memory(dtype, narrow), rel=0.05)  # type: ignore[arg-type]
 
 
 def test_a_narrow_kind_for_which_there_is_no_code_is_one_sentence(tmp_path: Path) -> None:

@@ -21,8 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bilingual_chat.engines import device, local
-from bilingual_chat.engines import generation as engine_reply
+from bilingual_chat.engines import device, generation
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.memory import available_memory
 from bilingual_chat.engines.neox import kv_cache
@@ -199,7 +198,7 @@ def test_sixteen_bits_stay_close_to_float32(saved: Path, dtype: str) -> None:
     """The single-row path of 16 bits (its own attention, oneDNN off) agrees with its prefill and with float32."""
     ids = prompt(30)
     exact, engine = open_local(saved), open_local(saved, dtype=dtype)
-    assert (exact.dtype_name, engine.dtype_name) == ("float32", dtype)
+    assert (exact.precision, engine.precision) == ("float32", dtype)
     expected, once = exact._logits_after(ids), engine._logits_after(ids)
     for length in range(1, 31):
         stepwise = engine._logits_after(ids[:length]) if length > 1 else once
@@ -214,7 +213,7 @@ def test_the_cache_grows_in_blocks_and_keeps_what_it_holds(
 ) -> None:
     """Blocks of 5 positions: greedy decoding over many of them is still exact, up to the last position."""
     monkeypatch.setattr(kv_cache, "FIRST_CAPACITY", 5)
-    monkeypatch.setattr(local, "PREFILL_ROWS", 4)
+    monkeypatch.setattr(LocalEngine, "prefill_rows", 4)
     engine = open_local(saved)
     long = replace(GREEDY, max_new_tokens=100, min_new_tokens=100)
     assert reply(engine, prompt(23), long) == generate(
@@ -314,8 +313,8 @@ def test_a_retry_runs_exactly_one_token_before_the_first_chunk(saved: Path, rows
 
 def test_a_long_prompt_is_prefilled_in_chunks(saved: Path, rows: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """So that Ctrl-C acts between two of them; logits are computed for the last position only."""
-    monkeypatch.setattr(local, "PREFILL_ROWS", 8)
-    monkeypatch.setattr(engine_reply, "NOTICED_S", 0.0)
+    monkeypatch.setattr(LocalEngine, "prefill_rows", 8)
+    monkeypatch.setattr(generation, "NOTICEABLE_S", 0.0)
     asked: list[int] = []
     logits = GptNeox.logits
 
@@ -451,7 +450,7 @@ def test_weights_stored_in_any_width_open_as_float32(model: Any, directory: Path
     save_file(rounded, directory / "model.safetensors")
     oracle = type(model).from_pretrained(directory, dtype=torch.float32)
     engine = open_local(directory)
-    assert engine.dtype_name == "float32"
+    assert engine.precision == "float32"
     assert reply(engine, prompt(9)) == generate(oracle, prompt(9))
 
 

@@ -24,7 +24,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, Qwen2Config
 from transformers.utils import logging
 
-from bilingual_chat.engines.other_families import chat_template, transformers_engine
+from bilingual_chat.engines import device as hardware
+from bilingual_chat.engines.other_families import chat_template
 from bilingual_chat.engines.other_families.chat_template import TemplateTokenizer
 from bilingual_chat.engines.other_families.transformers_engine import TransformersEngine, open_transformers_engine
 from bilingual_chat.engines.weights.files import read_json
@@ -452,7 +453,7 @@ def test_a_model_that_cannot_go_back_starts_over(opened: dict[str, Any], monkeyp
     """A recurrent state cannot be cropped: only what goes on from all that is cached uses the cache."""
     words, engine = opened["byte-level"]
     engine.forget()
-    monkeypatch.setattr(engine, "_crops", False)
+    monkeypatch.setattr(engine._model, "can_rewind", False)
     ids = words.tell([user("hello")], TEMPLATE).ids
     reply = run(engine, ids)
     held = [*engine.cached_ids, 9]
@@ -578,16 +579,18 @@ def test_weights_are_computed_as_they_are_stored_or_it_is_said(
     said: str | None,
 ) -> None:
     """A billion parameters, and so many GB free."""
-    monkeypatch.setattr(transformers_engine, "free_memory", lambda place: free and int(free * 1e9))
-    kind, remark = transformers_engine._pick_dtype("auto", insists, torch.device(device), 10**9, stored)
-    assert (kind, remark and remark.key) == (computed, said)
+    monkeypatch.setattr(hardware, "free_memory", lambda device: free and int(free * 1e9))
+    monkeypatch.setattr(hardware, "pick_device", lambda name, parameters: torch.device(device))
+    prefer: Any = "exact" if insists else "exact if it fits"
+    chosen = hardware.choose_hardware(hardware.ModelSize(10**9), lambda: stored, prefer)
+    assert (chosen.dtype, chosen.notice and chosen.notice.key) == (computed, said)
 
 
 def test_float32_weights_that_do_not_fit_are_announced_before_the_first_reply(
     directories: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transformers_engine, "SMALL", 0)
-    monkeypatch.setattr(transformers_engine, "free_memory", lambda place: 1)
+    monkeypatch.setattr(hardware, "SMALL", 0)
+    monkeypatch.setattr(hardware, "free_memory", lambda device: 140_000_000)  # fits, but leaves no headroom
     session, model = make_chat(directories["byte-level"], tmp_path)
     assert drain(session.reply("hello")).keys[0] == "engine.narrowed"
     assert model.precision == session.conversation.turns[-1].details["precision"] == "bfloat16"
@@ -606,8 +609,10 @@ def test_a_small_model_takes_one_thread(opened: dict[str, Any], monkeypatch: pyt
     """Two mostly wait for each other, and use the CPU meanwhile."""
     words, engine = opened["byte-level"]
     counts: list[int] = []
-    network = engine._network
-    monkeypatch.setattr(engine, "_network", lambda **given: counts.append(torch.get_num_threads()) or network(**given))
+    network = engine._model.network
+    monkeypatch.setattr(
+        engine._model, "network", lambda **given: counts.append(torch.get_num_threads()) or network(**given)
+    )
     engine.forget()
     before = torch.get_num_threads()
     torch.set_num_threads(2)

@@ -19,8 +19,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bilingual_chat.engines import generation as engine_reply
-from bilingual_chat.engines import local
+from bilingual_chat.engines import engine as loop
+from bilingual_chat.engines import generation
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.lookahead import Lookahead
 from bilingual_chat.engines.neox import build, kv_cache, torch_model
@@ -161,11 +161,11 @@ def test_what_is_prefilled_ahead_changes_no_reply(saved: Path, precision: str) -
     ):
         engine.forget()
         done = sum(1 for _ in islice(engine.prefill(ahead), steps))
-        assert done == min(steps, -(-len(ahead) // local.PREFILL_ROWS))
+        assert done == min(steps, -(-len(ahead) // LocalEngine.prefill_rows))
         chunks = list(engine.complete(ids, sampled, 5))
         assert [(chunk.token_id, chunk.logprob) for chunk in chunks] == expected
         right = 40 if ahead[:70] != ids[: len(ahead)][:70] else len(ahead)
-        assert chunks[0].cached_tokens == min(right, steps * local.PREFILL_ROWS, len(ids) - 1)
+        assert chunks[0].cached_tokens == min(right, steps * LocalEngine.prefill_rows, len(ids) - 1)
 
 
 @needs_compiler
@@ -176,7 +176,13 @@ def test_reading_ahead_leaves_a_cache_that_has_it_or_nearly(saved: Path) -> None
     list(engine.complete(ids, replace(GREEDY, max_new_tokens=10), 0))
     held = engine.cached_ids
     other = (held[-1] + 1) % VOCAB
-    for ahead in (held, held[:20], [*held[:-3], *[other] * (local.AHEAD_LEAST + 2 - 10)], [*held, *[other] * 7], []):
+    for ahead in (
+        held,
+        held[:20],
+        [*held[:-3], *[other] * (loop.LEAST_PREFILL_AHEAD + 2 - 10)],
+        [*held, *[other] * 7],
+        [],
+    ):
         assert list(engine.prefill(ahead)) == []
         assert engine.cached_ids == held
     assert len(list(engine.prefill([*held, *[other] * 8]))) == 1
@@ -252,7 +258,7 @@ def test_the_last_layer_computes_a_prompt_for_the_row_that_is_answered(
 def test_how_far_a_prompt_is_computed_is_told_between_passes(
     saved: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_reply, "NOTICED_S", 0.0)
+    monkeypatch.setattr(generation, "NOTICEABLE_S", 0.0)
     engine = native_engine(saved, "int8")
     ids = some_ids(200).tolist()
     told: list[tuple[int, int]] = []
@@ -267,11 +273,11 @@ def test_how_far_a_prompt_is_computed_is_told_between_passes(
 
 def test_what_is_computed_in_a_moment_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(engine_reply.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(generation.time, "perf_counter", lambda: now[0])
     told: list[int] = []
-    reading = engine_reply.Reading(lambda done, size: told.append(done), 100, 20)
+    reading = generation.PrefillProgress(lambda done, size: told.append(done), 100, 20)
     for now[0], done in ((0.1, 40), (1.0, 60), (1.5, 80), (1.6, 95)):
-        reading.at(done)
+        reading.update(done)
     assert told == [60, 80]  # at 40 the rest takes 0.3 s, at 60 a second, at 80 half of one, at 95 nothing
 
 

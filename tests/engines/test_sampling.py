@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bilingual_chat.engines import sampling
-from bilingual_chat.engines.sampling import choose, draw, keep_likely, penalise, scale
+from bilingual_chat.engines.sampling import choose, draw, keep_likely, penalize, scale
 from bilingual_chat.settings.decoding import DecodingParameters
 
 PLAIN = DecodingParameters(top_k=0)
@@ -61,7 +61,7 @@ def distribution(logits: Tensor, ids: list[int], prompt: int, parameters: Decodi
     """Ours, as probabilities over the whole vocabulary."""
     seen = torch.zeros(logits.numel(), dtype=torch.bool)
     seen[ids] = True
-    scores = penalise(logits, seen, len(ids) - prompt, parameters, EOS)
+    scores = penalize(logits, seen, len(ids) - prompt, parameters, [EOS])
     if parameters.temperature == 0:
         return scores.softmax(-1)
     kept, values = keep_likely(scale(scores, parameters.temperature), parameters.top_k, parameters.top_p)

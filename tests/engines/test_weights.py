@@ -26,12 +26,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bilingual_chat.engines import device
-from bilingual_chat.engines.device import check_memory, pick_dtype
-from bilingual_chat.engines.local import LocalEngine
+from bilingual_chat.engines.device import DTYPES, check_memory, pick_dtype
+from bilingual_chat.engines.local import LocalEngine, neox_size
 from bilingual_chat.engines.memory import estimate_memory, needed_memory
 from bilingual_chat.engines.neox.config import NeoxConfig, parse_config
 from bilingual_chat.engines.protocol import open_engine
 from bilingual_chat.engines.weights import cache, convert, reader
+from bilingual_chat.engines.weights.reader import stored_dtype
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.model import Model, OpenOptions, open_model
 from bilingual_chat.settings.catalogue import ModelEntry
@@ -669,19 +670,19 @@ def test_what_does_not_fit_is_refused_with_a_choice_that_does(
 ) -> None:
     monkeypatch.setattr(device, "available_memory", lambda: int(free * 1e9))
     with pytest.raises(BchatError) as caught:
-        check_memory(parse_config(FULL), dtype, CPU, load_config().catalogue.values())
+        check_memory(neox_size(parse_config(FULL)), dtype, CPU, load_config().catalogue.values())
     assert caught.value.status == ExitStatus.MODEL
     assert choice in str(caught.value)
     assert caught.value.sentence("ja").endswith("。")
     monkeypatch.setattr(device, "available_memory", lambda: 18_000_000_000)
-    check_memory(parse_config(FULL), dtype, CPU)
+    check_memory(neox_size(parse_config(FULL)), dtype, CPU)
 
 
 def test_what_a_gpu_cannot_hold_may_fit_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6_000_000_000, 8_000_000_000))
     monkeypatch.setattr(device, "available_memory", lambda: 16_000_000_000)
     with pytest.raises(BchatError, match=r"8\.6 GB of memory and 6\.0 GB are free; on the CPU"):
-        check_memory(parse_config(FULL), torch.bfloat16, torch.device("cuda"))
+        check_memory(neox_size(parse_config(FULL)), torch.bfloat16, torch.device("cuda"))
 
 
 @pytest.mark.parametrize("name", ["sft", "base-8k", "j-ppo", "demo"])
@@ -712,10 +713,43 @@ def test_the_dtype_follows_the_hardware_and_what_loses_nothing(
     half: Path, device: str, lossless: str, expected: torch.dtype
 ) -> None:
     """Where the catalogue does not say, the file does: here float16."""
-    files = [half / "model.safetensors"]
-    assert pick_dtype("auto", torch.device(device), parse_config(FULL), files, lossless) == expected
-    assert pick_dtype("float32", torch.device(device), parse_config(FULL), files, lossless) == torch.float32
-    assert pick_dtype("auto", torch.device(device), parse(half), files, lossless) == torch.float32
+
+    def stored() -> torch.dtype | None:
+        return DTYPES[lossless] if lossless else stored_dtype([half / "model.safetensors"])
+
+    place, large, small = torch.device(device), neox_size(parse_config(FULL)), neox_size(parse(half))
+    assert pick_dtype("auto", place, large, stored, "fast") == expected
+    assert pick_dtype("float32", place, large, stored, "fast") == torch.float32
+    assert pick_dtype("auto", place, small, stored, "fast") == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("stored", "known", "free", "quantize", "computed", "said"),
+    [
+        ("float32", "", 8.0, "auto", "bfloat16", ["engine.rounded"]),
+        ("float32", "", 0.14, "auto", "bfloat16", ["engine.narrowed"]),
+        ("float32", "", 8.0, "none", "float32", []),
+        ("float32", "bfloat16", 8.0, "auto", "bfloat16", []),
+        ("float16", "", 8.0, "auto", "bfloat16", []),
+    ],
+)
+def test_a_large_model_stored_in_float32_says_that_it_is_rounded(
+    directory: Path,
+    stored: str,
+    known: str,
+    free: float,
+    quantize: str,
+    computed: str,
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A user's own model; and `--quantize none` keeps float32, as the notice says. known: the catalogue's dtype."""
+    path = directory / "model.safetensors"
+    save_file({name: each.to(DTYPES[stored]) for name, each in load_file(path).items()}, path)
+    monkeypatch.setattr(device, "SMALL", 0)
+    monkeypatch.setattr(device, "available_memory", lambda: int(free * 1e9))
+    engine = open_local(directory, entry=ModelEntry("own", dtype=known), quantize=quantize)
+    assert (engine.precision, [notice.key for notice in engine.notices]) == (computed, said)
 
 
 @pytest.mark.usefixtures("tiny_is_worth_it")
@@ -733,7 +767,7 @@ def test_open_engine_passes_its_options_on(directory: Path, recalled: ModelEntry
         progress=lambda done, total: told.append((done, total)),
     )
     assert isinstance(engine, LocalEngine)
-    assert (engine.dtype_name, engine.withdrawn) == ("bfloat16", True)
+    assert (engine.precision, engine.withdrawn) == ("bfloat16", True)
     finished = [(done, total) for done, total in told if done == total]
     assert len(finished) == 2  # verified, then converted
 

@@ -167,10 +167,10 @@ class Interleaved(ScriptedEngine):
     def complete_many(
         self,
         prompt_ids: Sequence[int],
-        wanted: Sequence[tuple[DecodingParameters, int]],
+        requests: Sequence[tuple[DecodingParameters, int]],
         progress: Progress | None = None,
     ) -> Generator[tuple[int, Chunk], None, None]:
-        going = {at: self.complete(prompt_ids, *each) for at, each in enumerate(wanted)}
+        going = {at: self.complete(prompt_ids, *each) for at, each in enumerate(requests)}
         while going:
             for at, chunks in list(going.items()):
                 chunk = next(chunks, None)

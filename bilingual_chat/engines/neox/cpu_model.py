@@ -87,10 +87,12 @@ def _pool(library: ctypes.CDLL, threads: int) -> int:
 
 
 class CpuNeox:
-    """The weights and the forward pass, with the methods of `GptNeox`.
+    """The weights and the forward pass; implements `CausalModel`, as `GptNeox` does.
 
     A row's result does not depend on the rows beside it, bit for bit.
     """
+
+    has_positional_cache = can_rewind = True
 
     def __init__(
         self,
@@ -103,7 +105,7 @@ class CpuNeox:
 
         activation_bytes: 1 or 2, the size of the activations that int8 matrices of layers multiply; the head takes 2.
         """
-        self.config = config
+        self.config, self.context_length = config, config.context_length
         self._activation_bytes = activation_bytes
         self._library = declare(library)
         embedding = weights[EMBEDDING]
@@ -117,6 +119,10 @@ class CpuNeox:
         self._head = self._describe_matrix(weights.get(HEAD, self.embedding), None, activation_bytes=2)
         norm = [self._pin(weights[f"gpt_neox.final_layer_norm.{part}"], torch.float32) for part in ("weight", "bias")]
         self._norm = (c_void_p * 2)(*norm)
+
+    def new_cache(self) -> KVCache:
+        """Return an empty KV cache."""
+        return KVCache(self.config, self.dtype, self.device)
 
     @torch.inference_mode()
     def run(self, ids: Tensor, start: int, cache: KVCache, keep: int | None = None) -> Tensor:

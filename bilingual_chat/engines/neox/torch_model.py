@@ -38,14 +38,16 @@ class Positions(NamedTuple):
 
 
 class GptNeox:
-    """The weights and the forward pass. The caller owns the KV cache."""
+    """The weights and the forward pass; implements `CausalModel`. The caller owns the KV cache."""
+
+    has_positional_cache = can_rewind = True
 
     def __init__(self, config: NeoxConfig, weights: Mapping[str, Tensor | QuantizedMatrix]) -> None:
         """weights: named as in `config.shapes`, of one dtype and device; HEAD may be absent if it is tied.
 
         Quantized matrices are dequantized at each use, which is slow.
         """
-        self.config = config
+        self.config, self.context_length = config, config.context_length
         embedding = weights[EMBEDDING]
         assert isinstance(embedding, Tensor)
         self.embedding = embedding
@@ -55,6 +57,10 @@ class GptNeox:
         self._layers = [_select(weights, f"gpt_neox.layers.{index}.") for index in range(config.layers)]
         self._final_norm = _select(weights, "gpt_neox.final_layer_norm.")
         self._cos, self._sin = _rotary_tables(config, self.dtype, self.device)
+
+    def new_cache(self) -> KVCache:
+        """Return an empty KV cache."""
+        return KVCache(self.config, self.dtype, self.device)
 
     @torch.inference_mode()
     def run(self, ids: Tensor, start: int, cache: KVCache, keep: int | None = None) -> Tensor:

@@ -99,13 +99,19 @@ def read_stored(tensors: Sequence[Stored], batch: int | None = BATCH) -> Iterato
 
 
 def stored_dtype(paths: Iterable[Path]) -> torch.dtype | None:
-    """The dtype of most learned numbers; config.json is known to be wrong about it."""
+    """Return the dtype of most stored weights; config.json is often wrong about it."""
+    counts = count_stored(paths)
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def count_stored(paths: Iterable[Path]) -> Counter[torch.dtype]:
+    """Count the stored weights by dtype; reads headers only."""
     counts: Counter[torch.dtype] = Counter()
     for path in paths:
         for name, tensor in read_tensors(path):
             if not _HARMLESS.fullmatch(name):
                 counts[tensor.dtype] += tensor.numel()
-    return counts.most_common(1)[0][0] if counts else None
+    return counts
 
 
 def read_tensors(path: Path, names: Collection[str] | None = None) -> Iterator[tuple[str, Tensor]]:
