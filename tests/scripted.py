@@ -29,7 +29,7 @@ PLAIN = ModelEntry("plain", directory="/nowhere", kind="base", preset="", prompt
 
 @cache
 def tokenizer() -> Tokenizer:
-    """The embedded model's: byte fallback, whitespace kept."""
+    """The demo model's: byte fallback, whitespace kept."""
     return Tokenizer(paths.demo_model_dir() / "spiece.model")
 
 

@@ -173,7 +173,7 @@ def test_without_network_it_says_so_at_once(stage: Stage, capsys: pytest.Capture
     assert bootstrap.run([]) == 1
     assert stage.asked == [["torch==9.9.0+cpu"]]
     assert stage.became == []
-    assert "check the network" in capsys.readouterr().err.splitlines()[-1]
+    assert "Check the network" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_when_pip_fails_its_last_lines_and_one_sentence_are_shown(
@@ -183,7 +183,7 @@ def test_when_pip_fails_its_last_lines_and_one_sentence_are_shown(
     stage.answers = [[], [*(f"line {number}" for number in range(30)), "ERROR: \x1b[31mNo space left on device"]]
     assert bootstrap.run([]) == 1
     shown = capsys.readouterr().err.splitlines()
-    assert shown[-1].startswith("bchat: Set-up failed, since pip could not install the libraries")
+    assert shown[-1].startswith("bchat: Setup failed: pip cannot install the libraries")
     assert shown[-2] == "  | ERROR: ␛[31mNo space left on device"
     assert "  | line 3" not in shown
     assert stage.marker == environment.INCOMPLETE
@@ -201,13 +201,13 @@ def test_ctrl_c_leaves_with_130_and_a_note_for_the_next_time(stage: Stage, capsy
     stage.answers = [[], KeyboardInterrupt]
     assert bootstrap.run([]) == 130
     assert stage.marker == environment.UNFINISHED
-    assert capsys.readouterr().err.splitlines()[-1].startswith("bchat: set-up interrupted")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("bchat: setup interrupted")
 
 
 def test_a_checkout_that_cannot_be_written_to_is_told(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     (stage.root / ".venv").write_text("a file in the way")
     assert bootstrap.run([]) == 1
-    assert capsys.readouterr().err.startswith("bchat: Set-up failed: ")
+    assert capsys.readouterr().err.startswith("bchat: Setup failed: ")
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_an_environment_of_somebody_else_is_left_alone(
     monkeypatch.setattr(bootstrap, "checkout", lambda: root)
     assert bootstrap.run([]) == 1
     assert theirs.read_text() == "uv = 0.9\n"
-    assert "did not make it" in capsys.readouterr().err
+    assert "is not an environment that bchat made" in capsys.readouterr().err
 
 
 def test_a_wheel_without_its_libraries_names_them(
@@ -470,7 +470,7 @@ def test_the_first_command_for_real(small_checkout: Path) -> None:
         (3, "['--seed', 'a b']\n")
     ] * 2, ends
     assert sorted("waiting for it" in err for _, err in ends) == [False, True]
-    assert sorted("set up in" in err for _, err in ends) == [False, True]
+    assert sorted("setup finished in" in err for _, err in ends) == [False, True]
 
     third = begin(small_checkout)
     assert third.communicate(timeout=60) == ("['--seed', 'a b']\n", "")

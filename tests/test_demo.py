@@ -1,4 +1,4 @@
-"""The embedded model: a whole model directory in the family's shape, and as good as it is said to be."""
+"""The demo model: a whole model directory in the family's shape, and as good as it is said to be."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def _banner(startup: Startup, display: Display, offer: Offer | None) -> None:
 
     display.show(f"bchat {__version__}")
     if entry.embedded:
-        tell(Phrase("banner.demo", name=entry.name, size=f"{entry.parameters / 1e6:.1f}"))
+        tell(Phrase("banner.demo", name=entry.name, size=entry.parameters))
         real = startup.config.catalogue[DEFAULT_MODEL]
         size = f"{real.stored_bytes / 1e9:.1f}"
         tell(offer_phrase(offer) if offer else Phrase("banner.real", size=size))

@@ -46,7 +46,10 @@ class Phrase:
 
 
 class _Writer(Formatter):
-    """Fill the placeholders of one language; a format that names an entry of `FORMS` writes a count."""
+    """Fill the placeholders of one language.
+
+    A format that names an entry of `FORMS` writes a count; `parameters` writes the size of a model.
+    """
 
     def __init__(self, lang: str) -> None:
         self._lang = lang
@@ -55,6 +58,9 @@ class _Writer(Formatter):
         return self.vformat(message.ja if self._lang == "ja" else message.en, (), values)
 
     def format_field(self, value: Any, format_spec: str) -> str:
+        if format_spec == "parameters":
+            millions = round(int(value) / 1e6, 1)
+            return f"{millions * 100:.0f} 万パラメーター" if self._lang == "ja" else f"{millions} million parameters"
         forms = FORMS.get(format_spec)
         if forms is None:
             return str(super().format_field(value, format_spec))

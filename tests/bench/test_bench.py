@@ -258,7 +258,7 @@ def test_the_text_that_ships_is_long_enough_in_both_languages() -> None:
 
 @pytest.mark.slow
 def test_of_a_conversation_the_replies_are_judged_after_what_asks_for_them(reference: Reference) -> None:
-    """The embedded model was taught to say just that kind of reply; its whole text, questions too, surprises it."""
+    """The demo model was taught to say just that kind of reply; its whole text, questions too, surprises it."""
     said = text.own_conversation()
     opened = partial(lambda quantize, progress: demo())
     found = quality.judge("none", opened, said, reference, silent)
@@ -473,9 +473,9 @@ def test_preparing_is_told_at_each_tenth() -> None:
     for done in range(0, 101, 5):
         steps.preparing(done, 100)
     assert said[:3] == [
-        "none 1/2: opening the model …",
-        "none 1/2: preparing the weights, once …",
-        "none 1/2: preparing the weights, once, 10 % …",
+        "none 1/2: loading the model …",
+        "none 1/2: converting the weights (first time only) …",
+        "none 1/2: converting the weights (first time only), 10 % …",
     ]
     assert len(said) == 2 + 9
 
@@ -512,7 +512,7 @@ def test_json_is_one_object_with_every_figure(run: Run, short: None) -> None:
         {"positions", "tokens_per_s", "bandwidth_bytes_per_s", "limit_tokens_per_s", "share_of_limit"}
     ] * 2
     assert list(only["first_token_s"]) == ["1", "5", "10", "20"]
-    assert "auto 1/6: opening the model …" in ran.err
+    assert "auto 1/6: loading the model …" in ran.err
 
 
 @pytest.mark.parametrize("lang", messages.LANGUAGES)
@@ -542,7 +542,7 @@ def test_quality_as_json_says_what_was_judged(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_eight_bits_change_little_and_four_bits_more(run: Run, tmp_path: Path) -> None:
-    """On the embedded model and its own kind of text: mean divergence from float32 in nats."""
+    """On the demo model and its own kind of text: mean divergence from float32 in nats."""
     (tmp_path / "chat.txt").write_text(CHAT)
     ran = run("bench", "--quality", "chat.txt", "--json")
     exact, eight, both, four = ran.json["precisions"]
@@ -569,7 +569,7 @@ def test_quality_is_a_table_that_says_what_was_judged(run: Run, lang: str, monke
     ("arguments", "status", "sentence"),
     [
         (["--quantize", "al"], 2, "not 'al'. Did you mean all?"),
-        (["demo", "--model", "sft"], 2, "Two models are named, 'demo' and 'sft'; name one."),
+        (["demo", "--model", "sft"], 2, "You named two models, 'demo' and 'sft'. Name one."),
         (["sft"], 3, "bchat pull sft"),
         (["dmeo"], 3, "Did you mean demo?"),
         (["--device", "gpu"], 2, "--device is one of"),
@@ -616,7 +616,7 @@ def test_ctrl_c_keeps_what_is_measured_so_far(
     ran = run("bench", "--quantize", "all", *kind)
     assert ran.status == 130
     assert "float32" in ran.out
-    assert ran.err.endswith("Stopped; this was measured until then.\n")
+    assert ran.err.endswith("Stopped. These are the results so far.\n")
     ran = run("bench", "--quantize", "all", "--json", *kind)
     assert (ran.status, ran.json["complete"], len(ran.json["precisions"])) == (130, False, 1)
 

@@ -164,32 +164,36 @@ def test_what_typer_says_is_said_in_japanese_too(run: Run, arguments: str) -> No
         (["asj"], 2, "There is no command asj. Did you mean ask? See: bchat --help"),
         (["ask", "--presett", "x"], 2, "There is no option --presett. Did you mean --preset? See: bchat ask --help"),
         (["--nosuch\x1b[2J"], 2, "There is no option --nosuch␛[2J. See: bchat --help"),
-        (["--temperature", "0.7"], 2, "a setting is given with: --set temperature=0.7. See: bchat --help"),
-        (["ask", "--top-p=0.9", "x"], 2, "There is no option --top-p; a setting is given with: --set top_p=0.9."),
-        (["ask", "-temp", "0.7", "x"], 2, "There is no option -temp; a setting is given with: --set temperature=0.7."),
+        (["--temperature", "0.7"], 2, "To change the setting, use: --set temperature=0.7. See: bchat --help"),
+        (["ask", "--top-p=0.9", "x"], 2, "There is no option --top-p. To change the setting, use: --set top_p=0.9."),
+        (
+            ["ask", "-temp", "0.7", "x"],
+            2,
+            "There is no option -temp. To change the setting, use: --set temperature=0.7.",
+        ),
         (["chat", "--temprature", "0.7"], 2, "--set temperature=0.7."),
         (["--max_tokens"], 2, "--set max_new_tokens=N."),
         (["--penalty", "--debug"], 2, "--set repetition_penalty=N."),
         (["models", "--temperature", "1"], 2, "There is no option --temperature. See: bchat models --help"),
-        (["/retry"], 2, "/retry is a command of the chat; start bchat, then type it there."),
+        (["/retry"], 2, "/retry is a chat command. Start bchat, then type it there."),
         (["ask", "x", "--set", "bogus=1"], 2, "There is no setting 'bogus'. Known: temperature, top_k, "),
         (["pull", "nope"], 3, "There is no model 'nope'. Known: sft, "),
         (["--set"], 2, "The option --set needs a value. See: bchat --help"),
         (["pull"], 2, "The argument name is missing. See: bchat pull --help"),
-        (["ask"], 2, 'Say what to ask, as in: bchat ask "Hello" (or - for standard input).'),
-        (["--lang", "de", "where"], 2, "bchat speaks en and ja, not 'de'."),
+        (["ask"], 2, 'There is no question. Pass one, such as: bchat ask "Hello" (or - to read stdin).'),
+        (["--lang", "de", "where"], 2, "The languages are en and ja, not 'de'."),
         (["ask", "x", "--set", "temperature=99"], 2, "temperature must be between 0 and 10, not 99."),
         (["ask", "x", "--set", "tempratur=1"], 2, "Did you mean temperature?"),
         (["ask", "x", "--seed", "x"], 2, "seed takes a whole number, not 'x'."),
         (["ask", "x", "--preset", "gredy"], 2, "Did you mean greedy?"),
-        (["ask", "x", "--config", "/no/such.toml"], 4, "/no/such.toml cannot be read"),
-        (["ask", "x", "--model", "sft"], 3, "get it with: bchat pull sft"),
+        (["ask", "x", "--config", "/no/such.toml"], 4, "Cannot read /no/such.toml"),
+        (["ask", "x", "--model", "sft"], 3, "Download it: bchat pull sft"),
         (["ask", "x", "--model", "dmeo"], 3, "Did you mean demo?"),
         (["ask", "x", "--like", "j-pppo"], 3, "Did you mean j-ppo?"),
         (["pull", "demo\x1b"], 3, "There is no model 'demo␛'"),
-        (["ask", "x", "--load", "/no/such.json"], 4, "/no/such.json could not be read: no such file or folder."),
+        (["ask", "x", "--load", "/no/such.json"], 4, "Cannot read /no/such.json: no such file or directory."),
         (["transcripts", "show", "99"], 4, "There is no conversation '99'"),
-        (["transcripts", "search", "x\x1b"], 4, "No conversation holds 'x␛'."),
+        (["transcripts", "search", "x\x1b"], 4, "No conversation contains 'x␛'."),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_its_status(
@@ -214,7 +218,7 @@ def test_ctrl_c_is_130(run: Run) -> None:
 def test_something_unforeseen_is_one_line_and_a_private_log(run: Run, home: Path) -> None:
     ran = run("ask", "x", reply=Script("half", ZeroDivisionError("deep inside")))
     assert ran.status == ExitStatus.FAILED
-    assert ran.err.startswith("Something unforeseen went wrong (ZeroDivisionError); the details are in ")
+    assert ran.err.startswith("Unexpected error (ZeroDivisionError). The details are in ")
     assert "Traceback" not in ran.err
     (log,) = (home / ".local/state/bchat").glob("error-*.log")
     assert log.stat().st_mode & 0o777 == 0o600
@@ -230,7 +234,7 @@ def test_debug_shows_the_traceback(run: Run, home: Path) -> None:
 def test_where_no_log_can_be_written_it_is_said_how_to_see_more(run: Run, home: Path) -> None:
     (home / ".local").write_text("a file")
     ran = run("ask", "x", reply=Script("half", ZeroDivisionError()))
-    assert ran.err.endswith("(ZeroDivisionError); --debug shows the details. Your conversation is kept.\n")
+    assert ran.err.endswith("(ZeroDivisionError). --debug shows the details. Your conversation is saved.\n")
 
 
 @pytest.mark.slow
@@ -251,7 +255,7 @@ def test_a_full_disk_under_stdout_is_one_sentence(arguments: list[str], home: Pa
         )
     assert done.returncode == 1
     said = [line for line in done.stderr.decode().splitlines() if "loading" not in line]
-    assert said == ["The output cannot be written (the disk is full); make room, or send it somewhere else."]
+    assert said == ["Cannot write the output (the disk is full). Free some space, or redirect it elsewhere."]
     assert not list(home.rglob("error-*.log"))
 
 
@@ -302,9 +306,9 @@ def test_bytes_that_are_no_utf8_are_remarked_on(run: Run) -> None:
 
 def test_models_are_verified_and_removed(run: Run) -> None:
     """With nothing downloaded: the embedded one is not bchat's to remove, and another is not there."""
-    assert "No downloaded model" in run("models", "--verify").err
+    assert "no downloaded models" in run("models", "--verify").err
     assert (run("models", "sft", "--verify").status, run("rm", "demo").status) == (ExitStatus.MODEL, ExitStatus.MODEL)
-    assert "sft was not here" in run("rm", "sft").err
+    assert "sft is not on this machine" in run("rm", "sft").err
     assert "not here" in run("models", "sft").out.split("\n")[3]
 
 
@@ -452,16 +456,14 @@ def test_chat_with_a_pipe_is_a_plain_reader(run: Run) -> None:
 def test_chat_goes_on_from_a_file(run: Run, engines: list[ScriptedEngine], tmp_path: Path) -> None:
     (tmp_path / "card.json").write_text('[{"speaker": "ユーザー", "text": "a"}, {"speaker": "システム", "text": "b"}]')
     ran = run("--load", str(tmp_path / "card.json"), stdin="c\n")
-    assert "Going on after 1 turn." in ran.err
+    assert "Continuing after 1 turn." in ran.err
     assert tokenizer().decode(engines[0].prompts[0]) == "ユーザー: a\nシステム: b\nユーザー: c\nシステム: "
 
 
 def test_a_standard_input_that_is_not_read_is_said_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("ask", "Hi").err == ""
     monkeypatch.setattr(chat, "_holds_something", lambda file: True)
-    assert (
-        run("ask", "Hi").err == "Standard input holds something, which was not read; - in place of the text reads it.\n"
-    )
+    assert run("ask", "Hi").err == "Ignored the input on stdin. To read it, pass - instead of the text.\n"
     assert run("ask", "-", stdin="Hi").err == ""
 
 
@@ -496,7 +498,7 @@ def test_an_unanswered_last_message_of_a_file_is_answered_or_said_to_be_left_out
     assert (answered.status, answered.out, answered.err) == (0, "Hello.\n", "")
     assert tokenizer().decode(engines[-1].prompts[0]) == f"{before}c\nシステム: "
     left_out = run("ask", "--load", str(card), "d")
-    assert left_out.err == "The last message of the file has no reply; it was left out.\n"
+    assert left_out.err == "The file's last message has no reply, so it was dropped.\n"
     assert tokenizer().decode(engines[-1].prompts[0]) == f"{before}d\nシステム: "
     assert run("ask", "--load", str(card), "-").status == ExitStatus.USAGE, "standard input was asked for, and empty"
 
@@ -508,7 +510,7 @@ def test_a_pipe_is_told_how_to_have_an_unanswered_message_answered(
     (tmp_path / "card.json").write_text(UNANSWERED)
     for arguments, lines in ((["--load", "card.json"], "/retry\n"), ([], "/load card.json\n/retry\n")):
         ran = run(*arguments, stdin=lines)
-        assert "The last message had no reply yet; /retry answers it." in ran.err
+        assert "The last message has no reply yet; /retry asks for one." in ran.err
         assert ran.out.endswith("Hello.\n")
         assert tokenizer().decode(engines[-1].prompts[0]).endswith("ユーザー: c\nシステム: ")
 
@@ -529,7 +531,7 @@ def test_on_a_terminal_an_unanswered_message_is_in_the_line(
 
     monkeypatch.setattr(chat, "_on_a_terminal", on_a_terminal)
     monkeypatch.setattr(chat, "_has_editor", lambda display: True)
-    assert "it is in the line for you to send" in run("--load", "card.json").err
+    assert "It is in the input line" in run("--load", "card.json").err
     assert prefills == ["c"]
 
 
@@ -570,7 +572,7 @@ def test_japanese_by_option_variable_or_locale(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     help_ = run(*arguments, "ask", "--help").out
-    assert "ひとつの返答を標準出力に書く。" in help_
+    assert "返答をひとつ標準出力に書く。" in help_
     assert "このヘルプを表示する。" in help_
     assert "会話\t" in run(*arguments, "where").out
     assert "質問を指定してください" in run(*arguments, "ask").err
@@ -640,7 +642,7 @@ def test_options_before_the_command_fill_only_what_is_not_said() -> None:
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_reply() -> None:
-    """With the embedded model; another seed may say the same, but its record differs."""
+    """With the demo model; another seed may say the same, but its record differs."""
     first, second = (
         json.loads(program(real("ask", "--json", "Hello", "--seed", "7", "--set", "temperature=1")).stdout)
         for _ in "12"
@@ -663,11 +665,11 @@ def test_pull_says_how_much_it_is_and_how_to_go_on(run: Run, tiny: list[str]) ->
     ran = run(*tiny, "pull", "tiny")
     assert ran.status == 0
     first, *steps, last = ran.err.splitlines()
-    assert first.startswith("Fetching tiny: 301 kB of 301 kB, into ~/.cache/huggingface/hub (")
+    assert first.startswith("Downloading tiny into ~/.cache/huggingface/hub: 301 kB of 301 kB, ")
     assert " · all: 100 % of 301 kB" in steps[-1]
-    assert last == "tiny is here, every file verified. Chat with it: bchat --model tiny"
+    assert last == "tiny is downloaded and verified. Chat with it: bchat --model tiny"
     again = run(*tiny, "pull", "tiny")
-    assert (again.status, again.err) == (0, "tiny is here already. Chat with it: bchat --model tiny\n")
+    assert (again.status, again.err) == (0, "tiny is already here. Chat with it: bchat --model tiny\n")
 
 
 def test_withdrawn_weights_are_fetched_only_when_that_is_asked_for(
@@ -698,13 +700,13 @@ def test_ctrl_c_during_a_pull_says_what_is_kept_and_the_next_one_what_is_here(
     monkeypatch.setattr(Display, "progress", impatient)
     ran = run(*tiny, "pull", "tiny")
     assert ran.status == 130
-    assert ran.err.splitlines()[-1] == ("Stopped; what has come is kept, and `bchat pull tiny` goes on from there.")
+    assert ran.err.splitlines()[-1] == ("Stopped. `bchat pull tiny` resumes the download.")
     monkeypatch.setattr(Display, "progress", progress)
     served.hold_after.clear()
     served.go_on.set()
     ran = run(*tiny, "pull", "tiny")
     assert ran.status == 0
-    assert re.match(r"Fetching tiny: 15\d kB of 301 kB, into ", ran.err)
+    assert re.match(r"Downloading tiny into \S+: 15\d kB of 301 kB, ", ran.err)
 
 
 def test_ctrl_c_while_python_imports_is_an_end_like_any_other() -> None:
@@ -758,7 +760,7 @@ def test_a_reply_that_is_cut_says_in_the_shell_what_helps_in_the_shell(run: Run)
 
 def test_a_reply_that_is_cut_says_in_a_chat_what_helps_in_a_chat(run: Run) -> None:
     ran = run("--set", "max_new_tokens=1", stdin="x\n")
-    assert "/max_new_tokens allows" in ran.err
+    assert "/max_new_tokens raises" in ran.err
     assert "--set" not in ran.err
 
 

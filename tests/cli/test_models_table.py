@@ -47,7 +47,7 @@ def test_a_directory_that_cannot_be_looked_at_is_told_once_and_the_rest_is_liste
     models_table.show_all(
         replace(config, catalogue={**config.catalogue, **own}), Display("en", out=io.StringIO(), err=err)
     )
-    assert err.getvalue().count("cannot be read") == 1
+    assert err.getvalue().count("Cannot read") == 1
     rows = listed(replace(config, catalogue={**config.catalogue, **own}))
     assert {name: rows[name][1] for name in ("a", "b", "demo")} == {
         "a": "UNREADABLE",
@@ -122,7 +122,7 @@ def test_a_model_that_was_fetched_is_here_and_verified_file_by_file(served: obje
 def test_one_model_is_described_in_full() -> None:
     facts = dict(described("sft"))
     assert facts["name"].startswith("sft, 4b-sft, rinna/bilingual-gpt-neox-4b-instruction-sft")
-    assert facts["on the hub"] == "rinna/bilingual-gpt-neox-4b-instruction-sft (main)"
+    assert facts["repository"] == "rinna/bilingual-gpt-neox-4b-instruction-sft (main)"
     assert facts["state"] == "not here"
     assert facts["files"] == "config.json, spiece.model, model.safetensors (else pytorch_model.bin)"
     assert facts["size"] == "7.6 GB · 3,796,120,064 × float16"

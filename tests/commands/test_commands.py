@@ -225,14 +225,14 @@ def test_a_seed_can_be_taken_away_again(app: tuple[App, Shown, Any]) -> None:
     execute("/seed 5", chat)
     execute("/seed ＮＯＮＥ", chat)
     assert chat.session.settings.parameters.seed is None
-    assert shown.rows[-1][1] == "fresh each time"
+    assert shown.rows[-1][1] == "new each time"
 
 
 @pytest.mark.parametrize(
     ("line", "key", "hint"),
     [
         ("/tempreture 0.5", "command.unknown", "Did you mean /temperature?"),
-        ("/xyzzy", "command.unknown", "// sends"),
+        ("/xyzzy", "command.unknown", "start it with //"),
         ("/re", "command.unknown", "/retry, /replies, /resume"),
         ("/usr/bin/ls", "command.unknown", "//"),
         ("/set tempreture 1", "setting.unknown", "Did you mean temperature?"),
@@ -259,7 +259,7 @@ def test_a_seed_can_be_taken_away_again(app: tuple[App, Shown, Any]) -> None:
         ("/model " + "x" * 5000, "model.unreadable", ""),
         ("/model ./nothing", "model.no-directory", "nothing"),
         ("/load nothing.json", "transcript.unreadable", "nothing.json"),
-        ("/load .", "transcript.not-a-file", "ordinary file"),
+        ("/load .", "transcript.not-a-file", "regular file"),
         ("/resume", "resume.none", ""),
         ("/export x.pdf", "transcript.suffix", ".md"),
         ("/export x.htm", "transcript.suffix", "Did you mean .html?"),
@@ -320,7 +320,7 @@ def test_settings_shows_every_value_its_range_and_where_it_came_from(
         ("repetition_penalty", "1.05", "0.1 – 10", "preset calm"),
         ("min_new_tokens", "0", "0 – 8192", "preset calm"),
         ("max_new_tokens", "99", "1 – 8192", "command line"),
-        ("seed", "fresh each time", "0 – 2^63-1", "default"),
+        ("seed", "new each time", "0 – 2^63-1", "default"),
     ]
 
 
@@ -368,7 +368,7 @@ def test_the_language_is_changed_and_confirmed_in_it(app: tuple[App, Shown, Any]
     chat, shown, _ = app
     execute("/lang 日本語", chat)
     assert chat.lang == "ja"
-    assert shown.texts == ["bchat のメッセージは日本語です。"]
+    assert shown.texts == ["bchat のメッセージを日本語にしました。"]
     execute("/lang ｅｎ", chat)
     assert chat.lang == "en"
 

@@ -90,11 +90,11 @@ def test_how_far_it_is_can_be_seen_and_asked(app: tuple[App, Shown], served: Hub
     wait_for(lambda: is_at(chat, 50))
     execute("/pull", chat)
     assert shown.texts == [models.progress_text(chat)]
-    assert re.fullmatch(r"fetching sft: 50 %, [\d.]+ MB/s, \d:\d\d left", shown.texts[0])
+    assert re.fullmatch(r"downloading sft: 50 %, [\d.]+ MB/s, \d:\d\d left", shown.texts[0])
     chat.lang = "ja"
-    assert re.fullmatch(r"sft を取得中：50 %、[\d.]+ MB/秒、残り \d:\d\d", models.progress_text(chat))
+    assert re.fullmatch(r"sft をダウンロード中：50 %、[\d.]+ MB/秒、残り \d:\d\d", models.progress_text(chat))
     chat.downloads.delivery.progress = Progress(WEIGHTS, 1, 2, 1, 4)
-    assert models.progress_text(chat) == "sft を取得中：25 %"
+    assert models.progress_text(chat) == "sft をダウンロード中：25 %"
 
 
 def test_what_is_stopped_is_kept_and_goes_on(app: tuple[App, Shown], served: Hub) -> None:
@@ -139,10 +139,10 @@ def test_the_list_of_models_shows_how_far_one_is(app: tuple[App, Shown], served:
     wait_for(lambda: is_at(chat, 50))
     execute("/model", chat)
     states = {row[0].strip("* "): row[1] for row in shown.rows}
-    assert re.fullmatch(r"fetching, 50 %, [\d.]+ MB/s, \d:\d\d left", states.pop("sft"))
+    assert re.fullmatch(r"downloading, 50 %, [\d.]+ MB/s, \d:\d\d left", states.pop("sft"))
     assert set(states.values()) == {"here", "not here"}
     chat.lang = "ja"
-    assert re.fullmatch(r"取得中、50 %、[\d.]+ MB/秒、残り \d:\d\d", models.coming(chat, ENTRY))
+    assert re.fullmatch(r"ダウンロード中、50 %、[\d.]+ MB/秒、残り \d:\d\d", models.coming(chat, ENTRY))
     execute("/pull stop", chat)
     assert models.coming(chat, ENTRY) == ""
 
@@ -204,7 +204,7 @@ def test_something_unforeseen_is_a_sentence_too(
     ],
 )
 def test_what_cannot_be_fetched_is_refused_at_once(app: tuple[App, Shown], served: Hub, line: str, key: str) -> None:
-    """The embedded model is here, which is said; here it is not."""
+    """The demo model is here, which is said; here it is not."""
     chat, _ = app
     chat.config = replace(
         chat.config, catalogue={**chat.config.catalogue, "demo": ModelEntry("demo", directory="/nowhere")}
@@ -320,12 +320,12 @@ def test_pull_says_first_how_much_it_fetches_where_to_and_how_much_is_free(
         file.write(FILES[WEIGHTS][:100_000])
     status, said = run(capsys, monkeypatch, "pull", "sft")
     assert status == 0
-    assert said[0] == "Fetching sft: 201 kB of 301 kB, into ~/.cache/huggingface/hub (63 GB free)."
+    assert said[0] == "Downloading sft into ~/.cache/huggingface/hub: 201 kB of 301 kB, 63 GB free."
     assert " 100 % · all: 100 % of 301 kB, " in said[-2]
-    assert said[-1].startswith("sft is here, every file verified. ")
+    assert said[-1].startswith("sft is downloaded and verified. ")
     status, said = run(capsys, monkeypatch, "pull", "sft")
     assert (status, len(said)) == (0, 1)
-    assert said[0].startswith("sft is here already. ")
+    assert said[0].startswith("sft is already here. ")
 
 
 def test_pull_warns_of_a_model_that_could_not_be_opened_here(
@@ -335,7 +335,7 @@ def test_pull_warns_of_a_model_that_could_not_be_opened_here(
     monkeypatch.setattr(memory, "available_memory", lambda: 10**6)
     status, said = run(capsys, monkeypatch, "pull", "sft")
     assert status == 0
-    assert said[0] == "(opening sft will need 0.2 GB of memory; 0.0 GB are free now)"
+    assert said[0] == "(sft needs 0.2 GB of memory; 0.0 GB are free now)"
 
 
 def test_withdrawn_weights_are_said_of_a_model_in_any_directory(
@@ -352,8 +352,8 @@ def test_withdrawn_weights_are_said_of_a_model_in_any_directory(
     assert f"own\t{BIN}\there, WITHDRAWN\n" in out
     said = err.splitlines()
     assert said[-1] == (
-        f"{tmp_path}/own/{BIN} was withdrawn by its publisher for its training data; get the good weights with: "
-        "bchat pull sft"
+        f"{tmp_path}/own/{BIN} was withdrawn by its publisher because of its training data. "
+        "Get the current weights: bchat pull sft"
     )
     for arguments in (["models"], ["models", "own"]):
         monkeypatch.setattr(sys, "argv", ["bchat", *arguments])
@@ -363,7 +363,7 @@ def test_withdrawn_weights_are_said_of_a_model_in_any_directory(
     assert f"{BIN}  250 kB  here, WITHDRAWN" in out
     status, said = run(capsys, monkeypatch, "pull", "copy")
     assert status == 3
-    assert "is the version that was withdrawn" in said[-1]
+    assert "is a withdrawn version" in said[-1]
 
 
 # -- the offer ---------------------------------------------------------------------------------------------
@@ -505,16 +505,16 @@ def begin(served: Hub, home: Path, *arguments: str, **script: Any) -> Terminal:
 def test_a_person_says_yes_chats_meanwhile_and_is_told_while_typing(served: Hub, home: Path) -> None:
     served.hold_after[WEIGHTS] = 150_000
     terminal = begin(served, home, replies=["Hello."])
-    assert "is not on this machine. Fetch it now" in terminal.text
+    assert "is not on this machine. Download it" in terminal.text
     terminal.type("y\r")
-    terminal.wait_for("fetching sft: 50 %")
+    terminal.wait_for("downloading sft: 50 %")
     terminal.type("Hi\r")
     terminal.wait_for("\nHello.\n")
     terminal.type("half a line")
     terminal.wait_for("> half a line")
     served.go_on.set()
-    terminal.wait_for("The model sft is here and verified; switch to it with: /model sft\n> half a line")
-    terminal.wait_for(lambda text: "fetching" not in text.rpartition("\n")[2])
+    terminal.wait_for("The model sft is downloaded and verified. Switch to it: /model sft\n> half a line")
+    terminal.wait_for(lambda text: "downloading" not in text.rpartition("\n")[2])
     terminal.type("\x03\x04")
     assert terminal.leave() == 0
 
@@ -525,18 +525,18 @@ def test_a_person_who_leaves_meanwhile_is_offered_the_rest_until_a_no(served: Hu
     served.hold_after[WEIGHTS] = 55_000_000
     terminal = begin(served, home)
     terminal.type("はい\r")
-    terminal.wait_for("fetching sft: 91 %")
+    terminal.wait_for("downloading sft: 91 %")
     terminal.type("\x04")
-    terminal.wait_for("what has come is kept: bchat pull sft goes on.")
+    terminal.wait_for("bchat pull sft resumes it.")
     assert terminal.leave() == 0
     terminal = begin(served, home)
-    assert "0.1 of 0.1 GB are here already." in terminal.text.replace("\n", " ")
+    assert "is partly downloaded (0.1 of 0.1 GB)" in terminal.text.replace("\n", " ")
     terminal.type("n\r")
-    terminal.wait_for("You will not be asked again")
+    terminal.wait_for("bchat will not ask again")
     terminal.type("\x04")
     assert terminal.leave() == 0
     terminal = begin(served, home)
-    assert "/pull fetches it while you chat" in terminal.text.replace("\n", " ")
+    assert "/pull downloads it while you chat" in terminal.text.replace("\n", " ")
     terminal.type("\x04")
     assert terminal.leave() == 0
 
@@ -544,7 +544,7 @@ def test_a_person_who_leaves_meanwhile_is_offered_the_rest_until_a_no(served: Hu
 @pytest.mark.slow
 def test_who_chose_a_model_is_offered_none(served: Hub, home: Path) -> None:
     terminal = begin(served, home, "--model", "demo")
-    assert "Fetch it now" not in terminal.text
+    assert "Download it while you chat" not in terminal.text
     terminal.type("\x04")
     assert terminal.leave() == 0
     assert not (home / ".local/state/bchat/offer").exists()
@@ -553,7 +553,7 @@ def test_who_chose_a_model_is_offered_none(served: Hub, home: Path) -> None:
 @pytest.mark.slow
 def test_the_question_is_asked_on_the_first_start_only(served: Hub, home: Path) -> None:
     """Whoever just chats has answered it, too."""
-    for wanted in ("Fetch it now", "/pull fetches it while you chat"):
+    for wanted in ("Download it while you chat", "/pull downloads it while you chat"):
         terminal = begin(served, home)
         assert wanted in terminal.text.replace("\n", " ")
         terminal.type("\x04")

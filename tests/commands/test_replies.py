@@ -332,7 +332,7 @@ def test_last_shows_whatever_a_file_says_of_a_reply(tmp_path: Path) -> None:
     session.continue_from(Loaded(new_header("x"), Conversation((), (turn,))))
     assert told_by_last(app, shown)["model"] == "[1]"
     session.continue_from(Loaded(new_header("x"), Conversation((), (Turn("問", "答", FinishReason.STOP),))))
-    assert told_by_last(app, shown) == {"end": "whole"}
+    assert told_by_last(app, shown) == {"finish reason": "complete"}
 
 
 def test_identical_answers_are_marked(tmp_path: Path) -> None:

@@ -109,13 +109,13 @@ def put(data: bytes) -> Damage:
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (Path.unlink, "holds no complete model: model.safetensors is missing"),
-        (put(b""), "is empty; download the model again"),
-        (put(POINTER), "is only a Git-LFS pointer, not the file itself; run `git lfs pull` there"),
-        (put(b"<html>not found</html>" * 100), "is damaged or no file of weights; download the model again"),
-        (keep(0.3), "download the model again"),
-        (keep(0.999), "download the model again"),
-        (flip(3), "download the model again"),
+        (Path.unlink, "is incomplete: model.safetensors is missing"),
+        (put(b""), "is empty. Download the model again"),
+        (put(POINTER), "is a Git LFS pointer, not the file itself. Run `git lfs pull` there"),
+        (put(b"<html>not found</html>" * 100), "is damaged, or not a weights file. Download the model again"),
+        (keep(0.3), "Download the model again"),
+        (keep(0.999), "Download the model again"),
+        (flip(3), "Download the model again"),
     ],
     ids=["missing", "empty", "pointer", "a page", "cut at 30 %", "cut at the end", "flipped"],
 )
@@ -130,9 +130,9 @@ def test_weights_that_are_not_whole(model: Path, said: Callable[..., str], damag
     [
         ("config.json", Path.unlink, "config.json is missing"),
         ("spiece.model", Path.unlink, "spiece.model is missing"),
-        ("config.json", put(b"{"), "does not hold what it should; download the model again"),
-        ("spiece.model", put(b"pieces"), "is no sentencepiece model, or damaged; download the model again"),
-        ("spiece.model", put(POINTER), "is no sentencepiece model, or damaged; download the model again"),
+        ("config.json", put(b"{"), "has invalid content. Download the model again"),
+        ("spiece.model", put(b"pieces"), "is not a sentencepiece model, or it is damaged. Download the model again"),
+        ("spiece.model", put(POINTER), "is not a sentencepiece model, or it is damaged. Download the model again"),
     ],
 )
 def test_a_directory_that_is_no_model(
@@ -146,14 +146,14 @@ def test_a_foreign_architecture(model: Path, said: Callable[..., str]) -> None:
     """Its tokenizer is sentencepiece's, but the model is a Llama."""
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "model_type": "llama"}))
-    assert "A model of type 'llama' cannot be opened here" in said("ask", "--model", str(model), "Hello")
+    assert "cannot open models of type 'llama'" in said("ask", "--model", str(model), "Hello")
 
 
 def test_too_little_memory(model: Path, said: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     """With the numbers, and something smaller that would fit."""
     monkeypatch.setattr(device, "available_memory", lambda: 1_000_000)
     sentence = said("ask", "--model", str(model), "Hello")
-    assert "GB of memory and 0.0 GB are free; close other programs or choose a smaller model" in sentence
+    assert "GB of memory, but only 0.0 GB are free; close other programs, or choose a smaller model" in sentence
 
 
 def test_no_directory_and_no_such_name(said: Callable[..., str]) -> None:
@@ -180,19 +180,19 @@ def test_no_network(tiny: list[str], said: Callable[..., str], monkeypatch: pyte
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
-        assert "could not be reached; check the network" in said(*tiny, "pull", "tiny")
+        assert "Check the network" in said(*tiny, "pull", "tiny")
 
 
 def test_too_little_disk(tiny: list[str], said: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(safe_stat.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
-    assert "are needed in" in said(*tiny, "pull", "tiny")
+    assert "The download needs" in said(*tiny, "pull", "tiny")
 
 
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [
         (404, "has no repository someone/tiny, or it is private"),
-        (429, "allows no more requests now; try again in"),
+        (429, "limits requests. Try again in"),
         (503, "answered with HTTP status 503; try again later"),
     ],
 )

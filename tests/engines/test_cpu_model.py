@@ -574,7 +574,7 @@ def test_a_compiler_that_fails_is_said_where_no_log_can_be_kept(
     key, said = problem()
     assert key == "native.compile"
     assert "status -9" in said
-    assert "could not be kept" in said
+    assert "could not be saved" in said
 
 
 def test_a_compiler_that_cannot_be_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:

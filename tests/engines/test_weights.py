@@ -182,7 +182,7 @@ def open_named(directory: Path, *others: ModelEntry, accept: bool = False) -> Mo
 
 @pytest.fixture
 def spoken(directory: Path) -> Path:
-    """`directory` with the embedded model's tokenizer, as many tokens as the tiny model has beside it."""
+    """`directory` with the demo model's tokenizer, as many tokens as the tiny model has beside it."""
     shutil.copy(paths.demo_model_dir() / "spiece.model", directory)
     config = json.loads((directory / "config.json").read_text())
     tensors = state_of(directory)
@@ -681,7 +681,7 @@ def test_what_does_not_fit_is_refused_with_a_choice_that_does(
 def test_what_a_gpu_cannot_hold_may_fit_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6_000_000_000, 8_000_000_000))
     monkeypatch.setattr(device, "available_memory", lambda: 16_000_000_000)
-    with pytest.raises(BchatError, match=r"8\.6 GB of memory and 6\.0 GB are free; on the CPU"):
+    with pytest.raises(BchatError, match=r"8\.6 GB of memory, but only 6\.0 GB are free; on the CPU"):
         check_memory(neox_size(parse_config(FULL)), torch.bfloat16, torch.device("cuda"))
 
 

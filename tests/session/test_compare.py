@@ -128,7 +128,7 @@ def test_take_answers_again_with_the_settings_and_seed_of_that_reply(app: tuple[
     with pytest.raises(BchatError, match="from 1 to 2"):
         execute("/take 3", chat)
     drain(chat.session.reply("に"))
-    with pytest.raises(BchatError, match="Nothing was compared"):
+    with pytest.raises(BchatError, match="Nothing has been compared"):
         execute("/take 1", chat)
 
 

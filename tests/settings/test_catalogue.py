@@ -287,7 +287,7 @@ def test_a_new_base_model_gets_plain_prompts() -> None:
 
 WRONG = {
     "a slip": ({"x": {"hub_id": "a/b", "contxt_length": 1}}, ("x", "contxt_length"), "context_length"),
-    "a name as key": ({"x": {"name": "y"}}, ("x", "name"), "no key 'name'"),
+    "a name as key": ({"x": {"name": "y"}}, ("x", "name"), "unknown key 'name'"),
     "no place": ({"x": {"kind": "chat"}}, ("x",), "needs hub_id"),
     "no table": ({"x": 3}, ("x",), "x must be a table"),
     "a kind": ({"x": {"hub_id": "a/b", "kind": "chta"}}, ("x", "kind"), "Did you mean chat"),
@@ -298,8 +298,8 @@ WRONG = {
     "a negative count": ({"x": {"parameters": -1}}, ("x", "parameters"), "a whole number"),
     "a flag for a count": ({"x": {"parameters": True}}, ("x", "parameters"), "a whole number"),
     "a score": ({"x": {"scores": {"a": "b"}}}, ("x", "scores", "a"), "a number"),
-    "a text for a list": ({"x": {"aliases": "y"}}, ("x", "aliases"), "a list of texts"),
-    "a language": ({"x": {"description": {"fr": "y"}}}, ("x", "description", "fr"), "no key 'fr'"),
+    "a text for a list": ({"x": {"aliases": "y"}}, ("x", "aliases"), "a list of strings"),
+    "a language": ({"x": {"description": {"fr": "y"}}}, ("x", "description", "fr"), "unknown key 'fr'"),
     "a dtype": ({"x": {"dtype": "float8"}}, ("x", "dtype"), "float16"),
     "a flag": ({"x": {"embedded": 1}}, ("x", "embedded"), "true or false"),
     "NUL in a hub id": ({"x": {"hub_id": "a/b\0"}}, ("x", "hub_id"), "owner/name"),
@@ -317,7 +317,7 @@ WRONG = {
     ),
     "a score of no float": ({"x": {"hub_id": "a/b", "scores": {"a": 1 << 5000}}}, ("x", "scores", "a"), "number"),
     "no MD5": ({"x": {"hub_id": "a/b", "withdrawn_md5": ["0"]}}, ("x", "withdrawn_md5"), "32 hexadecimal digits"),
-    "a long name": ({"x" * 30_000: {"hub_id": "a/b"}}, ("x" * 30_000,), "more than 20,000 characters"),
+    "a long name": ({"x" * 30_000: {"hub_id": "a/b"}}, ("x" * 30_000,), "longer than 20,000 characters"),
     "a taken alias": ({"x": {"hub_id": "a/b", "aliases": ["SFT"]}}, ("x", "aliases"), "model 'sft'"),
     "a taken name": ({"4b-sft": {"hub_id": "a/b"}}, ("4b-sft",), "model 'sft'"),
 }

@@ -126,7 +126,7 @@ def test_replies_go_to_stdout_and_everything_else_to_stderr(tmp_path: Path) -> N
     talk = make_talk(tmp_path, "Hello.", "はい。")
     assert talk.run("Hi", "", "/undo", "やあ", "/history", interactive=False) == ExitStatus.OK
     assert talk.out.getvalue() == "Hello.\nはい。\n"
-    assert "Taken back: Hi" in talk.said
+    assert "Undone: Hi" in talk.said
     assert talk.turns == [("やあ", "はい。", "stop")]
 
 
@@ -264,7 +264,7 @@ def test_ctrl_c_ends_what_is_fed_from_a_pipe(tmp_path: Path) -> None:
 def test_ctrl_c_twice_on_an_empty_line_leaves_and_all_is_saved(tmp_path: Path) -> None:
     talk = make_talk(tmp_path, "Hello.")
     assert talk.run("Hi", KeyboardInterrupt(), KeyboardInterrupt(), "never") == ExitStatus.INTERRUPTED
-    assert talk.said == ["Ctrl-C once more, Ctrl-D or /exit leaves."]
+    assert talk.said == ["Press Ctrl-C again to exit (or Ctrl-D, or /exit)."]
     assert talk.turns == [("Hi", "Hello.", "stop")]
 
 
@@ -296,7 +296,7 @@ def test_a_message_sent_early_waits_for_the_model(tmp_path: Path) -> None:
     threading.Timer(0.05, ready.set).start()
     assert talk.run("Hi") == ExitStatus.OK
     assert talk.out.getvalue() == "Here.\n"
-    assert talk.said == ["(the model is loading; your message waits for it)"]
+    assert talk.said == ["(the model is loading; your message waits)"]
     assert "loading" not in talk.chat.toolbar()
 
 
@@ -314,7 +314,7 @@ def test_on_a_screen_the_waiting_line_says_how_far_and_goes(tmp_path: Path, monk
     talk = make_talk(tmp_path, open_it=open_it)
     talk.chat._display = Display(out=screen, err=screen)
     talk.run("Hi")
-    assert "(the model is loading, 40 %; your message waits for it)" in screen.getvalue()
+    assert "(the model is loading, 40 %; your message waits)" in screen.getvalue()
     seen = pyte.Screen(80, 5)
     pyte.Stream(seen).feed(screen.getvalue().replace("\n", "\r\n"))
     assert [line.rstrip() for line in seen.display] == ["Here.", "", "", "", ""]
@@ -355,8 +355,8 @@ def test_ctrl_c_at_once_after_enter_keeps_the_words(tmp_path: Path, monkeypatch:
     ("error", "sentence"),
     [
         (BchatError("model.not-here", status=ExitStatus.MODEL, name="x"), "The model x is not on this machine"),
-        (ImportError("no torch\n\x1b[2J"), "could not be loaded (ImportError: no torch␊␛[2J); /model chooses another."),
-        (MemoryError(), "could not be loaded (MemoryError: ); /model"),
+        (ImportError("no torch\n\x1b[2J"), "(ImportError: no torch␊␛[2J). /model chooses another."),
+        (MemoryError(), "(MemoryError: ). /model"),
     ],
 )
 def test_a_model_that_cannot_be_loaded_is_one_sentence_and_the_prompt_comes_back(
@@ -426,7 +426,7 @@ def test_a_message_that_would_push_the_reason_off_the_screen_stays_in_the_histor
     assert talk.run(text, "short") == ExitStatus.OK
     assert talk.person.prefills == ["", "", ""]
     assert "The message is too long" in talk.said[0]
-    assert "Up brings it back" in talk.said[0]
+    assert "Press Up to get it back" in talk.said[0]
     assert make_talk(tmp_path, context_length=32).run(text, interactive=False) == ExitStatus.USAGE
 
 
@@ -453,7 +453,7 @@ def test_an_edit_that_is_given_up_takes_nothing_back(tmp_path: Path, given_up: s
     talk = make_talk(tmp_path, "First.", "Second.")
     assert talk.run("words", "/edit", given_up, "other words") == ExitStatus.OK
     assert talk.turns == [("words", "First.", "stop"), ("other words", "Second.", "stop")]
-    assert "Ctrl-C once more" not in talk.err.getvalue()
+    assert "Press Ctrl-C again" not in talk.err.getvalue()
 
 
 def test_an_edit_that_is_too_long_takes_nothing_back_and_can_be_mended(tmp_path: Path) -> None:
@@ -519,7 +519,7 @@ def test_a_narrow_toolbar_shortens_settings_and_keeps_context_and_warnings(
 def test_the_toolbar_says_that_it_reads_ahead(tmp_path: Path) -> None:
     talk = make_talk(tmp_path)
     talk.chat.ahead.percent = 35
-    assert talk.chat.toolbar().endswith("/2048 · reading ahead 35 %")
+    assert talk.chat.toolbar().endswith("/2048 · prefilling 35 %")
     assert "reading" not in talk.chat.toolbar(30)
     talk.chat.ahead.percent = None
     assert "reading" not in talk.chat.toolbar()

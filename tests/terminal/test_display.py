@@ -341,7 +341,7 @@ def test_remarks_fit_the_screen_they_are_on_when_the_reply_goes_to_a_file() -> N
     with pty(30) as terminal:
         display = Display(out=io.StringIO(), err=terminal.file)
         display.say(BchatError("session.nothing-to-undo"))
-        assert terminal.see().split("\n") == ["There is no turn yet; say", "something first."]
+        assert terminal.see().split("\n") == ["There is no turn yet. Send a", "message first."]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp932", "latin-1", "utf-8"])
@@ -416,7 +416,7 @@ def test_a_table_of_nothing_is_nothing() -> None:
 def test_a_sentence_keeps_each_foreign_value_on_its_line() -> None:
     """Else a file name could say something that looks like bchat's."""
     said = sentence(BchatError("config.unreadable", path="a\nbchat: all is well\t", reason=Phrase("reason.full")), "en")
-    assert said == "a␊bchat: all is well␉ cannot be read: the disk is full."
+    assert said == "Cannot read a␊bchat: all is well␉: the disk is full."
 
 
 def test_progress_on_a_pipe_is_a_line_for_each_tenth() -> None:

@@ -341,7 +341,7 @@ def completions(app: App, text: str) -> dict[str, str]:
 
 
 def test_commands_are_completed_with_their_descriptions(app: App) -> None:
-    assert completions(app, "/tem") == {"/temperature": "how freely words are chosen (0: always the likeliest)"}
+    assert completions(app, "/tem") == {"/temperature": "randomness of sampling (0: always the most likely token)"}
     assert "/exit" in completions(app, "/")
     assert all(completions(app, "/").values())
 
@@ -352,7 +352,7 @@ def test_a_full_width_slash_and_letters_are_completed_too(app: App) -> None:
 
 def test_descriptions_speak_the_language_in_force(app: App) -> None:
     app.lang = "ja"
-    assert completions(app, "/undo") == {"/undo": "最後のやり直し、または最後のやり取りを取り消す"}
+    assert completions(app, "/undo") == {"/undo": "最後のやり直しや選択、または最後の往復を取り消す"}
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def _in_state(place: str, reply: str = REPLY, **more: object) -> Terminal:
     terminal = begin(**script, **more)
     terminal.type("Hi" + ENTER)
     terminal.wait_for(
-        {"loading": TABLE["chat.waiting"].en, "prefill": "reads the conversation", "reply": "\none two"}[place]
+        {"loading": TABLE["chat.waiting"].en, "prefill": "is reading the conversation", "reply": "\none two"}[place]
     )
     return terminal
 
@@ -145,7 +145,7 @@ def _in_an_interactive_shell(shell: list[str], place: str) -> tuple[Terminal, in
     terminal.wait_for(at_prompt)
     if place != "prompt":
         terminal.type("Hi" + ENTER)
-        waited = {"loading": TABLE["chat.waiting"].en, "prefill": "reads the conversation", "reply": "\none two"}
+        waited = {"loading": TABLE["chat.waiting"].en, "prefill": "is reading the conversation", "reply": "\none two"}
         terminal.wait_for(waited[place])
     return terminal, os.tcgetpgrp(terminal.child.child_fd)
 

@@ -46,7 +46,7 @@ def begin(*arguments: str, columns: int = 80, noting: Path | None = None, **scri
 def test_a_chat_from_the_banner_to_the_end(home: Path, tmp_path: Path) -> None:
     """Message, reply with line breaks of the screen, command, Ctrl-D."""
     terminal = begin(replies=["Hello. How are you today?", "はい、日本語でも話せます。"], columns=24, noting=tmp_path)
-    assert "demonstration model" in terminal.text
+    assert "demo model" in terminal.text
     terminal.type("Hi" + ENTER)
     terminal.wait_for("Hello. How are you\ntoday?\n")
     terminal.wait_for(at_prompt)
@@ -87,7 +87,7 @@ def test_how_far_a_long_prompt_is_read_shows_until_the_reply_begins(home: Path, 
     if not arguments:
         terminal.type("Hello?" + ENTER)
     for percent in (20, 40, 60, 80):  # as it came: on a busy machine one may be gone before anybody looks
-        terminal.wait_for_raw(f"(the model reads the conversation, {percent} %)".encode())
+        terminal.wait_for_raw(f"(the model is reading the conversation, {percent} %)".encode())
     terminal.wait_for("Yes.")
     assert "reads" not in terminal.text
     if arguments:
@@ -123,7 +123,7 @@ def test_what_is_typed_is_read_ahead_and_the_bottom_line_says_so(home: Path, tmp
     terminal.wait_for(at_prompt)
     terminal.type("And what is the one for dog?")
     until_heard("And what is the one")
-    terminal.wait_for("reading ahead")
+    terminal.wait_for("prefilling")
     terminal.wait_for(lambda text: "reading" not in text)
     terminal.type(CTRL_C + CTRL_D)
     assert terminal.leave() == 0
@@ -310,7 +310,7 @@ def test_a_model_that_does_not_load_is_said_and_the_prompt_comes_back() -> None:
 def test_something_unforeseen_leaves_the_terminal_whole(home: Path, tmp_path: Path) -> None:
     terminal = begin(noting=tmp_path, replies=[None])
     terminal.type("Hi" + ENTER)
-    terminal.wait_for("Something unforeseen went wrong (RuntimeError)")
+    terminal.wait_for("Unexpected error (RuntimeError)")
     assert terminal.leave() == 1
     assert "Traceback" not in terminal.text
     assert was_put_back(tmp_path)
@@ -321,7 +321,7 @@ def test_a_dumb_terminal_is_a_plain_reader(home: Path) -> None:
     """Banner, prompt and Ctrl-C as on any other, and nothing that moves a cursor."""
     terminal = Terminal(scripted(replies=["one two three four five " * 20, "Hello."], step_s=0.05), TERM="dumb")
     terminal.wait_for(at_prompt)
-    assert "demonstration model" in terminal.text
+    assert "demo model" in terminal.text
     terminal.type("Hi\n")
     terminal.wait_for("one two")
     terminal.type(CTRL_C)
@@ -335,7 +335,7 @@ def test_a_dumb_terminal_is_a_plain_reader(home: Path) -> None:
     terminal.type("again\n")
     terminal.wait_for("> again\nHello.\n>")
     terminal.type("/edit\n")
-    terminal.wait_for("> /edit\nThe next line takes the place of your last message.\nagain\n>")
+    terminal.wait_for("> /edit\nThe next line replaces your last message.\nagain\n>")
     terminal.type(CTRL_D)
     assert terminal.leave() == 0
     assert b"\x1b" not in terminal.raw

@@ -272,7 +272,7 @@ def test_a_place_that_does_not_exist_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BchatError) as raised:
         write_document(tmp_path / "none" / "a.json", LOADED)
     assert raised.value.key == "transcript.not-written"
-    assert "no such file or folder" in str(raised.value)
+    assert "no such file or directory" in str(raised.value)
 
 
 def test_whatever_would_be_marked_on_the_screen_is_escaped_in_the_file() -> None:
