@@ -14,6 +14,8 @@ from bilingual_chat.engines.protocol import Chunk, Progress, one_after_another
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.session.model import Model
+from bilingual_chat.session.model_loader import ModelLoader
+from bilingual_chat.session.prefetch import PromptPrefetch
 from bilingual_chat.session.session import Event, Session
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import Settings, load_config, settings_for
@@ -137,12 +139,14 @@ def settings(entry: ModelEntry = ENTRY, options: dict[str, Any] | None = None) -
 
 @dataclass
 class Shown:
-    """What a person was shown."""
+    """What a person was shown. Implements `Screen`."""
 
     pieces: list[str] = field(default_factory=list)
     said: list[Phrase | BchatError] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     rows: list[tuple[str, ...]] = field(default_factory=list)
+    steps: list[Any] = field(default_factory=list)  # of a download
+    lang: str = "en"
 
     @property
     def reply(self) -> str:
@@ -160,6 +164,59 @@ class Shown:
             for lang in messages.LANGUAGES:  # every remark can be said in both
                 messages.render(event.key, lang, **event.values)
 
+    def text(self, said: Phrase | BchatError) -> str:
+        return messages.render(said.key, self.lang, "chat", **said.values)
+
+    def say(self, said: Phrase | BchatError) -> None:
+        self.said.append(said)
+
+    def show(self, text: str) -> None:
+        self.texts.append(text)
+
+    def show_rows(self, rows: Iterable[tuple[str, ...]]) -> None:
+        self.rows.extend(rows)
+
+    def progress(self, now: Any) -> None:
+        self.steps.append(now)
+
+    def waiting(self, percent: int | None) -> None:
+        pass
+
+    def reading(self, done: int, size: int) -> None:
+        pass
+
+
+Line = str | BaseException | Callable[[], str]
+
+
+class Person:
+    """Sends `lines`, gives `answers` to questions, and remembers both sides. Implements `Reader`."""
+
+    def __init__(self, lines: Iterable[Line] = (), answers: Iterable[str] = (), *, is_interactive: bool = True) -> None:
+        self.has_editor = self.is_interactive = is_interactive
+        self.lines, self.answers = iter(lines), iter(answers)
+        self.prefills: list[str] = []
+        self.questions: list[str] = []
+
+    def read(self, app: App, prefill: str = "") -> str:
+        self.prefills.append(prefill)
+        line = next(self.lines, None)
+        if line is None:
+            raise EOFError
+        if isinstance(line, BaseException):
+            raise line
+        return line if isinstance(line, str) else line()
+
+    def ask(self, question: str) -> str:
+        self.questions.append(question)
+        return next(self.answers, "")
+
+    def refresh(self) -> None:
+        pass
+
+    def put_aside(self, call: Callable[[], None]) -> None:
+        """No line is being read."""
+
 
 def drain(events: Generator[Event, None, None]) -> Shown:
     """All that a reply gives."""
@@ -170,22 +227,20 @@ def drain(events: Generator[Event, None, None]) -> Shown:
 
 
 def make_desk(session: Session, conversations: Path, answers: Sequence[str] = ()) -> tuple[App, Shown]:
-    """A desk for commands, and what they show. `answers` are given to the questions, in order."""
+    """A chat for commands to work on, and what they show. `answers` are given to the questions, in order."""
     shown = Shown()
-    waiting = list(answers)
-
-    def ask(question: Phrase) -> str:
-        shown.said.append(question)
-        return waiting.pop(0) if waiting else ""
-
+    loader = ModelLoader(session.entry, open_scripted)
     app = App(
         session=session,
+        loader=loader,
+        prefetch=PromptPrefetch(session, loader),
         config=load_config(environment={}),
         conversations=conversations,
-        lang="en",
-        say=shown.said.append,
-        show=shown.texts.append,
-        show_rows=shown.rows.extend,
-        ask=ask,
+        screen=shown,
+        reader=Person(answers=answers),
     )
     return app, shown
+
+
+def open_scripted(entry: ModelEntry, progress: Progress | None = None) -> Model:
+    return Model(entry, tokenizer(), ScriptedEngine())

@@ -19,7 +19,6 @@ from bilingual_chat.cli import chat, command_line
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.model import Model
 from bilingual_chat.settings.catalogue import ModelEntry
-from bilingual_chat.terminal import repl
 from tests.scripted import Script, ScriptedEngine, tokenizer
 
 
@@ -44,8 +43,7 @@ def main(script: dict[str, Any], arguments: list[str]) -> int:
             engine.can_prefill = True
         return Model(entry, tokenizer(), engine)
 
-    repl.ModelLoader.__init__.__defaults__ = (open_model, None)
-    chat.open_model = open_model  # type: ignore[attr-defined]
+    chat.open_model = chat.open_in_background = open_model  # type: ignore[attr-defined]
     sys.argv = ["bchat", *arguments]
     return command_line.main()
 

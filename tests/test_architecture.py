@@ -195,7 +195,7 @@ sys.__stdout__.write("\\n" + json.dumps(sorted({{name.split(".")[0] for name in 
 @pytest.mark.parametrize(
     "statement",
     [
-        "import bilingual_chat.cli.command_line, bilingual_chat.terminal.repl",
+        "import bilingual_chat.cli.command_line, bilingual_chat.terminal.chat",
         "from bilingual_chat.cli.command_line import main; sys.argv = ['bchat', '--help']; sys.exit(main())",
         "import bilingual_chat.bootstrap",
     ],

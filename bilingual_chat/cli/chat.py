@@ -3,102 +3,79 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing, redirect_stdout
+from contextlib import closing, nullcontext, redirect_stdout
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from bilingual_chat import __version__
 from bilingual_chat.cli.startup import Options, Startup, begin
-from bilingual_chat.commands.app import App
+from bilingual_chat.commands.app import Reader, build_app
 from bilingual_chat.commands.files import say_resumed
 from bilingual_chat.commands.first_run import SHOWN, Offer, find_offer, remember
 from bilingual_chat.commands.models import offer_phrase
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.model import Completion, open_model
+from bilingual_chat.session.model_loader import open_in_background
 from bilingual_chat.session.session import Session
 from bilingual_chat.settings.catalogue import DEFAULT_MODEL
 from bilingual_chat.storage import paths
-from bilingual_chat.terminal import repl, signals
+from bilingual_chat.terminal import signals
+from bilingual_chat.terminal.chat import Chat
 from bilingual_chat.terminal.display import Display
 from bilingual_chat.terminal.keyboard import quiet_keys
 from bilingual_chat.terminal.reader import DumbReader, PlainReader
 from bilingual_chat.transcript import document
 
+if TYPE_CHECKING:
+    from bilingual_chat.terminal.editor import Editor
+
 MAX_QUESTION = 10_000_000  # characters from standard input
 
 
 def chat(options: Options, display: Display) -> int:
-    """Until the person leaves; the exit status."""
+    """Chat until the user leaves. Return the exit status."""
     startup = begin(options, display)
     display.place = "chat"
-    loader = repl.ModelLoader(startup.entry, opening=startup.how)
-    session = Session(
-        lambda: talk.obtain_model(),
+    editor = _open_editor(display) if display.is_terminal and sys.stdin.isatty() else None
+    app = build_app(
+        startup.config,
+        startup.entry,
         startup.settings,
-        entry=startup.entry,
-        directory=paths.data_dir(),
+        open_model=lambda entry, progress: open_in_background(entry, startup.how, progress),
+        conversations=paths.data_dir(),
+        screen=display,
+        reader=editor or _open_reader(display),
         opening=startup.opening,
     )
-    app = App(
-        session=session,
-        config=startup.config,
-        conversations=paths.data_dir(),
-        lang=display.lang,
-        say=display.say,
-        show=display.show,
-        show_rows=display.show_rows,
-    )
-    talk = repl.Chat(app, display, loader)
-    app.load, app.model_ready = talk.load, talk.model_ready
-    app.downloads.foreground = display.progress
-    app.has_line = _has_editor(display)
+    edit = None
     if options.load is not None:
-        _go_on_from(session, options.load, display)
-        if edit := say_resumed(app):
-            talk.begin_line(edit)
+        _go_on_from(app.session, options.load, display)
+        edit = say_resumed(app)
     try:
-        if app.has_line or (display.is_dumb and sys.stdin.isatty()):
-            if not startup.is_chosen and options.load is None:
-                app.downloads.offer = find_offer(startup.config.catalogue)
-            if display.is_dumb:
-                return _on_a_dumb_terminal(startup, app, talk, loader, display)
-            return _on_a_terminal(startup, app, talk, loader, display)
-        loader.start()
-        with signals.signals_handled(None):
-            return talk.run(PlainReader(_standard_input()), interactive=False)
+        with signals.signals_handled(editor, display.begin_reply), quiet_keys() if editor else nullcontext():
+            if app.reader.is_interactive:
+                if not startup.is_chosen and options.load is None:
+                    app.downloads.offer = find_offer(startup.config.catalogue)
+                _banner(startup, display, app.downloads.offer)
+            if editor is None:  # which starts it when the prompt is on the screen
+                app.loader.start()
+            return Chat(app, display, edit).run()
     except signals.Terminated as ended:
         return ended.status
 
 
-def _has_editor(display: Display) -> bool:
-    return display.is_terminal and sys.stdin.isatty()
-
-
-def _on_a_terminal(startup: Startup, app: App, talk: repl.Chat, loader: repl.ModelLoader, display: Display) -> int:
+def _open_editor(display: Display) -> Editor:
     from bilingual_chat.terminal.editor import Editor
 
-    history = paths.state_dir() / "history"
     with redirect_stdout(display.out):  # prompt_toolkit looks it up here
-        editor = Editor(app, history, talk.toolbar, talk.is_busy, when_shown=loader.start, typed=talk.ahead.typed)
-    app.ask = editor.ask
-    talk.ahead.when_further = editor.refresh
-    app.downloads.foreground = None
-    app.downloads.on_finished = lambda: editor.put_aside(talk.tell_news)
-    with signals.signals_handled(editor, display.begin_reply), quiet_keys():
-        _banner(startup, display, app.downloads.offer)
-        return talk.run(editor, interactive=True)
+        return Editor(paths.state_dir() / "history")
 
 
-def _on_a_dumb_terminal(startup: Startup, app: App, talk: repl.Chat, loader: repl.ModelLoader, display: Display) -> int:
-    """Without a bottom line: a download is waited for, as on a pipe."""
-    reader = DumbReader(_standard_input(), display)
-    app.ask = reader.ask
-    with signals.signals_handled(None):
-        _banner(startup, display, app.downloads.offer)
-        loader.start()
-        return talk.run(reader, interactive=True)
+def _open_reader(display: Display) -> Reader:
+    file = _standard_input()
+    return DumbReader(file, display) if display.is_dumb and sys.stdin.isatty() else PlainReader(file)
 
 
 def _banner(startup: Startup, display: Display, offer: Offer | None) -> None:
@@ -143,6 +120,7 @@ def ask(options: Options, display: Display, words: list[str], as_json: bool) -> 
         entry=startup.entry,
         directory=None,
         opening=startup.opening,
+        on_prefill=display.reading,
     )
     if options.load is not None:
         _go_on_from(session, options.load, display)
@@ -153,7 +131,6 @@ def ask(options: Options, display: Display, words: list[str], as_json: bool) -> 
             question = session.pending
     if not question.strip():
         raise BchatError("cli.nothing-to-ask", status=ExitStatus.USAGE)
-    session.tell_reading = display.reading
     try:
         with closing(session.reply(question)) as events:
             for event in events:

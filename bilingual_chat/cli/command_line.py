@@ -59,8 +59,8 @@ def main() -> int:
         sys.stderr.flush()
     except OSError:  # the terminal is gone: Python would find that out again, and end with 120
         discard_output(sys.stderr)
-    repl = sys.modules.get("bilingual_chat.terminal.repl")
-    if repl is not None and repl.is_a_model_loading():
+    loader = sys.modules.get("bilingual_chat.session.model_loader")
+    if loader is not None and loader.is_a_model_loading():
         # Python would end under a thread that is inside torch's libraries, and abort (seen: status 134).
         os._exit(status)
     return status

@@ -1,4 +1,4 @@
-"""What a command works on, what it may give the loop to do, and one row of the table of commands."""
+"""The App: everything that a chat consists of, built in one place; and the commands' interface to it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from bilingual_chat import messages
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.session.compare import Variant
-from bilingual_chat.session.model import Model, open_model
+from bilingual_chat.session.model_loader import ModelLoader, Open
+from bilingual_chat.session.prefetch import PromptPrefetch
 from bilingual_chat.session.session import Session
 from bilingual_chat.settings.catalogue import ModelEntry
-from bilingual_chat.settings.config import Config, SettingsChange
+from bilingual_chat.settings.config import Config, Settings, SettingsChange
+from bilingual_chat.text.conversation import Utterance
 
 # hub would keep the first prompt waiting for 20 ms.
 if TYPE_CHECKING:
@@ -28,14 +29,59 @@ _YES = ("y", "yes", "ok", "はい", "うん", "お願いします")
 _NO = ("n", "no", "いいえ", "いや", "いらない")
 
 
+class Screen(Protocol):
+    """Shows what bchat itself says. `terminal.display.Display` is one."""
+
+    lang: str
+
+    def text(self, said: Phrase | BchatError) -> str:
+        """Return a sentence in `lang`."""
+
+    def say(self, said: Phrase | BchatError) -> None: ...
+
+    def show(self, text: str) -> None:
+        """Show text of any origin."""
+
+    def show_rows(self, rows: Iterable[tuple[str, ...]]) -> None: ...
+
+    def progress(self, now: Progress) -> None:
+        """Show the progress of a download."""
+
+    def waiting(self, percent: int | None) -> None:
+        """Show how much of the model is loaded, None if unknown; 100 removes the line."""
+
+    def reading(self, done: int, size: int) -> None:
+        """Show how many tokens of a long prompt are prefilled."""
+
+
+class Reader(Protocol):
+    """Reads the lines of a chat. `terminal.editor.Editor` and the classes in `terminal.reader` are ones."""
+
+    has_editor: bool  # a line can start with a text for the user to change, and a toolbar stands below it
+    is_interactive: bool
+
+    def read(self, app: App, prefill: str = "") -> str:
+        """Return the next line. EOFError at the end; KeyboardInterrupt when the user gives up an empty line or an edit.
+
+        A reader with an editor also loads the model, and reports what is being typed to the prefetch.
+        """
+
+    def ask(self, question: str) -> str:
+        """Return the answer to a question of bchat's own, "" for none."""
+
+    def refresh(self) -> None:
+        """Draw the toolbar again. Any thread may call this."""
+
+    def put_aside(self, call: Callable[[], None]) -> None:
+        """Call `call` with the line put aside, if one is being read. Any thread may call this."""
+
+
 @dataclass
 class Downloads:
-    """What a chat fetches. `foreground`: told how far it is where nobody chats meanwhile (a pipe), else None."""
+    """The download in the background of a chat, and the offer of one."""
 
-    offer: Offer | None = None  # that stands: the next line may answer it
-    delivery: BackgroundDownload | None = None  # that is on its way, or has ended and nobody has said so yet
-    on_finished: Callable[[], None] = lambda: None  # called from another thread
-    foreground: Callable[[Progress], None] | None = None
+    offer: Offer | None = None  # the next line may answer it
+    delivery: BackgroundDownload | None = None  # running, or finished and not yet reported
 
     @property
     def is_running(self) -> bool:
@@ -44,35 +90,68 @@ class Downloads:
 
 @dataclass
 class App:
-    """What the commands work on: the session, what it was started with, and how to speak to the person."""
+    """One chat. `build_app` makes it, commands work on it, `terminal.chat` runs it."""
 
     session: Session
+    loader: ModelLoader
+    prefetch: PromptPrefetch
     config: Config
     conversations: Path
-    lang: str
-    say: Callable[[Phrase | BchatError], None]  # a sentence
-    show: Callable[[str], None]  # text of any origin
-    show_rows: Callable[[Rows], None]  # a table
-    ask: Callable[[Phrase], str] = lambda question: ""  # where nobody can answer, the answer is nothing
-    load: Callable[[ModelEntry], Callable[[], Model]] = lambda entry: lambda: open_model(entry)
-    model_ready: Callable[[], Model | None] = lambda: None
+    screen: Screen
+    reader: Reader
     downloads: Downloads = field(default_factory=Downloads)
-    has_line: bool = True  # that text can be put into, for the person to send
-    compared: tuple[Variant, ...] = ()  # what /take chooses from
-    compared_words: str = ""  # and the message that they answered
+    compared: tuple[Variant, ...] = ()  # /take chooses from these
+    compared_words: str = ""  # the message that they answered
+
+    @property
+    def lang(self) -> str:
+        return self.screen.lang
+
+    @property
+    def is_busy(self) -> bool:
+        """True while the toolbar may change although no key is pressed."""
+        return self.loader.is_loading or self.downloads.is_running
 
     def text(self, phrase: Phrase) -> str:
-        return messages.render(phrase.key, self.lang, "chat", **phrase.values)
+        return self.screen.text(phrase)
+
+    def say(self, said: Phrase | BchatError) -> None:
+        self.screen.say(said)
+
+    def show(self, text: str) -> None:
+        self.screen.show(text)
+
+    def show_rows(self, rows: Rows) -> None:
+        self.screen.show_rows(rows)
+
+    def ask(self, question: Phrase) -> str:
+        return self.reader.ask(self.text(question))
+
+
+def build_app(
+    config: Config,
+    entry: ModelEntry,
+    settings: Settings,
+    *,
+    open_model: Open,
+    conversations: Path,
+    screen: Screen,
+    reader: Reader,
+    opening: tuple[Utterance, ...] = (),
+) -> App:
+    """Return a chat with `entry`, whose conversation is kept in the directory `conversations`.
+
+    Screen and reader come first, then each part gets those that it reports to: nothing is connected later.
+    """
+    loader = ModelLoader(entry, open_model, on_wait=screen.waiting)
+    session = Session(
+        loader.obtain, settings, entry=entry, directory=conversations, opening=opening, on_prefill=screen.reading
+    )
+    prefetch = PromptPrefetch(session, loader, on_progress=reader.refresh)
+    return App(session, loader, prefetch, config, conversations, screen, reader)
 
 
 # -- what the loop is to do after a command -----------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Say:
-    """Send this to the model."""
-
-    text: str
 
 
 @dataclass(frozen=True)
@@ -102,7 +181,7 @@ class Compare:
     variants: tuple[Variant, ...]
 
 
-Action = Say | Retry | Edit | Compare | Leave | None
+Action = Retry | Edit | Compare | Leave | None
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def retry(app: App, argument: str) -> Action:
 def edit(app: App, argument: str) -> Action:
     """/edit"""
     last = app.session.last_words
-    if not app.has_line:
+    if not app.reader.has_editor:
         app.say(Phrase("edit.next-line"))
     return Edit(last, replaces_last=app.session.pending is None)
 

@@ -126,7 +126,7 @@ def say_resumed(app: App) -> Edit | None:
         app.say(remark)
     if app.session.pending is None:
         return None
-    app.say(Phrase("load.pending" if app.has_line else "load.pending-piped"))
+    app.say(Phrase("load.pending" if app.reader.has_editor else "load.pending-piped"))
     return Edit(app.session.pending, replaces_last=False)
 
 
@@ -165,8 +165,9 @@ def choose_model(app: App, argument: str) -> Action:
     if (percent := percent_of(app, entry)) is not None and not is_whole:
         raise BchatError("pull.not-yet", status=ExitStatus.MODEL, name=entry.name, percent=percent)
     catalogue.require_here(entry)
-    if entry != session.entry or app.model_ready() is None:
-        session.use_model(app.load(entry), entry, session.settings.for_model(entry))
+    if entry != session.entry or app.loader.model is None:
+        app.loader.load(entry)
+        session.use_model(entry, session.settings.for_model(entry))
     app.say(Phrase("model.chosen", name=entry.name, preset=session.settings.preset))
     if remark := remark_on_persona(entry, session.conversation.opening):
         app.say(remark)

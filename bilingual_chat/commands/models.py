@@ -56,11 +56,11 @@ def fetch(app: App, entry: ModelEntry) -> None:
     entry = with_withdrawn_of(entry, app.config.catalogue.values())
     if (warning := too_large(entry)) and not is_here:
         app.say(warning)
-    if downloads.foreground is not None:
-        download.download(entry, downloads.foreground)
+    if not app.reader.has_editor:
+        download.download(entry, app.screen.progress)
         app.say(Phrase("pull.done", name=entry.name))
         return
-    downloads.delivery = BackgroundDownload(entry, downloads.on_finished)
+    downloads.delivery = BackgroundDownload(entry, lambda: app.reader.put_aside(lambda: tell_news(app)))
     downloads.delivery.start()
     is_own = is_here and bool(entry.directory)
     app.say(Phrase("pull.comparing" if is_own else "pull.begun", name=entry.name, repo=entry.hub_id))

@@ -223,8 +223,7 @@ def choose_language(app: App, argument: str) -> Action:
         wanted = _LANGUAGES.get(word(argument), word(argument))
         if wanted not in messages.LANGUAGES:
             raise BchatError("lang.unknown", status=ExitStatus.USAGE, name=argument)
-        app.lang = wanted
-    # Not `say`, which speaks the language of before until the loop hears of this one.
+        app.screen.lang = wanted
     app.show(app.text(Phrase("lang.chosen")))
     return None
 

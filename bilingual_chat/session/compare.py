@@ -64,7 +64,7 @@ def compare(session: Session, variants: Sequence[Variant]) -> Generator[Event, N
     wanted = [(each.parameters, each.parameters.seed or 0) for each in variants]
     front = -1
     try:
-        with closing(model.engine.complete_many(prompt.ids, wanted, session.tell_reading)) as chunks:
+        with closing(model.engine.complete_many(prompt.ids, wanted, session.on_prefill)) as chunks:
             for at, chunk in chunks:
                 answers[at].take(chunk)
                 while front < 0 or (answers[front].finish is not None and front + 1 < len(answers)):

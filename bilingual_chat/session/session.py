@@ -45,7 +45,8 @@ class Session:
     and in `pending` the user's last words if they have no turn (yet).
 
     `obtain_model` gives the model, waiting for it if need be (BchatError if it cannot be had).
-    `directory` is where the journal is kept; None keeps none.
+    `directory` is where the journal is kept; None keeps none. `on_prefill` is called with the tokens done and in all
+    while a long prompt is prefilled.
     """
 
     def __init__(
@@ -56,15 +57,16 @@ class Session:
         entry: ModelEntry,
         directory: Path | None,
         opening: tuple[Utterance, ...] = (),
+        on_prefill: Progress | None = None,
     ) -> None:
         self._obtain_model = obtain_model
         self._directory = directory
+        self.on_prefill = on_prefill
         self.entry = entry
         self.settings = settings
         self.conversation = Conversation(opening)
         self.pending: str | None = None
         self.last: Completion | None = None
-        self.tell_reading: Progress | None = None  # how far a long prompt is read
         self._dropped = 0
         self._unplaced: tuple[Turn, ...] = ()  # replies to `pending`, none of them chosen yet
         self._chosen: list[int] = []  # the places of the last turn's replies that were chosen before, for /undo
@@ -137,7 +139,7 @@ class Session:
         try:
             yield from self._remarks_before(asked)
             began = time.perf_counter()
-            chunks = asked.model.engine.complete(asked.prompt.ids, asked.parameters, asked.seed, self.tell_reading)
+            chunks = asked.model.engine.complete(asked.prompt.ids, asked.parameters, asked.seed, self.on_prefill)
             with closing(chunks):
                 for chunk in chunks:
                     first = time.perf_counter() - began if first is None else first
@@ -323,9 +325,8 @@ class Session:
         """
         self._start_over(loaded.conversation, journal, loaded)
 
-    def use_model(self, obtain_model: Callable[[], Model], entry: ModelEntry, settings: Settings) -> None:
-        """Another model from the next message on; the conversation stays."""
-        self._obtain_model = obtain_model
+    def use_model(self, entry: ModelEntry, settings: Settings) -> None:
+        """Record that `obtain_model` gives another model from the next message on; the conversation stays."""
         self.entry = entry
         self.settings = settings
         self._dropped = 0

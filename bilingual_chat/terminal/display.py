@@ -215,6 +215,15 @@ class Display:
             self._err.write(self.text(said) + "\n")
         self._err.flush()
 
+    def waiting(self, percent: int | None) -> None:
+        """Say that the model is loading, with the percent loaded if known; 100 removes the line."""
+        if percent == 100:
+            self.doing(None)
+        elif percent is None:
+            self.doing(Phrase("chat.waiting"))
+        elif self.is_terminal:  # elsewhere it would be a hundred lines
+            self.doing(Phrase("chat.waiting-at", percent=percent))
+
     def reading(self, done: int, size: int) -> None:
         """How much of a long prompt the model has read, for whoever waits at a screen."""
         if _is_screen(self._err):

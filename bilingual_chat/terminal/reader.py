@@ -1,47 +1,59 @@
-"""Where lines come from if not from the line editor: a pipe, or a terminal that only prints."""
+"""Reads lines without the line editor: from a pipe, or on a terminal that only prints."""
 
 from __future__ import annotations
 
-from typing import Protocol, TextIO
+from collections.abc import Callable
+from typing import TextIO
 
-from bilingual_chat.messages import Phrase
+from bilingual_chat.commands.app import App
 from bilingual_chat.terminal.display import Display
 from bilingual_chat.text.sanitize import inward
 
 MAX_LINE = 1_000_000  # characters of one line from a pipe
 
 
-class Reader(Protocol):
-    """Where lines come from. EOFError at the end."""
-
-    def read(self, prefill: str = "") -> str: ...
-
-
 class PlainReader:
-    """Lines of a pipe or a file: each is a message or a command."""
+    """Reads the lines of a pipe or a file. It implements `Reader`; each line is a message or a command."""
+
+    has_editor = False
+    is_interactive = False
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
 
-    def read(self, prefill: str = "") -> str:
+    def read(self, app: App, prefill: str = "") -> str:
+        return self._read_line()
+
+    def ask(self, question: str) -> str:
+        return ""
+
+    def refresh(self) -> None:
+        pass
+
+    def put_aside(self, call: Callable[[], None]) -> None:
+        pass
+
+    def _read_line(self) -> str:
         line = rest = self._file.readline(MAX_LINE)
         if not line:
             raise EOFError
-        while rest and not rest.endswith("\n"):  # what is beyond is no message of its own
+        while rest and not rest.endswith("\n"):  # the excess is no message of its own
             rest = self._file.readline(MAX_LINE)
         return inward(line).rstrip("\n")
 
 
 class DumbReader(PlainReader):
-    """Lines of a person at a terminal that only prints; it edits and echoes them itself."""
+    """Reads lines on a terminal that only prints, and that edits and echoes the line itself."""
+
+    is_interactive = True
 
     def __init__(self, file: TextIO, display: Display) -> None:
         super().__init__(file)
         self._display = display
 
-    def read(self, prefill: str = "") -> str:
-        """As the line editor's, except that Ctrl-C never leaves: whether the line was empty nobody knows here."""
-        if prefill:  # to be looked at, since it cannot stand in the line
+    def read(self, app: App, prefill: str = "") -> str:
+        """Read a line as the editor does, except that Ctrl-C never leaves: the line may not have been empty."""
+        if prefill:  # the user sees it above the line, which cannot hold it
             self._display.show(prefill)
         while True:
             try:
@@ -50,17 +62,17 @@ class DumbReader(PlainReader):
                 if prefill:
                     raise
 
-    def ask(self, question: Phrase) -> str:
-        """The answer to a question of bchat's own; "" for Ctrl-C or Ctrl-D."""
+    def ask(self, question: str) -> str:
+        """Return the answer to a question of bchat's own; "" for Ctrl-C or Ctrl-D."""
         try:
-            return self._read_after(self._display.text(question))
+            return self._read_after(question)
         except (EOFError, KeyboardInterrupt):
             return ""
 
     def _read_after(self, prompt: str) -> str:
         self._display.prompt(prompt)
         try:
-            return super().read()
+            return self._read_line()
         except (EOFError, KeyboardInterrupt):
-            self._display.prompt("\n")  # what comes next is not to stand behind the ^C
+            self._display.prompt("\n")  # the next output must not stand behind the ^C
             raise

@@ -18,7 +18,6 @@ import typer
 
 from bilingual_chat import __version__, messages
 from bilingual_chat.cli import chat, command_line, startup
-from bilingual_chat.commands.app import App
 from bilingual_chat.commands.table import COMMANDS, OF_SHELL
 from bilingual_chat.hub.download import Progress
 from bilingual_chat.messages.errors import BchatError, ExitStatus
@@ -26,7 +25,6 @@ from bilingual_chat.session.model import Model
 from bilingual_chat.settings import decoding
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import load_config
-from bilingual_chat.terminal import repl
 from bilingual_chat.terminal.display import Display
 from bilingual_chat.text.sanitize import outward
 from bilingual_chat.transcript.document import read_document
@@ -34,7 +32,7 @@ from bilingual_chat.transcript.export import FORMATS
 from tests.hub.test_download import served
 from tests.loopback_hub import Hub
 from tests.pseudo_terminal import ROOT, real, scripted
-from tests.scripted import Script, ScriptedEngine, tokenizer
+from tests.scripted import Person, Script, ScriptedEngine, tokenizer
 
 __all__ = ["served"]
 HOSTILE = "\x1b]0;evil\x07 [red] \u202e日本\x9b2J\r"
@@ -73,7 +71,7 @@ def run(
             return Model(entry, tokenizer(), engines[-1])
 
         monkeypatch.setattr(chat, "open_model", open_model)
-        monkeypatch.setattr(repl.ModelLoader.__init__, "__defaults__", (open_model, None))
+        monkeypatch.setattr(chat, "open_in_background", open_model)
         monkeypatch.setattr(sys, "argv", ["bchat", *arguments])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((stdin or "").encode())))
         status = command_line.main()
@@ -111,7 +109,6 @@ NOISES = {
 NOISY = """
 import sys
 from bilingual_chat.cli import chat, command_line
-from bilingual_chat.terminal import repl
 from bilingual_chat.session.model import Model
 from tests.scripted import ScriptedEngine, tokenizer
 
@@ -119,8 +116,7 @@ def make(entry, *how):
     exec(NOISE)
     return Model(entry, tokenizer(), ScriptedEngine(["Hello."], on_step=lambda: exec(NOISE)))
 
-chat.open_model = make
-repl.ModelLoader.__init__.__defaults__ = (make, None)
+chat.open_model = chat.open_in_background = make
 sys.exit(command_line.main())
 """
 
@@ -519,20 +515,10 @@ def test_on_a_terminal_an_unanswered_message_is_in_the_line(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "card.json").write_text(UNANSWERED)
-    prefills: list[str] = []
-
-    def on_a_terminal(startup: object, app: App, chat: repl.Chat, *others: object) -> int:
-        class Person:
-            def read(self, prefill: str = "") -> str:
-                prefills.append(prefill)
-                raise EOFError
-
-        return chat.run(Person(), interactive=False)
-
-    monkeypatch.setattr(chat, "_on_a_terminal", on_a_terminal)
-    monkeypatch.setattr(chat, "_has_editor", lambda display: True)
+    person = Person()
+    monkeypatch.setattr(chat, "_open_reader", lambda display: person)
     assert "It is in the input line" in run("--load", "card.json").err
-    assert prefills == ["c"]
+    assert person.prefills == ["c"]
 
 
 def test_the_version(run: Run) -> None:

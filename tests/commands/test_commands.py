@@ -18,6 +18,7 @@ from bilingual_chat.commands import table
 from bilingual_chat.commands.app import App, Edit, Leave, Retry
 from bilingual_chat.commands.settings import preset_rows, settings_in
 from bilingual_chat.commands.table import COMMANDS, execute, find, is_command, message_of
+from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import config
 from bilingual_chat.settings.config import SettingsChange, load_config, settings_for
@@ -114,7 +115,7 @@ def test_help_explains_every_command_in_both_languages(
     app: tuple[App, Shown, Any], command: table.Command, lang: str
 ) -> None:
     chat, shown, _ = app
-    chat.lang = lang
+    chat.screen.lang = lang
     description = messages.render(f"command.{command.name}", lang)
     names = ", ".join(f"/{each}" for each in command.aliases)
     also = (messages.render("help.aliases", lang, names=names),) if names else ()
@@ -522,9 +523,9 @@ def test_a_foreign_file_is_overwritten_only_with_a_yes(
     path = here / line.split()[1]
     path.write_text("precious")
     for answer in ("", "n", "no"):
-        app, shown = make_desk(session, conversations, [answer])
+        app, _ = make_desk(session, conversations, [answer])
         assert refused(line, app).key == key
-        assert shown.keys == [question]
+        assert app.reader.questions == [app.text(Phrase(question, path=path.name))]
         assert path.read_text() == "precious"
     execute(line, make_desk(session, conversations, ["ｙ"])[0])
     assert "precious" not in path.read_text(encoding="utf-8")
@@ -565,7 +566,7 @@ def test_where_nothing_can_stand_in_the_line_edit_says_what_the_next_one_does(ap
     chat, shown, _ = app
     assert isinstance(execute("/edit", chat), Edit)
     assert shown.said == []
-    chat.has_line = False
+    chat.reader.has_editor = False
     assert isinstance(execute("/edit", chat), Edit)
     assert shown.keys == ["edit.next-line"]
 
@@ -651,7 +652,7 @@ def test_a_damaged_conversation_is_listed_with_a_word_in_both_languages(conversa
     path.write_bytes(b"".join([*lines[:-1], b"{broken\n", lines[-1]]))
     app, shown = make_desk(make_session(conversations)[0], conversations)
     for lang, mark in (("en", "(damaged)"), ("ja", "（破損あり）")):
-        app.lang = lang
+        app.screen.lang = lang
         execute("/resume", app)
         assert shown.rows[-1][-1] == f"話  {mark}"
 
@@ -709,16 +710,9 @@ def test_a_resumed_journal_is_given_back_when_the_old_one_cannot_be_left(
 
 def test_another_model_keeps_the_conversation(app: tuple[App, Shown, Any]) -> None:
     chat, shown, _ = app
-    loaded: list[str] = []
-
-    def load(entry: Any) -> Any:
-        loaded.append(entry.name)
-        return chat.session.model
-
-    chat.load = load
     turns = chat.session.conversation.turns
     execute(f"/model '{paths.demo_model_dir()}'", chat)
-    assert loaded == ["demo"]
+    assert chat.loader.obtain().entry.name == "demo"
     assert chat.session.conversation.turns == turns
     execute("/model ｄｅｍｏ", chat)
     assert (chat.session.entry.name, chat.session.settings.preset) == ("demo", "demo")
@@ -729,12 +723,10 @@ def test_another_model_keeps_the_conversation(app: tuple[App, Shown, Any]) -> No
 
 def test_the_model_in_force_is_not_opened_again(app: tuple[App, Shown, Any]) -> None:
     chat, _, _ = app
-    chat.load = lambda entry: chat.session.model
     execute("/model demo", chat)
-    model = chat.session.model
-    chat.model_ready = lambda: model  # type: ignore[assignment, return-value]
-    chat.load = lambda entry: pytest.fail("opened twice")
+    model = chat.loader.obtain()
     execute("/model demo", chat)
+    assert chat.loader.obtain() is model
 
 
 def test_text_of_settings_is_checked_and_named_in_full() -> None:

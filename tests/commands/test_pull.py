@@ -72,7 +72,7 @@ def test_a_model_comes_while_one_chats_and_its_arrival_is_said_once(app: tuple[A
     """Without a name, the one to chat with. Whoever waits for a line is told from the other thread."""
     chat, shown = app
     told: list[bool] = []
-    chat.downloads.on_finished = lambda: told.append(chat.downloads.is_running)
+    chat.reader.put_aside = lambda call: told.append(chat.downloads.is_running)  # type: ignore[method-assign]
     execute("/pull", chat)
     assert shown.keys == ["pull.begun"]
     wait_for(lambda: told == [False])
@@ -91,7 +91,7 @@ def test_how_far_it_is_can_be_seen_and_asked(app: tuple[App, Shown], served: Hub
     execute("/pull", chat)
     assert shown.texts == [models.progress_text(chat)]
     assert re.fullmatch(r"downloading sft: 50 %, [\d.]+ MB/s, \d:\d\d left", shown.texts[0])
-    chat.lang = "ja"
+    chat.screen.lang = "ja"
     assert re.fullmatch(r"sft をダウンロード中：50 %、[\d.]+ MB/秒、残り \d:\d\d", models.progress_text(chat))
     chat.downloads.delivery.progress = Progress(WEIGHTS, 1, 2, 1, 4)
     assert models.progress_text(chat) == "sft をダウンロード中：25 %"
@@ -141,7 +141,7 @@ def test_the_list_of_models_shows_how_far_one_is(app: tuple[App, Shown], served:
     states = {row[0].strip("* "): row[1] for row in shown.rows}
     assert re.fullmatch(r"downloading, 50 %, [\d.]+ MB/s, \d:\d\d left", states.pop("sft"))
     assert set(states.values()) == {"here", "not here"}
-    chat.lang = "ja"
+    chat.screen.lang = "ja"
     assert re.fullmatch(r"ダウンロード中、50 %、[\d.]+ MB/秒、残り \d:\d\d", models.coming(chat, ENTRY))
     execute("/pull stop", chat)
     assert models.coming(chat, ENTRY) == ""
@@ -230,7 +230,6 @@ def test_a_model_in_a_directory_of_ones_own_is_compared(app: tuple[App, Shown], 
     put_directory(tmp_path / "own", *WANTED)
     entry = replace(ENTRY, name="own", directory=str(tmp_path / "own"))
     chat.config = replace(chat.config, catalogue={**chat.config.catalogue, "own": entry})
-    chat.load = lambda entry: chat.session.model  # type: ignore[assignment, return-value]
     served.files["tokenizer_config.json"] = b"{}"
     (tmp_path / "own" / "tokenizer_config.json").unlink()
     served.hold_after["tokenizer_config.json"] = 0
@@ -275,11 +274,10 @@ def test_withdrawn_weights_are_not_fetched_under_another_name(app: tuple[App, Sh
 def test_in_a_pipe_it_comes_before_the_next_line(app: tuple[App, Shown], served: Hub) -> None:
     """Nobody chats meanwhile, and the end of the input would stop it."""
     chat, shown = app
-    steps: list[Progress] = []
-    chat.downloads.foreground = steps.append
+    chat.reader.has_editor = False
     execute("/pull", chat)
     assert shown.keys == ["pull.done"]
-    assert steps[-1].percent == 100
+    assert shown.steps[-1].percent == 100
     assert locate(ENTRY) is not None
 
 

@@ -309,7 +309,7 @@ def told_by_last(app: App, shown: Shown) -> dict[str, str]:
 def test_last_tells_how_the_reply_was_made(tmp_path: Path, lang: str) -> None:
     session, _ = make_session(tmp_path, ["一二三", "四"], options={"temperature": 0.5})
     app, shown = make_desk(session, tmp_path)
-    app.lang = lang
+    app.screen.lang = lang
     drain(session.reply("問"))
     drain(session.retry(SettingsChange(values={"seed": 9})))
     told = list(told_by_last(app, shown).values())

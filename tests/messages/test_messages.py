@@ -145,10 +145,10 @@ IN_SHELL = re.compile(r"bchat (?:pull|rm|ask|models|presets|transcripts|bench|wh
 # Said in a chat only, and in a shell only; what is said elsewhere (engines, hub, settings …) may be said in both.
 CHAT_ROOMS = (
     "commands/",
-    "terminal/repl.py",
+    "terminal/chat.py",
     "terminal/editor.py",
     "terminal/reader.py",
-    "session/prefetch.py",
+    "session/model_loader.py",
     "session/compare.py",
     "cli/chat.py",
 )

@@ -234,6 +234,7 @@ def test_a_chat_that_a_base_model_takes_over_is_one_text(tmp_path: Path) -> None
     session.conversation = Conversation((), (Turn("一", "二", FinishReason.STOP),))
     _, engine = make_session(None, entry=PLAIN)
     model = Model(PLAIN, tokenizer(), engine)
-    session.use_model(lambda: model, PLAIN, settings(PLAIN))
+    session._obtain_model = lambda: model
+    session.use_model(PLAIN, settings(PLAIN))
     drain(session.reply("三"))
     assert told(engine) == ["一二三"]

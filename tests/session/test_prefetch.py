@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from bilingual_chat.session.model import Model
+from bilingual_chat.session.model_loader import ModelLoader
 from bilingual_chat.session.prefetch import UNSETTLED, PromptPrefetch, settled_ids
+from bilingual_chat.session.session import Session
 from bilingual_chat.settings.catalogue import ModelEntry
 from tests.scripted import ENTRY, PLAIN, ScriptedEngine, drain, make_session, tokenizer
 
@@ -50,11 +53,29 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-def make_ahead(engine: ScriptedEngine) -> PromptPrefetch:
-    session, _ = make_session(None, engine=engine)
+@dataclass
+class Parts:
+    session: Session
+    loader: ModelLoader
+    prefetch: PromptPrefetch
+    reported: list[int | None]
+
+
+def make_parts(engine: ScriptedEngine, directory: Path | None = None, *, is_open: bool = True) -> Parts:
+    """A session with one turn, and the prefetch of its prompts; the model is there unless `is_open` is False."""
+    session, _ = make_session(directory, engine=engine)
     drain(session.reply("Hello!"))
-    model = Model(ENTRY, tokenizer(), engine)
-    return PromptPrefetch(session, lambda: model)
+    loader = ModelLoader(ENTRY, lambda entry, progress: Model(entry, tokenizer(), engine))
+    reported: list[int | None] = []
+    prefetch = PromptPrefetch(session, loader, lambda: reported.append(prefetch.percent))
+    if is_open:
+        loader.obtain()
+    return Parts(session, loader, prefetch, reported)
+
+
+def wake(loader: ModelLoader) -> None:
+    with loader.changed:
+        loader.changed.notify_all()
 
 
 # -- what is settled
@@ -110,93 +131,88 @@ def test_of_what_cannot_be_sent_nothing_is_settled(message: str) -> None:
 
 def test_the_line_is_prefilled_while_it_is_being_read() -> None:
     engine = Prefilling()
-    ahead = make_ahead(engine)
-    with ahead.reading("", replaces_last=False):
+    parts = make_parts(engine)
+    with parts.prefetch.reading("", replaces_last=False):
         until(lambda: engine.steps == 3)
-        ahead.typed("What is the Japanese word for cat?")
+        parts.prefetch.typed("What is the Japanese word for cat?")
         until(lambda: engine.steps == 6)
     assert "What is the Japanese" in tokenizer().decode(list(engine.prefilled[-1]))
-    ahead.rest()
+    parts.loader.obtain()
 
 
 def test_how_far_it_is_is_told_until_all_is_there() -> None:
     engine = Prefilling()
-    ahead = make_ahead(engine)
-    told: list[int | None] = []
-    ahead.when_further = lambda: told.append(ahead.percent)
-    with ahead.reading("What is the Japanese word for cat?", replaces_last=False):
-        until(lambda: told[-1:] == [None])
-    first, second, _ = told
+    parts = make_parts(engine)
+    with parts.prefetch.reading("What is the Japanese word for cat?", replaces_last=False):
+        until(lambda: parts.reported[-1:] == [None])
+    first, second, _ = parts.reported
     assert first in (32, 33)
     assert second in (65, 66)
 
 
 def test_how_far_it_was_is_not_told_when_it_goes_no_further() -> None:
     engine = Prefilling()
-    ahead = make_ahead(engine)
+    parts = make_parts(engine)
     engine.may_go_on.clear()
-    with ahead.reading("What is the Japanese word for cat?", replaces_last=False):
+    with parts.prefetch.reading("What is the Japanese word for cat?", replaces_last=False):
         until(lambda: len(engine.prefilled) == 1)
-        ahead.percent = 50
+        parts.prefetch.percent = 50
     engine.may_go_on.set()
-    until(lambda: ahead.percent is None)
+    until(lambda: parts.prefetch.percent is None)
 
 
 def test_another_letter_ends_what_was_begun() -> None:
     engine = Prefilling()
-    ahead = make_ahead(engine)
+    parts = make_parts(engine)
     engine.may_go_on.clear()
-    with ahead.reading("What is the word", replaces_last=False):
+    with parts.prefetch.reading("What is the word", replaces_last=False):
         until(lambda: len(engine.prefilled) == 1)
-        ahead.typed("What is the word for")
+        parts.prefetch.typed("What is the word for")
         engine.may_go_on.set()
         until(lambda: len(engine.prefilled) == 2 and engine.steps == 4)  # one step of the first, three of the second
 
 
 def test_nothing_is_computed_any_more_when_the_line_has_been_sent() -> None:
-    """`rest` comes back after the step in which the thread is, and no other follows."""
+    """`obtain` returns after the step in which the thread is, and no other follows."""
     engine = Prefilling()
-    ahead = make_ahead(engine)
+    parts = make_parts(engine)
     engine.may_go_on.clear()
-    with ahead.reading("What is the word", replaces_last=False):
+    with parts.prefetch.reading("What is the word", replaces_last=False):
         until(lambda: len(engine.prefilled) == 1)
     threading.Timer(0.05, engine.may_go_on.set).start()
-    ahead.rest()
+    parts.loader.obtain()
     assert engine.steps == 1
-    ahead.model_changed()
+    wake(parts.loader)
     time.sleep(0.05)
     assert engine.steps == 1
 
 
 def test_a_command_is_not_prefilled() -> None:
     engine = Prefilling()
-    ahead = make_ahead(engine)
-    with ahead.reading("", replaces_last=False):
+    parts = make_parts(engine)
+    with parts.prefetch.reading("", replaces_last=False):
         until(lambda: len(engine.prefilled) == 1)
-        ahead.typed(None)
-        ahead.model_changed()
+        parts.prefetch.typed(None)
+        wake(parts.loader)
         time.sleep(0.05)
         assert len(engine.prefilled) == 1
 
 
 def test_a_model_that_comes_later_prefills_what_stands_there() -> None:
     engine = Prefilling()
-    session, _ = make_session(None, engine=engine)
-    models: list[Model] = []
-    ahead = PromptPrefetch(session, lambda: models[0] if models else None)
-    with ahead.reading("A message that waits for a model", replaces_last=False):
+    parts = make_parts(engine, is_open=False)
+    with parts.prefetch.reading("A message that waits for a model", replaces_last=False):
         time.sleep(0.02)
         assert not engine.prefilled
-        models.append(Model(ENTRY, tokenizer(), engine))
-        ahead.model_changed()
+        parts.loader.start()
         until(lambda: engine.steps == 3)
 
 
 def test_an_engine_whose_replies_would_change_is_left_alone() -> None:
     engine = Prefilling()
     engine.can_prefill = False
-    ahead = make_ahead(engine)
-    with ahead.reading("A message that is long enough for it", replaces_last=False):
+    parts = make_parts(engine)
+    with parts.prefetch.reading("A message that is long enough for it", replaces_last=False):
         time.sleep(0.05)
     assert not engine.prefilled
 
@@ -204,24 +220,22 @@ def test_an_engine_whose_replies_would_change_is_left_alone() -> None:
 @pytest.mark.filterwarnings("error")  # a thread that ends in an error warns
 def test_what_goes_wrong_is_left_to_the_reply_and_the_thread_lives() -> None:
     engine = Prefilling()
-    ahead = make_ahead(engine)
+    parts = make_parts(engine)
     well = engine.prefill
     engine.prefill = lambda ids: 1 / 0  # type: ignore[assignment,return-value]
-    with ahead.reading("A message that is long enough for it", replaces_last=False):
+    with parts.prefetch.reading("A message that is long enough for it", replaces_last=False):
         time.sleep(0.05)
         engine.prefill = well  # type: ignore[method-assign]
-        ahead.typed("A message that is long enough for it now")
+        parts.prefetch.typed("A message that is long enough for it now")
         until(lambda: engine.steps == 3)
-    ahead.rest()
+    parts.loader.obtain()
 
 
 def test_the_journal_knows_nothing_of_it(tmp_path: Path) -> None:
     engine = Prefilling()
-    session, _ = make_session(tmp_path, engine=engine)
-    model = Model(ENTRY, tokenizer(), engine)
-    ahead = PromptPrefetch(session, lambda: model)
-    with ahead.reading("A secret that is never sent", replaces_last=False):
+    parts = make_parts(engine, tmp_path)
+    with parts.prefetch.reading("A secret that is never sent", replaces_last=False):
         until(lambda: engine.steps == 3)
-    ahead.rest()
-    session.close()
+    parts.loader.obtain()
+    parts.session.close()
     assert not any(b"secret" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())

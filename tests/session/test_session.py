@@ -389,7 +389,8 @@ def test_a_message_for_a_model_that_cannot_be_had_can_be_sent_again(tmp_path: Pa
     with pytest.raises(BchatError):
         drain(session.reply("こんにちは"))
     assert session.conversation.turns == ()
-    session.use_model(obtain, ENTRY, settings())
+    session._obtain_model = obtain
+    session.use_model(ENTRY, settings())
     drain(session.retry(SettingsChange(values={"temperature": 0.5})))
     assert [turn.user for turn in on_disk(session).turns] == ["こんにちは"]
     assert engine.parameters[0].temperature == 0.5
@@ -513,7 +514,8 @@ def test_another_model_goes_on_with_the_conversation_and_counts_anew(tmp_path: P
     assert session.prompt_for("次").dropped_turns > 0
     wide = ScriptedEngine(["はい"], 2048, name="wide")
     model = sessions.Model(replace(ENTRY, name="wide"), tokenizer(), wide)
-    session.use_model(lambda: model, model.entry, session.settings.for_model(model.entry))
+    session._obtain_model = lambda: model
+    session.use_model(model.entry, session.settings.for_model(model.entry))
     assert session.prompt_for("次").dropped_turns == 0
     assert session.context_used(model) > 200
     drain(session.reply("次"))

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,57 +18,54 @@ from typing import Any
 import pyte
 import pytest
 
-from bilingual_chat.commands.app import App
-from bilingual_chat.engines.protocol import Chunk
+from bilingual_chat.commands.app import App, build_app
+from bilingual_chat.engines.protocol import Chunk, Progress
 from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.session import model_loader
 from bilingual_chat.session.model import Model
+from bilingual_chat.session.model_loader import ModelLoader
 from bilingual_chat.session.session import Session
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import load_config
-from bilingual_chat.terminal import reader, repl
+from bilingual_chat.terminal import reader
+from bilingual_chat.terminal.chat import Chat
 from bilingual_chat.terminal.display import Display
 from bilingual_chat.terminal.linebreak import count_cells
 from bilingual_chat.terminal.reader import PlainReader
-from bilingual_chat.terminal.repl import Chat, ModelLoader
 from bilingual_chat.terminal.signals import Terminated, signals_handled
+from bilingual_chat.terminal.toolbar import Toolbar
 from bilingual_chat.text.conversation import FinishReason
 from bilingual_chat.transcript.journal import read_journal
-from tests.scripted import ENTRY, Script, ScriptedEngine, settings, tokenizer
-
-Line = str | BaseException | Callable[[], str]
-
-
-class Person:
-    """A reader that reads what it is given, and remembers what stood in the line before."""
-
-    def __init__(self, lines: Sequence[Line]) -> None:
-        self._lines = iter(lines)
-        self.prefills: list[str] = []
-
-    def read(self, prefill: str = "") -> str:
-        self.prefills.append(prefill)
-        line = next(self._lines, None)
-        if line is None:
-            raise EOFError
-        if isinstance(line, BaseException):
-            raise line
-        return line if isinstance(line, str) else line()
+from tests.scripted import ENTRY, Line, Person, Script, ScriptedEngine, settings, tokenizer
 
 
 @dataclass
 class Talk:
     """A chat over a scripted model, and everything it wrote."""
 
-    chat: Chat
-    session: Session
+    app: App
+    display: Display
     out: io.StringIO
     err: io.StringIO
     directory: Path
     engine: ScriptedEngine
+    person: Person
+
+    @cached_property
+    def chat(self) -> Chat:
+        return Chat(self.app, self.display)
+
+    @property
+    def session(self) -> Session:
+        return self.app.session
 
     def run(self, *lines: Line, interactive: bool = True) -> int:
-        self.person = Person(lines)
-        return self.chat.run(self.person, interactive=interactive)
+        self.person.lines = iter(lines)
+        self.person.has_editor = self.person.is_interactive = interactive
+        return self.chat.run()
+
+    def toolbar(self, width: int | None = None) -> str:
+        return Toolbar(self.app).text(width)
 
     @property
     def said(self) -> list[str]:
@@ -83,29 +81,26 @@ class Talk:
 def make_talk(
     tmp_path: Path,
     *replies: str | Script,
-    open_it: Callable[[ModelEntry], Model] | None = None,
+    open_it: Callable[[ModelEntry, Progress], Model] | None = None,
     on_step: Callable[[], None] = lambda: None,
     context_length: int = 2048,
+    screen: io.StringIO | None = None,
 ) -> Talk:
     engine = ScriptedEngine(replies, on_step=on_step, context_length=context_length)
-    loader = ModelLoader(ENTRY, open_it or (lambda entry: Model(entry, tokenizer(), engine)))
-    session = Session(lambda: chat.obtain_model(), settings(), entry=ENTRY, directory=tmp_path / "data")
-    out, err = io.StringIO(), io.StringIO()
-    display = Display(out=out, err=err)
-    app = App(
-        session=session,
-        config=load_config(environment={}),
+    out, err = screen or io.StringIO(), screen or io.StringIO()
+    display, person = Display(out=out, err=err), Person()
+    app = build_app(
+        load_config(environment={}),
+        ENTRY,
+        settings(),
+        open_model=open_it or (lambda entry, progress: Model(entry, tokenizer(), engine)),
         conversations=tmp_path / "data",
-        lang="en",
-        say=display.say,
-        show=display.show,
-        show_rows=display.show_rows,
+        screen=display,
+        reader=person,
     )
-    chat = Chat(app, display, loader)
-    app.load, app.model_ready = chat.load, chat.model_ready
     if open_it is None:
-        loader.wait()
-    return Talk(chat, session, out, err, tmp_path / "data", engine)
+        app.loader.obtain()
+    return Talk(app, display, out, err, tmp_path / "data", engine, person)
 
 
 def interrupt_at(step: int) -> Callable[[], None]:
@@ -146,17 +141,17 @@ def test_a_double_slash_sends_a_slash(tmp_path: Path) -> None:
     assert talk.turns[0][0] == "/etc is a directory"
 
 
-def test_lines_of_a_pipe() -> None:
-    lines = PlainReader(io.StringIO("one\r\ntwo\n\n最後"))
-    assert [lines.read() for _ in range(4)] == ["one", "two", "", "最後"]
+def test_lines_of_a_pipe(tmp_path: Path) -> None:
+    app, lines = make_talk(tmp_path).app, PlainReader(io.StringIO("one\r\ntwo\n\n最後"))
+    assert [lines.read(app) for _ in range(4)] == ["one", "two", "", "最後"]
     with pytest.raises(EOFError):
-        lines.read()
+        lines.read(app)
 
 
-def test_a_line_without_end_is_one_message_not_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_without_end_is_one_message_not_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "MAX_LINE", 10)
-    lines = PlainReader(io.StringIO("x" * 35 + "\nnext\n" + "y" * 10 + "\n"))
-    assert [lines.read(), lines.read(), lines.read()] == ["x" * 10, "next", "y" * 10]
+    app, lines = make_talk(tmp_path).app, PlainReader(io.StringIO("x" * 35 + "\nnext\n" + "y" * 10 + "\n"))
+    assert [lines.read(app), lines.read(app), lines.read(app)] == ["x" * 10, "next", "y" * 10]
 
 
 # -- what is being typed ------------------------------------------------------------------------------
@@ -186,11 +181,11 @@ class PromptPrefetch(ScriptedEngine):
 @pytest.mark.parametrize("command", ["", "/retry", "/compare calm creative"])
 def test_a_reply_waits_for_the_engine_that_reads_ahead(tmp_path: Path, command: str) -> None:
     engine = PromptPrefetch()
-    talk = make_talk(tmp_path, open_it=lambda entry: Model(ENTRY, tokenizer(), engine))
-    talk.chat._loader.wait()
+    talk = make_talk(tmp_path, open_it=lambda entry, progress: Model(ENTRY, tokenizer(), engine))
+    talk.app.loader.obtain()
 
     def typed(line: str) -> str:
-        talk.chat.ahead.typed("Tell me something about cats")
+        talk.app.prefetch.typed("Tell me something about cats")
         until = time.monotonic() + 5
         while not engine.is_prefilling and time.monotonic() < until:
             time.sleep(0.001)
@@ -209,7 +204,7 @@ def test_ctrl_c_while_the_engine_gets_free_keeps_the_words(tmp_path: Path, monke
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(talk.chat.ahead, "rest", interrupted)
+    monkeypatch.setattr(talk.app.session, "_obtain_model", interrupted)
     talk.run("Hello?", "/retry")
     assert talk.turns == [("Hello?", "Yes.", "stop")]
 
@@ -275,7 +270,7 @@ def test_ctrl_c_once_and_again_later_does_not_leave(tmp_path: Path) -> None:
 def test_ctrl_c_in_a_command_returns_to_the_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/resume of a long list, say."""
     talk = make_talk(tmp_path)
-    monkeypatch.setattr(talk.chat.app, "show_rows", lambda rows: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(talk.display, "show_rows", lambda rows: signal.raise_signal(signal.SIGINT))
     assert talk.run("/settings", "Hi") == ExitStatus.OK
     assert talk.said == ["(stopped)"]
     assert len(talk.turns) == 1
@@ -287,32 +282,31 @@ def test_ctrl_c_in_a_command_returns_to_the_prompt(tmp_path: Path, monkeypatch: 
 def test_a_message_sent_early_waits_for_the_model(tmp_path: Path) -> None:
     ready = threading.Event()
 
-    def open_it(entry: ModelEntry) -> Model:
+    def open_it(entry: ModelEntry, progress: Progress) -> Model:
         ready.wait(10)
         return Model(entry, tokenizer(), ScriptedEngine(["Here."]))
 
     talk = make_talk(tmp_path, open_it=open_it)
-    assert talk.chat.toolbar().startswith("scripted · loading …")
+    assert talk.toolbar().startswith("scripted · loading …")
     threading.Timer(0.05, ready.set).start()
     assert talk.run("Hi") == ExitStatus.OK
     assert talk.out.getvalue() == "Here.\n"
     assert talk.said == ["(the model is loading; your message waits)"]
-    assert "loading" not in talk.chat.toolbar()
+    assert "loading" not in talk.toolbar()
 
 
 def test_on_a_screen_the_waiting_line_says_how_far_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     screen = type("Screen", (io.StringIO,), {"isatty": lambda self: True})()
 
-    def open_it(entry: ModelEntry) -> Model:
-        talk.chat._loader.percent = 40
+    def open_it(entry: ModelEntry, progress: Progress) -> Model:
+        progress(4, 10)
         until = time.monotonic() + 10
         while "40 %" not in screen.getvalue() and time.monotonic() < until:
             time.sleep(0.01)
         return Model(entry, tokenizer(), ScriptedEngine(["Here."]))
 
-    talk = make_talk(tmp_path, open_it=open_it)
-    talk.chat._display = Display(out=screen, err=screen)
+    talk = make_talk(tmp_path, open_it=open_it, screen=screen)
     talk.run("Hi")
     assert "(the model is loading, 40 %; your message waits)" in screen.getvalue()
     seen = pyte.Screen(80, 5)
@@ -324,14 +318,14 @@ def test_ctrl_c_while_waiting_for_the_model_keeps_the_words_and_returns_to_the_p
     """The model goes on loading, and /retry sends the words."""
     end = threading.Event()
 
-    def open_it(entry: ModelEntry) -> Model:
+    def open_it(entry: ModelEntry, progress: Progress) -> Model:
         end.wait(10)
         return Model(entry, tokenizer(), ScriptedEngine(["Here."]))
 
     def again() -> str:
         (file,) = talk.directory.glob("*.jsonl")
         assert read_journal(file).pending_user == "Hi"
-        assert talk.chat.is_loading()
+        assert talk.app.loader.is_loading
         end.set()
         return "/retry"
 
@@ -345,7 +339,7 @@ def test_ctrl_c_while_waiting_for_the_model_keeps_the_words_and_returns_to_the_p
 def test_ctrl_c_at_once_after_enter_keeps_the_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the first event: the screen takes its time when it is written to first."""
     talk = make_talk(tmp_path, "Yes.")
-    monkeypatch.setattr(talk.chat._display, "begin_reply", lambda: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(talk.display, "begin_reply", lambda: signal.raise_signal(signal.SIGINT))
     talk.run("Hello?")
     (file,) = talk.directory.glob("*.jsonl")
     assert read_journal(file).pending_user == "Hello?"
@@ -360,28 +354,30 @@ def test_ctrl_c_at_once_after_enter_keeps_the_words(tmp_path: Path, monkeypatch:
     ],
 )
 def test_a_model_that_cannot_be_loaded_is_one_sentence_and_the_prompt_comes_back(
-    tmp_path: Path, error: Exception, sentence: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, error: Exception, sentence: str
 ) -> None:
-    def fail(entry: ModelEntry) -> Model:
-        raise error
-
-    talk = make_talk(tmp_path, open_it=fail)
     engine = ScriptedEngine(["From another."])
-    monkeypatch.setattr(ModelLoader.__init__, "__defaults__", (lambda entry: Model(entry, tokenizer(), engine), None))
+
+    def open_it(entry: ModelEntry, progress: Progress) -> Model:
+        if entry is ENTRY:
+            raise error
+        return Model(entry, tokenizer(), engine)
+
+    talk = make_talk(tmp_path, open_it=open_it)
     assert talk.run("Hi", "/model demo", "Hi again") == ExitStatus.OK
     assert len([line for line in talk.said if sentence in line]) == 1
     assert talk.out.getvalue() == "From another.\n"
-    assert talk.chat.toolbar().startswith("demo · ")
+    assert talk.toolbar().startswith("demo · ")
 
 
 def test_the_toolbar_says_when_there_is_no_model(tmp_path: Path) -> None:
-    def fail(entry: ModelEntry) -> Model:
+    def fail(entry: ModelEntry, progress: Progress) -> Model:
         raise BchatError("model.not-here", name="x")
 
     talk = make_talk(tmp_path, open_it=fail)
     with pytest.raises(BchatError):
-        talk.chat._loader.wait()
-    assert talk.chat.toolbar().startswith("scripted · not loaded")
+        talk.app.loader.obtain()
+    assert talk.toolbar().startswith("scripted · not loaded")
 
 
 def test_loading_lets_the_keys_go_first_and_puts_everything_back(tmp_path: Path) -> None:
@@ -391,15 +387,15 @@ def test_loading_lets_the_keys_go_first_and_puts_everything_back(tmp_path: Path)
     usual = sys.getswitchinterval()
     seen: list[tuple[float, bool]] = []
 
-    def open_it(entry: ModelEntry) -> Model:
+    def open_it(entry: ModelEntry, progress: Progress) -> Model:
         seen.append((sys.getswitchinterval(), gc.isenabled()))
         return Model(entry, tokenizer(), ScriptedEngine())
 
-    ModelLoader(ENTRY, open_it).wait()
+    ModelLoader(ENTRY, open_it).obtain()
     time.sleep(0.01)
-    assert seen == [(pytest.approx(repl.SWITCH_S), False)]
+    assert seen == [(pytest.approx(model_loader.SWITCH_S), False)]
     assert (sys.getswitchinterval(), gc.isenabled()) == (pytest.approx(usual), True)
-    assert not repl.is_a_model_loading()
+    assert not model_loader.is_a_model_loading()
 
 
 # -- errors -------------------------------------------------------------------------------------------
@@ -469,8 +465,8 @@ def test_an_edit_that_is_too_long_takes_nothing_back_and_can_be_mended(tmp_path:
 def test_the_toolbar_shows_model_preset_what_differs_context_and_speed(tmp_path: Path) -> None:
     talk = make_talk(tmp_path, "one two three four five six", on_step=lambda: time.sleep(0.001))
     talk.run("Hi", "/temp 0.5", "/seed 7")
-    parts = talk.chat.toolbar().split(" · ")
-    model = talk.chat.model_ready()
+    parts = talk.toolbar().split(" · ")
+    model = talk.app.loader.model
     assert model
     assert parts[0] == "scripted"
     assert parts[1].split() == ["temperature=0.5", "seed=7"]
@@ -481,14 +477,14 @@ def test_the_toolbar_shows_model_preset_what_differs_context_and_speed(tmp_path:
 def test_the_toolbar_shows_the_seed_that_was_used_where_it_is_not_the_one_in_force(tmp_path: Path) -> None:
     talk = make_talk(tmp_path, "one", "two", "three", "four")
     talk.run("Hi")
-    assert session_seed(talk) in talk.chat.toolbar(200)
+    assert session_seed(talk) in talk.toolbar(200)
     talk.run("/seed 7", "/retry")
-    assert "last seed" not in talk.chat.toolbar(200)
+    assert "last seed" not in talk.toolbar(200)
     talk.run("/retry seed=9")
-    assert "last seed 9" in talk.chat.toolbar(200)
-    assert "last seed" not in talk.chat.toolbar(30)
+    assert "last seed 9" in talk.toolbar(200)
+    assert "last seed" not in talk.toolbar(30)
     talk.run("/retry temp=0,seed=11")
-    assert "last seed" not in talk.chat.toolbar(200), "which no seed changes"
+    assert "last seed" not in talk.toolbar(200), "which no seed changes"
 
 
 def session_seed(talk: Talk) -> str:
@@ -505,30 +501,30 @@ def test_a_narrow_toolbar_shortens_settings_and_keeps_context_and_warnings(
     monkeypatch.setattr(Session, "is_saved", False)
     progress = SimpleNamespace(percent=12, rate=3.4e6, time_left="5:00")
     entry = SimpleNamespace(name="日本語の模型")
-    talk.chat.app.downloads.delivery = SimpleNamespace(is_finished=False, progress=progress, entry=entry)  # type: ignore[assignment]
-    line = talk.chat.toolbar(width)
+    talk.app.downloads.delivery = SimpleNamespace(is_finished=False, progress=progress, entry=entry)  # type: ignore[assignment]
+    line = talk.toolbar(width)
     assert count_cells(line) <= width
     assert "/2048" in line
     assert "NOT SAVED" in line
     assert ("12 %" in line) == (width >= 30)
     assert (" tok/s" in line) == (width >= 40)
     assert ("+4" in line) == (width >= 60)
-    assert "seed=3" in talk.chat.toolbar(200)
+    assert "seed=3" in talk.toolbar(200)
 
 
 def test_the_toolbar_says_that_it_reads_ahead(tmp_path: Path) -> None:
     talk = make_talk(tmp_path)
-    talk.chat.ahead.percent = 35
-    assert talk.chat.toolbar().endswith("/2048 · prefilling 35 %")
-    assert "reading" not in talk.chat.toolbar(30)
-    talk.chat.ahead.percent = None
-    assert "reading" not in talk.chat.toolbar()
+    talk.app.prefetch.percent = 35
+    assert talk.toolbar().endswith("/2048 · prefilling 35 %")
+    assert "reading" not in talk.toolbar(30)
+    talk.app.prefetch.percent = None
+    assert "reading" not in talk.toolbar()
 
 
 def test_the_toolbar_cannot_act(tmp_path: Path) -> None:
     talk = make_talk(tmp_path)
     talk.session.entry = ModelEntry("evil\x1b[2J\n", directory="/nowhere")
-    assert talk.chat.toolbar().startswith("evil␛[2J␊")
+    assert talk.toolbar().startswith("evil␛[2J␊")
 
 
 def test_the_context_is_counted_once_for_each_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -537,10 +533,11 @@ def test_the_context_is_counted_once_for_each_state(tmp_path: Path, monkeypatch:
     talk.chat.handle("Hi")
     counted: list[int] = []
     monkeypatch.setattr(Session, "context_used", lambda self, model: counted.append(1) or 5)
+    toolbar = Toolbar(talk.app)
     for _ in range(3):
-        assert " 5/2048" in talk.chat.toolbar()
+        assert " 5/2048" in toolbar.text()
     talk.chat.handle("/undo")
-    talk.chat.toolbar()
+    toolbar.text()
     assert len(counted) == 2
 
 
@@ -549,7 +546,7 @@ def test_more_than_all_of_the_context_is_never_used(tmp_path: Path, monkeypatch:
     talk = make_talk(tmp_path, "Hello.")
     talk.chat.handle("Hi")
     monkeypatch.setattr(Session, "context_used", lambda self, model: 2060)
-    assert " 2048/2048" in talk.chat.toolbar()
+    assert " 2048/2048" in talk.toolbar()
 
 
 # -- signals ------------------------------------------------------------------------------------------

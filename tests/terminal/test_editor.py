@@ -18,9 +18,9 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from bilingual_chat.commands.app import App
-from bilingual_chat.messages import Phrase
 from bilingual_chat.terminal.editor import CommandCompleter, Editor
 from bilingual_chat.terminal.editor.history import SharedHistory
+from bilingual_chat.terminal.toolbar import Toolbar
 from tests.scripted import make_desk, make_session
 
 ENTER, ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R = "\r", "\x1b\r", "\x03", "\x04", "\n", "\x12"
@@ -40,10 +40,8 @@ def keys() -> Iterator[PipeInput]:
 
 
 @pytest.fixture
-def editor(app: App, keys: PipeInput, tmp_path: Path) -> Editor:
-    return Editor(
-        app, tmp_path / "state" / "history", lambda width: "bar", lambda: False, keys=keys, screen=DummyOutput()
-    )
+def editor(keys: PipeInput, tmp_path: Path) -> Editor:
+    return Editor(tmp_path / "state" / "history", keys=keys, screen=DummyOutput())
 
 
 def later(keys: PipeInput, *steps: tuple[Callable[[], Any], str]) -> None:
@@ -75,46 +73,47 @@ def later(keys: PipeInput, *steps: tuple[Callable[[], Any], str]) -> None:
         (ENTER, ""),
     ],
 )
-def test_keys_make_a_message(editor: Editor, keys: PipeInput, typed: str, read: str) -> None:
+def test_keys_make_a_message(app: App, editor: Editor, keys: PipeInput, typed: str, read: str) -> None:
     """Enter sends, Alt+Enter and Ctrl-J begin a line, a paste is one message, Ctrl-C clears."""
     keys.send_text(typed)
-    assert editor.read() == read
+    assert editor.read(app) == read
 
 
 def test_whoever_wants_to_know_what_is_typed_learns_it_but_no_commands(app: App, keys: PipeInput) -> None:
     heard: list[str | None] = []
-    editor = Editor(app, None, lambda width: "", lambda: False, typed=heard.append, keys=keys, screen=DummyOutput())
+    app.prefetch.typed = heard.append  # type: ignore[method-assign]
+    editor = Editor(None, keys=keys, screen=DummyOutput())
     keys.send_text("猫？" + "\x7f" + CTRL_C + "／ｔ" + CTRL_C + "a" + ENTER)
-    assert editor.read() == "a"
+    assert editor.read(app) == "a"
     changes = [text for at, text in enumerate(heard) if at == 0 or text != heard[at - 1]]
     assert changes == ["猫", "猫？", "猫", "", None, "", "a"]
 
 
-def test_ctrl_c_on_an_empty_line_interrupts_and_ctrl_d_ends(editor: Editor, keys: PipeInput) -> None:
+def test_ctrl_c_on_an_empty_line_interrupts_and_ctrl_d_ends(app: App, editor: Editor, keys: PipeInput) -> None:
     keys.send_text(CTRL_C)
     with pytest.raises(KeyboardInterrupt):
-        editor.read()
+        editor.read(app)
     keys.send_text(CTRL_D)
     with pytest.raises(EOFError):
-        editor.read()
+        editor.read(app)
 
 
-def test_a_prefilled_line_can_be_changed_and_sent(editor: Editor, keys: PipeInput) -> None:
+def test_a_prefilled_line_can_be_changed_and_sent(app: App, editor: Editor, keys: PipeInput) -> None:
     keys.send_text("!" + ENTER)
-    assert editor.read("old text") == "old text!"
+    assert editor.read(app, "old text") == "old text!"
 
 
-def test_ctrl_c_gives_a_prefilled_line_up(editor: Editor, keys: PipeInput) -> None:
+def test_ctrl_c_gives_a_prefilled_line_up(app: App, editor: Editor, keys: PipeInput) -> None:
     """Not only its text: what is typed next must not replace the old message."""
     keys.send_text("!" + CTRL_C + CTRL_D)
     with pytest.raises(KeyboardInterrupt):
-        editor.read("old text")
+        editor.read(app, "old text")
 
 
-def test_a_line_is_fit_to_keep(editor: Editor, keys: PipeInput) -> None:
+def test_a_line_is_fit_to_keep(app: App, editor: Editor, keys: PipeInput) -> None:
     """A paste may hold anything."""
     keys.send_text("\x1b[200~a\x00b\x1b[201~" + ENTER)
-    assert editor.read() == "ab"
+    assert editor.read(app) == "ab"
 
 
 def test_what_cannot_act_in_a_reply_cannot_act_in_the_line() -> None:
@@ -125,28 +124,27 @@ def test_what_cannot_act_in_a_reply_cannot_act_in_the_line() -> None:
         assert Char(character).width > 0
 
 
-def test_a_question_is_answered_and_ctrl_c_is_no_answer(editor: Editor, keys: PipeInput) -> None:
+def test_a_question_is_answered_and_ctrl_c_is_no_answer(app: App, editor: Editor, keys: PipeInput) -> None:
     keys.send_text("3" + ENTER)
-    assert editor.ask(Phrase("resume.which", last=3)) == "3"
+    assert editor.ask("Which? ") == "3"
     for key in (CTRL_C, CTRL_D):
         keys.send_text(key)
-        assert editor.ask(Phrase("resume.which", last=3)) == ""
+        assert editor.ask("Which? ") == ""
 
 
-def test_a_signal_ends_the_line(editor: Editor, keys: PipeInput) -> None:
+def test_a_signal_ends_the_line(app: App, editor: Editor, keys: PipeInput) -> None:
     """What a signal handler does; twice, as when a terminal closes."""
     later(keys, (editor.is_reading, ""), (lambda: [editor.leave(SystemExit(7)) for _ in "12"], ""))
     with pytest.raises(SystemExit):
-        editor.read()
+        editor.read(app)
     assert not editor.is_reading()
 
 
 def test_loading_begins_after_the_first_prompt_is_painted(app: App, keys: PipeInput) -> None:
-    started = threading.Event()
-    editor = Editor(app, None, lambda width: "", lambda: True, started.set, keys=keys, screen=DummyOutput())
-    assert not started.is_set()
-    later(keys, (started.is_set, "x" + ENTER))
-    assert editor.read() == "x"
+    editor = Editor(None, keys=keys, screen=DummyOutput())
+    assert app.loader.is_loading
+    later(keys, (lambda: not app.loader.is_loading, "x" + ENTER))
+    assert editor.read(app) == "x"
 
 
 # -- drafts -------------------------------------------------------------------------------------------
@@ -165,37 +163,39 @@ def test_loading_begins_after_the_first_prompt_is_painted(app: App, keys: PipeIn
         ("draft" + CTRL_C + UP + CTRL_C + UP + UP + ENTER, "draft"),
     ],
 )
-def test_a_draft_that_ctrl_c_put_away_comes_back(editor: Editor, keys: PipeInput, typed: str, read: str) -> None:
+def test_a_draft_that_ctrl_c_put_away_comes_back(
+    app: App, editor: Editor, keys: PipeInput, typed: str, read: str
+) -> None:
     keys.send_text(typed)
-    assert editor.read() == read
+    assert editor.read(app) == read
 
 
-def test_a_draft_below_the_line_that_is_sent_is_kept(editor: Editor, keys: PipeInput) -> None:
+def test_a_draft_below_the_line_that_is_sent_is_kept(app: App, editor: Editor, keys: PipeInput) -> None:
     """Type, go up to an earlier line, and send that."""
     keys.send_text("earlier" + CTRL_C + "draft" + UP + ENTER)
-    assert editor.read() == "earlier"
+    assert editor.read(app) == "earlier"
     assert editor._history.get_strings() == ["draft", "earlier"]
 
 
-def test_an_edit_that_was_given_up_comes_back_on_the_next_line(editor: Editor, keys: PipeInput) -> None:
+def test_an_edit_that_was_given_up_comes_back_on_the_next_line(app: App, editor: Editor, keys: PipeInput) -> None:
     keys.send_text("!" + CTRL_C)
     with pytest.raises(KeyboardInterrupt):
-        editor.read("old text")
+        editor.read(app, "old text")
     buffer = editor._session.default_buffer
     later(keys, (lambda: len(buffer._working_lines) == 2, UP + ENTER))
-    assert editor.read() == "old text!"
+    assert editor.read(app) == "old text!"
 
 
 def test_a_draft_enters_the_history_file_when_it_is_sent_and_not_before(
-    editor: Editor, keys: PipeInput, tmp_path: Path
+    app: App, editor: Editor, keys: PipeInput, tmp_path: Path
 ) -> None:
     file = tmp_path / "state" / "history"
     keys.send_text("secret" + CTRL_C + "said" + ENTER)
-    editor.read()
+    editor.read(app)
     assert list(SharedHistory(file).load_history_strings()) == ["said"]
     buffer = editor._session.default_buffer
     later(keys, (lambda: len(buffer._working_lines) == 3, UP + UP + ENTER))
-    assert editor.read() == "secret"
+    assert editor.read(app) == "secret"
     assert list(SharedHistory(file).load_history_strings()) == ["secret", "said"]
     assert editor._history.get_strings() == ["said", "secret"]
 
@@ -210,33 +210,35 @@ def test_earlier_lines_come_back(app: App, keys: PipeInput, tmp_path: Path) -> N
         history.store_string(line)
 
     def editor() -> Editor:
-        return Editor(app, tmp_path / "history", lambda width: "", lambda: False, keys=keys, screen=DummyOutput())
+        return Editor(tmp_path / "history", keys=keys, screen=DummyOutput())
 
     reading = editor()
     buffer = reading._session.default_buffer
     later(keys, (lambda: len(buffer._working_lines) == 4, UP + UP + ENTER))
-    assert reading.read() == "second\nof two lines"
+    assert reading.read(app) == "second\nof two lines"
 
     reading = editor()
     buffer = reading._session.default_buffer
     later(keys, (lambda: len(buffer._working_lines) == 5, "fir"), (lambda: buffer.suggestion, RIGHT + ENTER))
-    assert reading.read() == "first one"
+    assert reading.read(app) == "first one"
 
     reading = editor()
     buffer = reading._session.default_buffer
     later(keys, (lambda: len(buffer._working_lines) == 6, CTRL_R + "thi"), (lambda: True, ENTER), (lambda: True, ENTER))
-    assert reading.read() == "third"
+    assert reading.read(app) == "third"
 
 
-def test_ctrl_c_leaves_the_search_not_the_chat(editor: Editor, keys: PipeInput) -> None:
+def test_ctrl_c_leaves_the_search_not_the_chat(app: App, editor: Editor, keys: PipeInput) -> None:
     keys.send_text("text" + CTRL_R + CTRL_C)
     later(keys, (editor.is_reading, "!" + ENTER))
-    assert editor.read() == "text!"
+    assert editor.read(app) == "text!"
 
 
-def test_the_history_file_is_private_and_keeps_lines_together(editor: Editor, keys: PipeInput, tmp_path: Path) -> None:
+def test_the_history_file_is_private_and_keeps_lines_together(
+    app: App, editor: Editor, keys: PipeInput, tmp_path: Path
+) -> None:
     keys.send_text("one" + ALT_ENTER + "+two" + ENTER)
-    editor.read()
+    editor.read(app)
     file = tmp_path / "state" / "history"
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
@@ -296,6 +298,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from bilingual_chat.terminal.editor.history import SharedHistory
+from bilingual_chat.terminal.toolbar import Toolbar
 history, who = SharedHistory(Path(sys.argv[1])), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -323,11 +326,12 @@ def test_four_processes_share_a_history_without_a_damaged_entry(tmp_path: Path) 
     assert read == sorted(f"{w}:{n}\nsecond {w}\n日本語 {'x' * w * 50}" for w in range(4) for n in range(100))
 
 
-def test_the_toolbar_is_told_how_wide_the_screen_is(app: App, keys: PipeInput) -> None:
+def test_the_toolbar_fits_the_width_of_the_screen(app: App, keys: PipeInput, monkeypatch: pytest.MonkeyPatch) -> None:
     widths: list[int] = []
-    editor = Editor(app, None, lambda width: widths.append(width) or "", lambda: False, keys=keys, screen=DummyOutput())
+    monkeypatch.setattr(Toolbar, "text", lambda self, width: widths.append(width) or "")
+    editor = Editor(None, keys=keys, screen=DummyOutput())
     keys.send_text("hello" + ENTER)
-    editor.read()
+    editor.read(app)
     assert set(widths) == {DummyOutput().get_size().columns}
 
 
@@ -351,7 +355,7 @@ def test_a_full_width_slash_and_letters_are_completed_too(app: App) -> None:
 
 
 def test_descriptions_speak_the_language_in_force(app: App) -> None:
-    app.lang = "ja"
+    app.screen.lang = "ja"
     assert completions(app, "/undo") == {"/undo": "最後のやり直しや選択、または最後の往復を取り消す"}
 
 
@@ -416,13 +420,12 @@ def test_conversations_are_looked_at_once_a_line(app: App, monkeypatch: pytest.M
     for text in ("/resume ", "/resume 2", "/resume 20"):
         list(completer.get_completions(Document(text, len(text)), CompleteEvent()))
     assert len(looks) == 1
-    completer.forget()
-    list(completer.get_completions(Document("/resume ", 8), CompleteEvent()))
+    list(CommandCompleter(app).get_completions(Document("/resume ", 8), CompleteEvent()))
     assert len(looks) == 2
 
 
-def test_the_menu_opens_for_a_command_and_enter_takes_what_is_chosen(editor: Editor, keys: PipeInput) -> None:
+def test_the_menu_opens_for_a_command_and_enter_takes_what_is_chosen(app: App, editor: Editor, keys: PipeInput) -> None:
     buffer = editor._session.default_buffer
     is_open = lambda: buffer.complete_state is not None  # noqa: E731
     later(keys, (editor.is_reading, "/unknown" + "\x08" * 5), (is_open, TAB + ENTER), (lambda: not is_open(), ENTER))
-    assert editor.read() == "/undo"
+    assert editor.read(app) == "/undo"

@@ -18,6 +18,7 @@ from prompt_toolkit.renderer import Renderer
 from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import get_cwidth
 
+from bilingual_chat.commands.app import App
 from bilingual_chat.terminal.editor import Editor
 from bilingual_chat.terminal.editor.graphemes import Grapheme, GraphemeOutput, _count_rows, work_by_graphemes
 from bilingual_chat.terminal.editor.rewrap import _find_cursor, rows_of, wraps_anew
@@ -48,9 +49,13 @@ def keys() -> Iterator[PipeInput]:
 
 
 @pytest.fixture
-def editor(keys: PipeInput, tmp_path: Path) -> Editor:
-    app = make_desk(make_session(None)[0], tmp_path)[0]
-    return Editor(app, None, lambda width: "", lambda: False, keys=keys, screen=DummyOutput())
+def app(tmp_path: Path) -> App:
+    return make_desk(make_session(None)[0], tmp_path)[0]
+
+
+@pytest.fixture
+def editor(keys: PipeInput) -> Editor:
+    return Editor(None, keys=keys, screen=DummyOutput())
 
 
 @pytest.mark.parametrize("one", GRAPHEMES.values(), ids=GRAPHEMES)
@@ -73,9 +78,9 @@ def editor(keys: PipeInput, tmp_path: Path) -> Editor:
         ("{}{}" + "\x1b2" + BACKSPACE, ""),
     ],
 )
-def test_keys_take_whole_graphemes(editor: Editor, keys: PipeInput, one: str, typed: str, read: str) -> None:
+def test_keys_take_whole_graphemes(app: App, editor: Editor, keys: PipeInput, one: str, typed: str, read: str) -> None:
     keys.send_text(typed.format(one, one) + ENTER)
-    assert editor.read() == read.format(one, one)
+    assert editor.read(app) == read.format(one, one)
 
 
 def test_a_row_that_has_a_cell_to_spare_is_counted() -> None:

@@ -27,13 +27,13 @@ from prompt_toolkit.styles import Style
 from bilingual_chat.commands import table
 from bilingual_chat.commands.app import App, Command
 from bilingual_chat.commands.table import COMMANDS
-from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.terminal.editor.graphemes import grapheme_keys, grapheme_output, work_by_graphemes
 from bilingual_chat.terminal.editor.history import SharedHistory
 from bilingual_chat.terminal.editor.rewrap import follow_the_terminal
 from bilingual_chat.terminal.editor.typeahead import feed_typed_ahead, signal_keys, typed_ahead_kept, typed_ahead_keys
 from bilingual_chat.terminal.keyboard import KEYBOARD
+from bilingual_chat.terminal.toolbar import Toolbar
 from bilingual_chat.text.sanitize import MARKS, inward, outward_line
 
 REFRESH_S = 0.25  # how often the toolbar looks again, while a model loads
@@ -49,40 +49,22 @@ Char.display_mappings.update(MARKS)
 
 
 class Editor:
-    """Reads lines. `toolbar` gives the text of the bottom line, which has so many cells, `busy` whether it may
-    change by itself; `when_shown` is called once, when the first prompt is on the screen, and `typed` whenever
-    the line changes, with None where it is a command."""
+    """The line editor. It implements `Reader`. State: the chat whose line is being read."""
 
-    def __init__(
-        self,
-        app: App,
-        history_file: Path | None,
-        toolbar: Callable[[int], str],
-        busy: Callable[[], bool],
-        when_shown: Callable[[], None] = lambda: None,
-        typed: Callable[[str | None], None] = lambda text: None,
-        *,
-        keys: Input | None = None,
-        screen: Output | None = None,
-    ) -> None:
-        self._desk = app
-        self._busy = busy
-        self._typed = typed
-        self._when_shown: Callable[[], None] | None = when_shown
+    has_editor = True
+    is_interactive = True
+
+    def __init__(self, history_file: Path | None, *, keys: Input | None = None, screen: Output | None = None) -> None:
         self._keys, self._screen = keys, screen or grapheme_output()
-        self._completer = CommandCompleter(app)
-        self._prefilled = False
+        self._app: App | None = None
+        self._is_prefilled = False
         self._history = SharedHistory(history_file)
         self._session: PromptSession[str] = PromptSession(
             history=self._history,
             auto_suggest=AutoSuggestFromHistory(),
-            completer=self._completer,
             complete_while_typing=Condition(lambda: table.is_command(get_app().current_buffer.text)),
             multiline=True,
             prompt_continuation=lambda width, number, wrapped: " " * width,
-            bottom_toolbar=lambda: FormattedText(
-                [("class:bottom-toolbar.text", toolbar(get_app().output.get_size().columns))]
-            ),
             key_bindings=merge_key_bindings([grapheme_keys(), self._key_bindings()]),
             style=STYLE,
             reserve_space_for_menu=6,
@@ -91,28 +73,34 @@ class Editor:
         )
         work_by_graphemes(self._session)
         follow_the_terminal(self._session.app)
-        self._session.default_buffer.on_text_changed += self._tell_typed
+        self._session.default_buffer.on_text_changed += self._report_typed
         self._reading = self._session
 
-    def read(self, prefill: str = "") -> str:
+    def read(self, app: App, prefill: str = "") -> str:
         """One message or command, several lines perhaps; without the newlines that a paste may end with.
 
         EOFError for Ctrl-D; KeyboardInterrupt for Ctrl-C on an empty line, and on a line that was
         given as `prefill`, which it gives up.
         """
-        self._prefilled = bool(prefill)
-        self._completer.forget()
-        refresh = REFRESH_S if self._busy() else 0
+        self._app, self._is_prefilled = app, bool(prefill)
+        toolbar = Toolbar(app)
         feed_typed_ahead(self._session.app.input)
         try:
             text = self._session.prompt(
-                "> ", default=prefill, refresh_interval=refresh, pre_run=self._after_first_paint
+                "> ",
+                default=prefill,
+                completer=CommandCompleter(app),
+                bottom_toolbar=lambda: FormattedText(
+                    [("class:bottom-toolbar.text", toolbar.text(get_app().output.get_size().columns))]
+                ),
+                refresh_interval=REFRESH_S if app.is_busy else 0,
+                pre_run=self._load_after_first_paint,
             )
         finally:
             KEYBOARD.hold_again()
         return inward(text).rstrip("\n")
 
-    def ask(self, question: Phrase) -> str:
+    def ask(self, question: str) -> str:
         """The answer to a question of bchat's own; "" for Ctrl-C or Ctrl-D.
 
         What was typed before the question is no answer to it.
@@ -122,7 +110,7 @@ class Editor:
         work_by_graphemes(self._reading)
         try:
             with typed_ahead_kept(self._session.app.input):
-                return inward(self._reading.prompt(outward_line(self._desk.text(question))))
+                return inward(self._reading.prompt(outward_line(question)))
         except (EOFError, KeyboardInterrupt):
             return ""
         finally:
@@ -136,17 +124,14 @@ class Editor:
         """Draw the bottom line anew; from any thread."""
         self._session.app.invalidate()
 
-    def put_aside(self, tell: Callable[[], None]) -> None:
-        """Call `tell` with the line that is being typed put aside; from any thread.
-
-        Where no line is being read, whoever reads next has to tell it before.
-        """
+    def put_aside(self, call: Callable[[], None]) -> None:
+        """Call `call` with the line put aside; from any thread. Nothing is called where no line is being read."""
         until = time.monotonic() + BETWEEN_S  # it may be about to be read
         while not self._session.app.is_running and time.monotonic() < until:
             time.sleep(BETWEEN_S / 10)
         loop = self._session.app.loop
         if self._session.app.is_running and loop is not None:
-            loop.call_soon_threadsafe(lambda: run_in_terminal(tell))
+            loop.call_soon_threadsafe(lambda: run_in_terminal(call))
 
     def leave(self, error: BaseException) -> None:
         """End `read` or `ask` with `error` from a signal handler; terminal modes are put back on the way."""
@@ -188,14 +173,14 @@ class Editor:
         if app.loop is not None:
             app.loop.call_soon_threadsafe(draw)
 
-    def _tell_typed(self, buffer: Buffer) -> None:
-        self._typed(None if table.is_command(buffer.text) else buffer.text)
+    def _report_typed(self, buffer: Buffer) -> None:
+        if self._app is not None:
+            self._app.prefetch.typed(None if table.is_command(buffer.text) else buffer.text)
 
-    def _after_first_paint(self) -> None:
-        """What takes the processor for itself (importing torch) starts when the prompt is on the screen."""
-        when_shown, self._when_shown = self._when_shown, None
-        if when_shown is not None and (loop := self._session.app.loop) is not None:
-            loop.call_later(SETTLED_S, when_shown)
+    def _load_after_first_paint(self) -> None:
+        """Load the model once the prompt is on the screen: importing torch takes the processor for itself."""
+        if self._app is not None and (loop := self._session.app.loop) is not None:
+            loop.call_later(SETTLED_S, self._app.loader.start)
 
     def _key_bindings(self) -> KeyBindings:
         keys = signal_keys()
@@ -218,9 +203,9 @@ class Editor:
         @keys.add(Keys.ControlC, filter=in_line)
         def _(event: KeyPressEvent) -> None:
             self._history.keep_drafts(event.current_buffer)
-            if event.current_buffer.text and not self._prefilled:
+            if event.current_buffer.text and not self._is_prefilled:
                 self._history.begin_line(event.current_buffer, event.app)
-                self._tell_typed(event.current_buffer)
+                self._report_typed(event.current_buffer)
             else:
                 event.app.exit(exception=KeyboardInterrupt(), style="class:aborting")
 
@@ -234,13 +219,9 @@ class CommandCompleter(Completer):
     """Commands and their arguments, each with its description; words of a message are left alone."""
 
     def __init__(self, app: App) -> None:
-        self._desk = app
+        self._app = app
         self._paths = PathCompleter(expanduser=True)
-        self._offered: dict[str, list[tuple[str, str]]] = {}
-
-    def forget(self) -> None:
-        """Look at presets, models and conversations anew: with the next line, not with every key."""
-        self._offered.clear()
+        self._offered: dict[str, list[tuple[str, str]]] = {}  # presets, models, conversations: looked up once a line
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         line = document.text_before_cursor
@@ -250,7 +231,7 @@ class CommandCompleter(Completer):
         assert parts is not None
         name, space, argument = parts.groups()
         if not space:
-            listed = [(command.name, self._desk.text(command.description)) for command in COMMANDS]
+            listed = [(command.name, self._app.text(command.description)) for command in COMMANDS]
             yield from _matching(name, listed)
             return
         # What is slow, broken or gone is not offered; running the command says why.
@@ -265,7 +246,7 @@ class CommandCompleter(Completer):
         if command.choices is None or isinstance(command.choices, str):
             return
         if command.name not in self._offered:
-            self._offered[command.name] = list(command.choices(self._desk, argument))
+            self._offered[command.name] = list(command.choices(self._app, argument))
         *_, before, last = ["", *re.split(r"[\s,、，]" if command.takes_several else r"\s", argument)]
         choices = self._offered[command.name]
         if command.takes_several or before not in [choice for choice, _ in choices]:  # after a setting comes its value
