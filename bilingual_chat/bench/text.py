@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bilingual_chat import messages
+from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.text import encodings
 from bilingual_chat.text.conversation import Speaker, Utterance
 
 MOST_BYTES = 64 << 20
@@ -23,8 +25,11 @@ def own_conversation() -> list[Utterance]:
     return [Utterance(speakers[at % 2], line) for at, line in enumerate(lines)]
 
 
-def read(path: Path) -> str:
-    """A text file in UTF-8. Raises BchatError (DATA): missing, no ordinary file, empty, too large, no text."""
+def read(path: Path, encoding: str | None = None) -> str:
+    """Return a text file: in `encoding`, else as its BOM says, else in UTF-8.
+
+    Raises BchatError (DATA): missing, not an ordinary file, empty, too large, not text in that encoding.
+    """
     try:
         if not path.exists():
             raise _refused("bench.text-missing", path)
@@ -36,11 +41,13 @@ def read(path: Path) -> str:
     except OSError as error:
         raise _refused("bench.text-unreadable", path, reason=error.strerror or type(error).__name__) from None
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise _refused("bench.text-not-utf8", path) from None
+        text = encodings.decode(data, encoding)
+    except BchatError as error:
+        if error.status == ExitStatus.USAGE:
+            raise
+        raise _refused("bench.text-not-text", path, reason=Phrase(error.key, **error.values)) from None
     if "\0" in text:
-        raise _refused("bench.text-not-utf8", path)
+        raise _refused("bench.text-binary", path)
     if not text.strip():
         raise _refused("bench.text-empty", path)
     return text

@@ -44,7 +44,7 @@ def measure_speed(options: Options, display: Display, name: str | None, wanted: 
 
 def measure_quality(options: Options, display: Display, file: str | None, wanted: Sequence[str], as_json: bool) -> None:
     """What each precision does to a model's expectations of a text, held against the most exact one."""
-    said = text.own_conversation() if file is None else text.read(paths.expand(file))
+    said = text.own_conversation() if file is None else text.read(paths.expand(file), options.encoding)
     kinds = _kinds(["none", *(wanted or [ALL])])
     model, open_ = _opener(options, display)
     from bilingual_chat.bench.divergence import Reference  # and with it torch: what is wrong is said before that

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing, nullcontext, redirect_stdout
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -26,6 +25,8 @@ from bilingual_chat.terminal.chat import Chat
 from bilingual_chat.terminal.display import Display
 from bilingual_chat.terminal.keyboard import quiet_keys
 from bilingual_chat.terminal.reader import DumbReader, PlainReader
+from bilingual_chat.terminal.standard_input import StandardInput
+from bilingual_chat.text.encodings import decode_argument
 from bilingual_chat.transcript import document
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ MAX_QUESTION = 10_000_000  # characters from standard input
 def chat(options: Options, display: Display) -> int:
     """Chat until the user leaves. Return the exit status."""
     startup = begin(options, display)
+    standard_input = _standard_input(options.encoding)
     display.place = "chat"
     editor = _open_editor(display) if display.is_terminal and sys.stdin.isatty() else None
     app = build_app(
@@ -46,7 +48,7 @@ def chat(options: Options, display: Display) -> int:
         open_model=lambda entry, progress: open_in_background(entry, startup.how, progress),
         conversations=paths.data_dir(),
         screen=display,
-        reader=editor or _open_reader(display),
+        reader=editor or _open_reader(display, standard_input),
         opening=startup.opening,
     )
     edit = None
@@ -73,9 +75,8 @@ def _open_editor(display: Display) -> Editor:
         return Editor(paths.state_dir() / "history")
 
 
-def _open_reader(display: Display) -> Reader:
-    file = _standard_input()
-    return DumbReader(file, display) if display.is_dumb and sys.stdin.isatty() else PlainReader(file)
+def _open_reader(display: Display, lines: StandardInput) -> Reader:
+    return DumbReader(lines, display) if display.is_dumb and sys.stdin.isatty() else PlainReader(lines)
 
 
 def _banner(startup: Startup, display: Display, offer: Offer | None) -> None:
@@ -109,11 +110,9 @@ def _go_on_from(session: Session, path: Path, display: Display) -> None:
 def ask(options: Options, display: Display, words: list[str], as_json: bool) -> None:
     """One reply on stdout, as it comes or, with `as_json`, as one object."""
     startup = begin(options, display)
-    question = _question(words)
+    question = _question(words, options.encoding)
     if words and words != ["-"] and _holds_something(sys.stdin):
         display.say(Phrase("cli.not-read"))
-    if "\ufffd" in question:
-        display.say(Phrase("cli.not-utf8"))
     session = Session(
         lambda: open_model(startup.entry, startup.how),
         startup.settings,
@@ -165,13 +164,13 @@ def _as_json(last: Completion) -> dict[str, object]:
     }
 
 
-def _question(words: list[str]) -> str:
+def _question(words: list[str], encoding: str | None) -> str:
     """The words of the command line, or standard input for "-" or for nothing."""
     if words and words != ["-"]:
-        return " ".join(words)
+        return decode_argument(" ".join(words), encoding)
     if not words and sys.stdin.isatty():
         return ""
-    return _standard_input().read(MAX_QUESTION).removesuffix("\n")
+    return _standard_input(encoding).read(MAX_QUESTION).removesuffix("\n")
 
 
 def _holds_something(file: TextIO | None) -> bool:
@@ -191,8 +190,6 @@ def _holds_something(file: TextIO | None) -> bool:
     return not file.isatty() and any(waiting)
 
 
-def _standard_input() -> TextIO:
-    """As UTF-8, whatever the locale says; editors of Windows begin it with a byte-order mark."""
-    if isinstance(sys.stdin, TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")
-    return sys.stdin
+def _standard_input(encoding: str | None) -> StandardInput:
+    """Standard input in `encoding`, whatever the locale is."""
+    return StandardInput(sys.stdin.buffer, encoding)

@@ -39,6 +39,7 @@ Quantize = Annotated[str | None, typer.Option("--quantize", metavar="auto|none|i
 As = Annotated[str, typer.Option("--as", metavar="json|md|html|jsonl", help="option.as")]
 AcceptWithdrawn = Annotated[bool, typer.Option("--accept-withdrawn", help="option.accept-withdrawn")]
 Like = Annotated[str | None, typer.Option("--like", metavar="NAME", help="option.like")]
+Encoding = Annotated[str | None, typer.Option("--encoding", metavar="NAME", help="option.encoding")]
 Debug = Annotated[bool, typer.Option("--debug", help="option.debug")]
 _HELP_OF_TYPERS_OWN = {
     "help": "option.help",
@@ -152,6 +153,7 @@ def start(
     quantize: Quantize = None,
     accept_withdrawn: AcceptWithdrawn = False,
     like: Like = None,
+    encoding: Encoding = None,
     version: Annotated[bool, typer.Option("--version", help="option.version")] = False,
 ) -> None:
     if version:
@@ -178,6 +180,7 @@ def chat(
     quantize: Quantize = None,
     accept_withdrawn: AcceptWithdrawn = False,
     like: Like = None,
+    encoding: Encoding = None,
 ) -> None:
     _chat(Options.among(locals()).over(context.obj))
 
@@ -207,6 +210,7 @@ def ask(
     quantize: Quantize = None,
     accept_withdrawn: AcceptWithdrawn = False,
     like: Like = None,
+    encoding: Encoding = None,
 ) -> None:
     options = Options.among(locals()).over(context.obj)
     with ending(options) as display:
@@ -282,9 +286,16 @@ def bench(
     debug: Debug = False,
     device: Device = None,
     accept_withdrawn: AcceptWithdrawn = False,
+    encoding: Encoding = None,
 ) -> None:
     options = Options(
-        model=model, config=config, lang=lang, debug=debug, device=device, accept_withdrawn=accept_withdrawn
+        model=model,
+        config=config,
+        lang=lang,
+        debug=debug,
+        device=device,
+        accept_withdrawn=accept_withdrawn,
+        encoding=encoding,
     ).over(context.obj)
     with ending(options) as display:
         from bilingual_chat.cli import bench

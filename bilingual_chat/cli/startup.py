@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from bilingual_chat import messages
 from bilingual_chat.engines.protocol import DeviceName, QuantizeName
 from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.text.encodings import decode_argument
 
 if TYPE_CHECKING:
     from bilingual_chat.session.model import OpenOptions
@@ -37,6 +38,7 @@ class Options:
     accept_withdrawn: bool = False
     quantize: str | None = None
     like: str | None = None
+    encoding: str | None = None
 
     @classmethod
     def among(cls, arguments: Mapping[str, Any]) -> Options:
@@ -77,14 +79,16 @@ def begin(options: Options, display: Display) -> Startup:
     if options.like is not None:
         entry = catalogue.spoken_to_like(entry, catalogue.find(config.catalogue, options.like))
     catalogue.require_here(entry)
-    chosen: dict[str, Any] = parse_assignments(options.set)
+    chosen: dict[str, Any] = parse_assignments([decode_argument(each, options.encoding) for each in options.set])
     if options.seed is not None:
         chosen |= parse_assignments([f"seed={options.seed}"])
     settings = settings_for(config, entry, options.preset, chosen)
     is_plain = entry.prompt.kind == "plain"
     if is_plain and options.persona is not None:
         raise BchatError("persona.base", status=ExitStatus.USAGE, name=entry.name)
-    opening = persona(options.persona if options.persona is not None else config.persona)
+    opening = persona(
+        decode_argument(options.persona, options.encoding) if options.persona is not None else config.persona
+    )
     if remark := remark_on_persona(entry, opening):
         display.say(remark)
     how = OpenOptions(

@@ -64,6 +64,7 @@ OF_SHELL = {
     "config": "--config FILE",
     "like": "--like NAME",
     "accept_withdrawn": "--accept-withdrawn",
+    "encoding": "--encoding NAME",
     "debug": "--debug",
     "version": "--version",
 }

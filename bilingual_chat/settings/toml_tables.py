@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from bilingual_chat.messages import Phrase, did_you_mean
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.storage import os_errors, paths, safe_read
+from bilingual_chat.text import encodings
 
 KeyPath = tuple[str, ...]
 Read = Callable[[KeyPath, Any], Any]
@@ -60,14 +61,18 @@ def explained(path: Path, load: Callable[[Mapping[str, Any]], Result]) -> Result
 
 def _read(path: Path) -> str:
     try:
-        return safe_read.read_bytes(path, _LIMIT << 10).decode("utf-8-sig")
+        data = safe_read.read_bytes(path, _LIMIT << 10)
     except OSError as error:
         reason = os_errors.reason(error)
         raise BchatError("config.unreadable", status=ExitStatus.DATA, path=path, reason=reason) from error
-    except UnicodeDecodeError as error:
-        raise BchatError("config.not-utf8", status=ExitStatus.DATA, path=path) from error
     except ValueError:
         raise BchatError("config.not-a-file", status=ExitStatus.DATA, path=path, limit=_LIMIT) from None
+    try:
+        return encodings.decode(data, "utf-8")
+    except BchatError:
+        name = encodings.likely_encoding(data)
+        likely = Phrase("config.seems", name=name) if name else Phrase("nothing")
+        raise BchatError("config.not-utf8", status=ExitStatus.DATA, path=path, likely=likely) from None
 
 
 def _parse(path: Path, text: str) -> dict[str, Any]:

@@ -25,11 +25,11 @@ class Chat:
         self._display = display
         self._prefill = ""
         self._replaces_last = False
+        self._status = int(ExitStatus.OK)
         self._begin_line(first or EMPTY)
 
     def run(self) -> int:
         """Run until the user leaves. Return the exit status: without a user, that of the first line that failed."""
-        status = int(ExitStatus.OK)
         is_interactive = self._app.reader.is_interactive
         try:
             while (line := self._read()) is not None:
@@ -37,13 +37,12 @@ class Chat:
                     if not self.handle(line):
                         break
                 except BchatError as error:
-                    self._display.say(error)
-                    status = status if is_interactive else status or int(error.status)
+                    self._report(error)
                 except KeyboardInterrupt:
                     if not is_interactive:
                         raise
                     self._display.say(self._stopped())
-            return status
+            return self._status
         except KeyboardInterrupt:
             return ExitStatus.INTERRUPTED
         finally:
@@ -62,6 +61,8 @@ class Chat:
                     return app.reader.read(app, prefill)
             except EOFError:
                 return None
+            except BchatError as error:  # a line that is not text
+                self._report(error)
             except KeyboardInterrupt:
                 self._replaces_last = False
                 if prefill:  # the user gave up an edit
@@ -70,6 +71,11 @@ class Chat:
                     raise
                 is_warned = True
                 self._display.say(Phrase("chat.how-to-leave"))
+
+    def _report(self, error: BchatError) -> None:
+        self._display.say(error)
+        if not self._app.reader.is_interactive:
+            self._status = self._status or int(error.status)
 
     def handle(self, line: str) -> bool:
         """Handle one line. Return False when it ends the chat. Raises BchatError, after which the chat continues."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TextIO
 
 from bilingual_chat.commands.app import App
 from bilingual_chat.terminal.display import Display
+from bilingual_chat.terminal.standard_input import StandardInput
 from bilingual_chat.text.sanitize import inward
 
 MAX_LINE = 1_000_000  # characters of one line from a pipe
@@ -18,7 +18,7 @@ class PlainReader:
     has_editor = False
     is_interactive = False
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: StandardInput) -> None:
         self._file = file
 
     def read(self, app: App, prefill: str = "") -> str:
@@ -34,11 +34,9 @@ class PlainReader:
         pass
 
     def _read_line(self) -> str:
-        line = rest = self._file.readline(MAX_LINE)
+        line = self._file.readline(MAX_LINE)
         if not line:
             raise EOFError
-        while rest and not rest.endswith("\n"):  # the excess is no message of its own
-            rest = self._file.readline(MAX_LINE)
         return inward(line).rstrip("\n")
 
 
@@ -47,7 +45,7 @@ class DumbReader(PlainReader):
 
     is_interactive = True
 
-    def __init__(self, file: TextIO, display: Display) -> None:
+    def __init__(self, file: StandardInput, display: Display) -> None:
         super().__init__(file)
         self._display = display
 

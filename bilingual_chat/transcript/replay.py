@@ -17,9 +17,9 @@ from typing import Any
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.text.conversation import Conversation, FinishReason, Turn, Utterance
+from bilingual_chat.text.encodings import likely_encoding
 from bilingual_chat.transcript import schema
 from bilingual_chat.transcript.details import RecordedDetails, RecordedEvent, unfit
-from bilingual_chat.transcript.encodings import likely_encoding
 from bilingual_chat.transcript.gaps import Gaps
 from bilingual_chat.transcript.loaded import Header, Loaded
 from bilingual_chat.transcript.safe_json import JsonFault, encode, excess, parse_prefix

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any, NoReturn
 
 from bilingual_chat.messages import Phrase
-from bilingual_chat.transcript.encodings import likely_encoding
+from bilingual_chat.text.encodings import likely_encoding
 
 MAX_DEPTH = 64
 MAX_VALUES = 1_000_000  # at some 250 bytes each

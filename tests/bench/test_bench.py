@@ -289,10 +289,10 @@ def test_only_what_is_judged_counts(saved: Path, tmp_path: Path) -> None:
         (b"", "bench.text-empty"),
         (b" \n\t\n", "bench.text-empty"),
         (b"\xef\xbb\xbf", "bench.text-empty"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", "bench.text-not-utf8"),
-        (b"a\0b", "bench.text-not-utf8"),
-        ("日本語".encode("utf-16"), "bench.text-not-utf8"),
-        ("日本語".encode("cp932"), "bench.text-not-utf8"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "bench.text-not-text"),
+        (b"a\0b", "bench.text-binary"),
+        ("日本語".encode("utf-16-le"), "bench.text-not-text"),
+        ("日本語".encode("cp932"), "bench.text-not-text"),
         (b"x" * 2000, "bench.text-large"),
     ],
 )
@@ -307,6 +307,18 @@ def test_a_file_that_is_no_text_is_refused(
         text.read(path)
     assert (caught.value.key, caught.value.status) == (key, ExitStatus.DATA)
     assert caught.value.sentence("ja")
+
+
+@pytest.mark.parametrize(("codec", "encoding"), [("cp932", "shift_jis"), ("utf-16-le", "utf-16le"), ("utf-16", None)])
+def test_a_text_in_another_encoding_is_measured_as_what_it_says(
+    codec: str, encoding: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "text"
+    path.write_bytes("日本語です。".encode(codec))
+    assert text.read(path, encoding) == "日本語です。"
+    if encoding:
+        with pytest.raises(BchatError, match=f"--encoding {encoding}"):
+            text.read(path)
 
 
 def test_what_is_no_ordinary_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def run(
     """bchat in this process, over a scripted model that says `reply` once."""
     monkeypatch.chdir(tmp_path)
 
-    def runs(*arguments: str, reply: str | Script = "Hello.", stdin: str | None = None) -> Ran:
+    def runs(*arguments: str, reply: str | Script = "Hello.", stdin: str | bytes = "") -> Ran:
         def open_model(entry: ModelEntry, *how: object) -> Model:
             engines.append(ScriptedEngine([reply]))
             return Model(entry, tokenizer(), engines[-1])
@@ -73,7 +73,9 @@ def run(
         monkeypatch.setattr(chat, "open_model", open_model)
         monkeypatch.setattr(chat, "open_in_background", open_model)
         monkeypatch.setattr(sys, "argv", ["bchat", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((stdin or "").encode())))
+        monkeypatch.setattr(
+            sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode() if isinstance(stdin, str) else stdin))
+        )
         status = command_line.main()
         return Ran(status, *capsys.readouterr())
 
@@ -294,10 +296,55 @@ def test_the_question_may_come_from_a_pipe(run: Run, engines: list[ScriptedEngin
     assert tokenizer().decode(engines[0].prompts[0]) == "ユーザー: 二行の\n質問\nシステム: "
 
 
-def test_bytes_that_are_no_utf8_are_remarked_on(run: Run) -> None:
-    """What could not be read is answered all the same, but not without a word."""
-    assert "iconv -t UTF-8" in run("ask", stdin="猫\ufffd").err
-    assert run("ask", stdin="猫").err == ""
+@pytest.mark.parametrize("codec", ["cp932", "euc_jp", "iso2022_jp", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("form", ["pipe", "argument"])
+def test_a_question_in_another_encoding_is_never_sent_garbled(
+    run: Run, engines: list[ScriptedEngine], codec: str, form: str
+) -> None:
+    """It is refused with the option that reads it."""
+    data = "猫は好きですか。".encode(codec)
+    if form == "argument" and codec.startswith("utf-16"):
+        return  # the bytes 0 end a word
+    words, stdin = ([data.decode("utf-8", "surrogateescape")], b"") if form == "argument" else ([], data)
+    refused = run("ask", *words, stdin=stdin)
+    assert (refused.status, refused.out, engines) == (ExitStatus.DATA, "", [])
+    [option] = re.findall(r"--encoding \S+", refused.err)
+    assert run("ask", *option.split(), *words, stdin=stdin).out == "Hello.\n"
+    assert "猫は好きですか。" in tokenizer().decode(engines[-1].prompts[-1])
+
+
+def test_a_persona_in_another_encoding_is_refused(run: Run, engines: list[ScriptedEngine]) -> None:
+    persona = "猫です".encode("cp932").decode("utf-8", "surrogateescape")
+    assert "--encoding shift_jis" in run("ask", "--persona", persona, "Hello").err
+    assert "--encoding shift_jis" in run("ask", "--set", f"stop={persona}", "Hello").err
+    assert engines == []
+    assert run("ask", "--encoding", "sjis", "--persona", persona, "Hello").status == 0
+    assert "猫です" in tokenizer().decode(engines[-1].prompts[-1])
+
+
+def test_an_unknown_encoding_is_refused_before_anything_is_read(run: Run, engines: list[ScriptedEngine]) -> None:
+    for command in (["ask"], ["chat"], ["--encoding", "sjis", "ask"]):
+        ran = run(*command, "--encoding", "shift-jiss", stdin="Hello\n")
+        assert (ran.status, "shift_jis" in ran.err, ran.out) == (ExitStatus.USAGE, True, "")
+
+
+def test_a_line_in_another_encoding_is_refused_and_later_lines_go_on(run: Run, engines: list[ScriptedEngine]) -> None:
+    lines = ["一行目です".encode(), "猫です".encode("cp932"), "あい".encode("utf-16-le"), "四行目です".encode()]
+    stdin = b"\n".join(lines[:2]) + b"\n" + lines[2] + b"\n\0" + lines[3] + b"\n"
+    ran = run("chat", reply="Hello.", stdin=stdin)
+    assert ran.status == ExitStatus.DATA
+    assert re.findall(r"--encoding (\S+)", ran.err) == ["shift_jis", "utf-16le"]
+    sent = [tokenizer().decode(prompt) for prompt in engines[0].prompts]
+    assert [text.count("\n") for text in sent] == [1, 3]
+    assert "四行目です" in sent[-1]
+    assert not re.search("B0D0|\ufffd", sent[-1])
+
+
+def test_a_chat_reads_a_pipe_in_the_encoding_that_is_named(run: Run, engines: list[ScriptedEngine]) -> None:
+    for codec in ("shift_jis", "utf-16", "utf-16-be"):
+        ran = run("--encoding", codec, stdin="猫です\r\n犬です\r\n".encode(codec))
+        assert (ran.status, ran.err) == (0, "")
+        assert "ユーザー: 犬です\nシステム" in tokenizer().decode(engines[-1].prompts[-1])
 
 
 def test_models_are_verified_and_removed(run: Run) -> None:

@@ -388,6 +388,8 @@ def test_a_line_that_cannot_be_found_is_that_of_its_table() -> None:
 def test_files_that_are_no_settings_are_refused(tmp_path: Path) -> None:
     cases: list[tuple[bytes, str]] = [
         (b"\xff\xfe", "config.not-utf8"),
+        (b"\xff", "config.not-utf8"),
+        ('persona = "猫です"'.encode("cp932"), "config.not-utf8"),
         (b"# " + b"x" * 300_000, "config.not-a-file"),
         (b"a = " + b"[" * 50_000, "config.syntax"),
         (b"a = " + b"1" * 50_000, "config.syntax"),

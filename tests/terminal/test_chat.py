@@ -33,6 +33,7 @@ from bilingual_chat.terminal.display import Display
 from bilingual_chat.terminal.linebreak import count_cells
 from bilingual_chat.terminal.reader import PlainReader
 from bilingual_chat.terminal.signals import Terminated, signals_handled
+from bilingual_chat.terminal.standard_input import StandardInput
 from bilingual_chat.terminal.toolbar import Toolbar
 from bilingual_chat.text.conversation import FinishReason
 from bilingual_chat.transcript.journal import read_journal
@@ -142,7 +143,7 @@ def test_a_double_slash_sends_a_slash(tmp_path: Path) -> None:
 
 
 def test_lines_of_a_pipe(tmp_path: Path) -> None:
-    app, lines = make_talk(tmp_path).app, PlainReader(io.StringIO("one\r\ntwo\n\n最後"))
+    app, lines = make_talk(tmp_path).app, PlainReader(StandardInput(io.BytesIO("one\r\ntwo\n\n最後".encode())))
     assert [lines.read(app) for _ in range(4)] == ["one", "two", "", "最後"]
     with pytest.raises(EOFError):
         lines.read(app)
@@ -150,7 +151,10 @@ def test_lines_of_a_pipe(tmp_path: Path) -> None:
 
 def test_a_line_without_end_is_one_message_not_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "MAX_LINE", 10)
-    app, lines = make_talk(tmp_path).app, PlainReader(io.StringIO("x" * 35 + "\nnext\n" + "y" * 10 + "\n"))
+    app, lines = (
+        make_talk(tmp_path).app,
+        PlainReader(StandardInput(io.BytesIO(b"x" * 35 + b"\nnext\n" + b"y" * 10 + b"\n"))),
+    )
     assert [lines.read(app), lines.read(app), lines.read(app)] == ["x" * 10, "next", "y" * 10]
 
 
