@@ -1,4 +1,4 @@
-"""Commands that hold settings side by side: /compare, and /take for the reply that pleased."""
+"""Commands that compare settings: /compare, and /take to keep a reply."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.compare import MOST, Variant
 from bilingual_chat.settings import decoding
 from bilingual_chat.settings.config import Settings, SettingsChange
-from bilingual_chat.text.conversation import Turn
 
 USUAL = ("calm", "balanced", "creative")
 
 
 def compare(app: App, argument: str) -> Action:
-    """/compare: each word is a preset, or settings joined by commas. One seed for all that name none."""
-    answered = app.session.last_words
+    """/compare: each word is a preset, or settings joined by commas. Variants without a seed share one."""
+    message = app.session.last_words
     words = variants_in(argument) or list(USUAL)
     if not 2 <= len(words) <= MOST:
         raise BchatError("compare.count", status=ExitStatus.USAGE, count=len(words), most=MOST)
     settings = app.session.settings
     seed = settings.parameters.seed if settings.parameters.seed is not None else secrets.randbelow(2**32)
     app.compared = tuple(_variant(settings, each, seed) for each in words)
-    app.compared_words = answered
+    app.compared_words = message
     return Compare(app.compared)
 
 
@@ -39,27 +38,20 @@ def _variant(settings: Settings, text: str, seed: int) -> Variant:
 
 
 def take(app: App, argument: str) -> Action:
-    """/take: the reply of that number becomes the conversation's; one that was stopped is answered anew, in full."""
+    """/take: keep a compared reply. One that was generated in part only is generated again."""
     if not app.compared or app.session.last_words != app.compared_words:
         raise BchatError("take.nothing", status=ExitStatus.USAGE)
     number = number_in(argument, len(app.compared))
     if number is None:
         raise BchatError("take.number", status=ExitStatus.USAGE, value=shortened(argument), most=len(app.compared))
     taken = app.compared[number - 1]
-    place = _place_of(taken, app.session.replies)
-    if place is not None:
-        choose(app, place)
-        return None
+    settings = asdict(taken.parameters)
+    for index, reply in enumerate(app.session.replies):
+        if reply.is_whole and reply.details.get("settings") == settings:
+            choose(app, index)
+            return None
     app.say(Phrase("take.anew"))
-    return Retry(SettingsChange(taken.preset, asdict(taken.parameters)))
-
-
-def _place_of(variant: Variant, replies: tuple[Turn, ...]) -> int | None:
-    """Where the whole reply under these settings is among a message's replies."""
-    made_so = asdict(variant.parameters)
-    return next(
-        (at for at, each in enumerate(replies) if each.is_whole and each.details.get("settings") == made_so), None
-    )
+    return Retry(SettingsChange(taken.preset, settings))
 
 
 def compare_choices(app: App, typed: str) -> Iterable[tuple[str, str]]:

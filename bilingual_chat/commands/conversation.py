@@ -1,4 +1,4 @@
-"""Commands about the conversation in force."""
+"""Commands for the current conversation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bilingual_chat.text.conversation import FinishReason
 
 
 def change_persona(app: App, argument: str) -> Action:
-    """/persona"""
+    """/persona: set or remove the persona; without an argument, show it."""
     session = app.session
     if not argument:
         if session.conversation.opening:
@@ -32,7 +32,7 @@ def change_persona(app: App, argument: str) -> Action:
 
 
 def undo(app: App, argument: str) -> Action:
-    """/undo: a number takes back that many turns; without one, a reply that was asked for again goes first."""
+    """/undo: undo the last /retry or choice, else the last turn; with a number, that many turns."""
     turns = len(app.session.conversation.turns)
     if not argument and app.session.step_back():
         app.say(Phrase("undo.reply", number=(app.session.chosen or 0) + 1, of=len(app.session.replies)))
@@ -54,14 +54,14 @@ def _count(argument: str, turns: int) -> int:
 
 
 def retry(app: App, argument: str) -> Action:
-    """/retry"""
+    """/retry: answer the last message again."""
     change = change_in(argument, app.session.settings.presets)
-    app.session.last_words  # noqa: B018  # refuses where there are none
+    app.session.last_words  # noqa: B018  # raises if there is no message
     return Retry(change)
 
 
 def edit(app: App, argument: str) -> Action:
-    """/edit"""
+    """/edit: edit the last message."""
     last = app.session.last_words
     if not app.reader.has_editor:
         app.say(Phrase("edit.next-line"))
@@ -69,14 +69,14 @@ def edit(app: App, argument: str) -> Action:
 
 
 def clear(app: App, argument: str) -> Action:
-    """/clear"""
+    """/clear: start a new conversation."""
     app.session.clear()
     app.say(Phrase("clear.done"))
     return None
 
 
 def show_history(app: App, argument: str) -> Action:
-    """/history"""
+    """/history: show the conversation."""
     conversation = app.session.conversation
     if not conversation.utterances():
         app.say(Phrase("history.empty"))
@@ -97,27 +97,27 @@ def show_history(app: App, argument: str) -> Action:
 
 
 def show_prompt(app: App, argument: str) -> Action:
-    """/prompt"""
+    """/prompt: show the exact prompt, or with `ids` its token ids."""
     first, *rest = argument.split(maxsplit=1) if argument else ("",)
     wants_ids = word(first) == "ids"
-    shown = app.session.prompt_for("".join(rest) if wants_ids else argument)
-    app.show(" ".join(map(str, shown.ids)) if wants_ids else shown.text)
+    prompt = app.session.prompt_for("".join(rest) if wants_ids else argument)
+    app.show(" ".join(map(str, prompt.ids)) if wants_ids else prompt.text)
     app.say(
         Phrase(
             "prompt.counts",
-            tokens=len(shown.ids),
+            tokens=len(prompt.ids),
             context=app.session.model().context_length,
-            characters=len(shown.text),
-            dropped=shown.dropped_turns,
+            characters=len(prompt.text),
+            dropped=prompt.dropped_turns,
         )
     )
-    if shown.dropped_characters:
-        app.say(Phrase("session.cut", count=shown.dropped_characters))
+    if prompt.dropped_characters:
+        app.say(Phrase("session.cut", count=prompt.dropped_characters))
     return None
 
 
 def leave(app: App, argument: str) -> Action:
-    """/exit"""
+    """/exit: leave the chat."""
     return Leave()
 
 

@@ -9,7 +9,7 @@ from bilingual_chat import messages
 from bilingual_chat.commands.app import Action, App, Edit, Rows, agrees, unquoted, word
 from bilingual_chat.commands.conversation import show_history
 from bilingual_chat.commands.models import coming, named, percent_of
-from bilingual_chat.commands.settings import recorded_otherwise
+from bilingual_chat.commands.settings import changes_to_restore
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.persona import remark_on_persona
@@ -137,7 +137,7 @@ def _tell_difference(app: App) -> None:
     name = recorded.get("model")  # anything that a file may hold
     if isinstance(name, str) and name in app.config.catalogue and name != session.entry.name:
         app.say(Phrase("load.other-model", name=name))
-    elif changes := recorded_otherwise(session.settings.parameters, recorded.get("settings")):
+    elif changes := changes_to_restore(session.settings.parameters, recorded.get("settings")):
         app.say(Phrase("load.other-settings", changes=changes))
 
 

@@ -1,4 +1,4 @@
-"""The real model, offered once: on a terminal, to a person who chose none, while it is not on the machine."""
+"""The offer to download the full model: made once, on a terminal, if no model was chosen or downloaded."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from bilingual_chat.settings.catalogue import DEFAULT_MODEL, ModelEntry, hub_fol
 from bilingual_chat.storage import atomic, paths, safe_read, safe_stat
 
 SHOWN, DECLINED = "shown", "declined"
-_MARGIN = 1 << 30  # bytes of disk that are to stay free beside what is fetched
+_MARGIN = 1 << 30  # bytes of disk to leave free
 _MOST = 100  # bytes of the note
-_WORTH = 50_000_000  # bytes that make a download half-done: the small files are nothing to speak of
+_PARTIAL = 50_000_000  # bytes; with fewer, only small files have been downloaded
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A model to fetch. In bytes: its size, what of it is here from a download that was stopped, the free disk."""
+    """A model to download. Sizes are in bytes."""
 
     entry: ModelEntry
     size: int
-    here: int
-    free: int
+    here: int  # already downloaded
+    free: int  # on the disk
     directory: Path
 
 
 def find_offer(catalogue: Mapping[str, ModelEntry]) -> Offer | None:
-    """What there is to offer. No network, and nothing imported that the first prompt would wait for.
+    """Return the offer to make, or None. Uses no network and no slow import: the first prompt waits for it.
 
-    Nothing that would come to no good: without room on the disk, or memory to open it. Once for each
-    machine, and again where a download stands half-way, until the person declines.
+    The offer is made once, and again while a download is partial, until the user declines.
+    It is not made if disk or memory is too small.
     """
     entry = catalogue[DEFAULT_MODEL]
     if paths.is_offline() or not entry.hub_id or entry.directory or locate(entry) is not None:
         return None
-    size, here, note = entry.stored_bytes, _half_here(entry), _note()
+    size, here, note = entry.stored_bytes, _partial_bytes(entry), _note()
     if note == DECLINED or (note == SHOWN and not here):
         return None
     free, available = _free_disk(), memory.available_memory()
@@ -48,27 +48,27 @@ def find_offer(catalogue: Mapping[str, ModelEntry]) -> Offer | None:
 
 
 def remember(note: str) -> None:
-    """SHOWN or DECLINED. Where it cannot be written, the person is asked again."""
+    """Write SHOWN or DECLINED to disk. If that fails, bchat asks again next time."""
     with suppress(OSError):
-        _place().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        atomic.write(_place(), note.encode("ascii"))
+        _note_path().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        atomic.write(_note_path(), note.encode("ascii"))
 
 
 def _note() -> str:
     try:
-        return safe_read.read_bytes(_place(), _MOST).decode("ascii", "replace").strip()
+        return safe_read.read_bytes(_note_path(), _MOST).decode("ascii", "replace").strip()
     except (OSError, ValueError):
         return ""
 
 
-def _place() -> Path:
+def _note_path() -> Path:
     return paths.state_dir() / "offer"
 
 
-def _half_here(entry: ModelEntry) -> int:
-    """Bytes of the model that an earlier download left."""
+def _partial_bytes(entry: ModelEntry) -> int:
+    """Return the size of a partial download."""
     here = safe_stat.total_size(safe_stat.entries(hub_folder(entry.hub_id) / "blobs"))
-    return here if here >= _WORTH else 0
+    return here if here >= _PARTIAL else 0
 
 
 def _free_disk() -> int:

@@ -1,11 +1,11 @@
-"""Commands about the replies of the last message: /replies lists and chooses, /last says how the last one was made."""
+"""Commands for the replies to the last message: /replies and /last."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bilingual_chat.commands.app import Action, App, Rows, number_in, shortened
+from bilingual_chat.commands.app import Action, App, number_in, shortened
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.decoding import RANGES
@@ -15,13 +15,13 @@ _SHOWN = 60  # characters of a reply in the list
 
 
 def replies(app: App, argument: str) -> Action:
-    """/replies: without a number, every reply that the last message has had."""
+    """/replies: choose a reply to the last message; without a number, list them."""
     known = app.session.replies
-    app.session.last_words  # noqa: B018  # refuses where there are none
+    app.session.last_words  # noqa: B018  # raises if there is no message
     if not known:
         raise BchatError("replies.none", status=ExitStatus.USAGE)
     if not argument:
-        app.show_rows([_row(app, known, place) for place in range(len(known))])
+        app.show_rows([_row(app, known, index) for index in range(len(known))])
         app.say(Phrase("replies.choose" if len(known) > 1 else "replies.only"))
         return None
     number = number_in(argument, len(known))
@@ -31,45 +31,39 @@ def replies(app: App, argument: str) -> Action:
     return None
 
 
-def choose(app: App, place: int) -> None:
-    """Make this reply the conversation's, and show it."""
-    turn = app.session.choose(place)
+def choose(app: App, index: int) -> None:
+    """Make a reply to the last message the current one, and show it."""
+    turn = app.session.choose(index)
     if turn.reply:
         app.show(turn.reply)
-    app.say(Phrase("replies.chosen", number=place + 1, of=len(app.session.replies)))
+    app.say(Phrase("replies.chosen", number=index + 1, of=len(app.session.replies)))
 
 
-def _row(app: App, known: tuple[Turn, ...], place: int) -> tuple[str, ...]:
-    turn = known[place]
-    mark = "*" if place == app.session.chosen else " "
-    details = turn.details
-    seed = details.get("seed")
-    how = " ".join(filter(None, [_text(details.get("preset")), "" if seed is None else f"seed={seed}"]))
+def _row(app: App, known: tuple[Turn, ...], index: int) -> tuple[str, ...]:
+    turn = known[index]
+    mark = "*" if index == app.session.chosen else " "
+    seed = turn.details.get("seed")
+    settings = " ".join(filter(None, [_text(turn.details.get("preset")), "" if seed is None else f"seed={seed}"]))
     notes = [] if turn.finish is FinishReason.STOP else [app.text(Phrase(f"finish.{turn.finish.value}"))]
-    same = next((n for n, other in enumerate(known[:place], start=1) if other.reply == turn.reply), None)
+    same = next((n for n, other in enumerate(known[:index], start=1) if other.reply == turn.reply), None)
     if same is not None:
         notes.append(app.text(Phrase("replies.same", number=same)))
-    asked = f"{shortened(turn.user, _SHOWN // 2)} → " if len({each.user for each in known}) > 1 else ""
-    said = asked + shortened(turn.reply, _SHOWN) + "".join(f"  [{note}]" for note in notes)
-    return f"{mark} {place + 1}", how, said
+    message = f"{shortened(turn.user, _SHOWN // 2)} → " if len({each.user for each in known}) > 1 else ""
+    reply = shortened(turn.reply, _SHOWN) + "".join(f"  [{note}]" for note in notes)
+    return f"{mark} {index + 1}", settings, message + reply
 
 
 def last(app: App, argument: str) -> Action:
-    """/last"""
-    session = app.session
-    if not session.conversation.turns:
+    """/last: show how the last reply was generated."""
+    turns = app.session.conversation.turns
+    if not turns:
         raise BchatError("session.nothing-to-undo", status=ExitStatus.USAGE)
-    turn = session.conversation.turns[-1]
-    rows: Rows = []
-    for name, value in _facts(app, turn):
-        if value:
-            rows.append((app.text(Phrase(f"last.{name}")), value))
-    app.show_rows(rows)
+    app.show_rows([(app.text(Phrase(f"last.{name}")), value) for name, value in _facts(app, turns[-1]) if value])
     return None
 
 
 def _facts(app: App, turn: Turn) -> Iterable[tuple[str, str]]:
-    """What is recorded of a reply; it may come from a file, so that anything may be there."""
+    """Yield the recorded facts of a reply. They may come from a file, so any value may be there."""
     details, usage, timings = turn.details, _mapping(turn.details, "usage"), _mapping(turn.details, "timings")
     settings = _mapping(details, "settings")
     if len(turn.replies) > 1:

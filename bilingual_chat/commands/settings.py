@@ -1,4 +1,4 @@
-"""Commands about settings: one by one, as presets; and the language bchat speaks."""
+"""Commands for settings, presets and the language of the messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LANGUAGES = {"english": "en", "英語": "en", "japanese": "ja", "日本語": "j
 
 
 def variants_in(text: str) -> list[str]:
-    """The words of /compare, each of which `change_in` takes: a blank ends one, a comma or "=" joins."""
+    """Split the argument of /compare at blanks. A comma or "=" joins: `temperature 0.3, top_p=0.9` is one variant."""
     words: list[str] = []
     for typed in re.sub(r"[,、]\s*", ",", re.sub(r"\s*=\s*", "=", folded(text))).split():
         if words and _is_setting(words[-1].rpartition(",")[2]):  # NAME VALUE
@@ -48,7 +48,7 @@ def _is_setting(typed: str) -> bool:
 
 
 def change_in(text: str, presets: Mapping[str, Preset]) -> SettingsChange:
-    """Read `creative temperature=0.7`: a preset anywhere among settings as `settings_in` reads them."""
+    """Parse `creative temperature=0.7`: settings as for `settings_in`, with at most one preset among them."""
     preset = ""
     settings: list[str] = []
     words = _words_of(text)
@@ -60,7 +60,7 @@ def change_in(text: str, presets: Mapping[str, Preset]) -> SettingsChange:
         elif preset:
             raise BchatError("command.one-value", status=ExitStatus.USAGE, name="preset", value=shortened(each))
         else:
-            preset = _preset_of(value, presets)
+            preset = _preset_of(shortened(value), presets)
     return SettingsChange(preset, settings_in(" ".join(settings)))
 
 
@@ -69,9 +69,7 @@ def _preset_of(typed: str, presets: Mapping[str, Preset]) -> str:
         return find_preset(presets, typed).name
     suggestion = messages.did_you_mean(typed.lower(), [*presets, *RANGES])
     known = ", ".join(presets)
-    raise BchatError(
-        "command.no-choice", status=ExitStatus.USAGE, name=shortened(typed), suggestion=suggestion, known=known
-    )
+    raise BchatError("command.no-choice", status=ExitStatus.USAGE, name=typed, suggestion=suggestion, known=known)
 
 
 def _words_of(text: str) -> list[str]:
@@ -79,7 +77,7 @@ def _words_of(text: str) -> list[str]:
 
 
 def settings_in(text: str) -> dict[str, Any]:
-    """`temperature=0.7,top_p 0.9` as {name: value}, checked; "default" stands for a reset. Full-width is accepted."""
+    """Parse and check `temperature=0.7,top_p 0.9`, full-width or not. "default" becomes RESET."""
     words = _words_of(text)
     changes: dict[str, Any] = {}
     name = ""
@@ -96,60 +94,59 @@ def settings_in(text: str) -> dict[str, Any]:
     return changes
 
 
-def show_all(app: App, argument: str) -> Action:
-    """/settings"""
+def show_settings(app: App, argument: str) -> Action:
+    """/settings: list every setting."""
     head = tuple(app.text(Phrase(f"heading.{key}")) for key in ("setting", "value", "range", "layer"))
-    app.show_rows([head, *(setting_row(app, name) for name in RANGES)])
+    app.show_rows([head, *(_setting_row(app, name) for name in RANGES)])
     return None
 
 
-def set_some(app: App, argument: str) -> Action:
-    """/set"""
+def change_settings(app: App, argument: str) -> Action:
+    """/set: change settings; without an argument, list them."""
     changes = settings_in(argument)
     if not changes:
-        return show_all(app, "")
+        return show_settings(app, "")
     app.session.change(app.session.settings.with_change(SettingsChange(values=changes)))
-    app.show_rows([setting_row(app, name) for name in changes])
+    app.show_rows([_setting_row(app, name) for name in changes])
     return None
 
 
-def one(name: str) -> Callable[[App, str], Action]:
-    """/temperature and the others: without a value, what it is and does."""
+def setting_command(name: str) -> Callable[[App, str], Action]:
+    """/temperature and the like: change one setting; without a value, explain it."""
 
     def run(app: App, argument: str) -> Action:
         if not argument:
-            return explain(app, name)
-        return set_some(app, f"{name} {folded(argument).lstrip().removeprefix('=')}")
+            return explain_setting(app, name)
+        return change_settings(app, f"{name} {folded(argument).lstrip().removeprefix('=')}")
 
     return run
 
 
-def explain(app: App, name: str) -> Action:
-    """One setting: its value, its range, and what it does."""
-    app.show_rows([setting_row(app, name)])
+def explain_setting(app: App, name: str) -> Action:
+    """Show the value and range of a setting, and its effect."""
+    app.show_rows([_setting_row(app, name)])
     app.say(Phrase(f"parameter.{name}"))
     return None
 
 
-def setting_row(app: App, name: str) -> tuple[str, ...]:
-    settings = app.session.settings
-    value = getattr(settings.parameters, name)
-    span = RANGES[name]
+def _setting_row(app: App, name: str) -> tuple[str, ...]:
+    settings, span = app.session.settings, RANGES[name]
     high = "2^63-1" if span.high == 2**63 - 1 else _number(span.high)
-    return name, _shown(app, value), f"{_number(span.low)} – {high}", _layer(app, settings, name)
+    value = _value_text(app, getattr(settings.parameters, name))
+    return name, value, f"{_number(span.low)} – {high}", _origin(app, settings, name)
 
 
-def _shown(app: App, value: float | None) -> str:
+def _value_text(app: App, value: float | None) -> str:
     return app.text(Phrase("value.fresh")) if value is None else _number(value)
 
 
 def _number(value: float) -> str:
-    """All of it: what is shown is what is in force."""
+    """Return all digits, so that the shown value is the value in use."""
     return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
-def _layer(app: App, settings: Settings, name: str) -> str:
-    """Where a value came from: bchat's own layers by their sentence, a file or a preset by its name."""
+def _origin(app: App, settings: Settings, name: str) -> str:
+    """Return the layer that a value comes from: translated, or the name of a file or preset."""
     label = settings.provenance[name]
     if label in (config.DEFAULT, config.ENVIRONMENT, config.OPTION, config.SESSION):
         return app.text(Phrase(f"layer.{label}"))
@@ -159,16 +156,14 @@ def _layer(app: App, settings: Settings, name: str) -> str:
     return label
 
 
-def recorded_otherwise(parameters: DecodingParameters, recorded: object) -> str:
-    """The settings of a recorded reply that are not those in force, as /set takes them; "" for none.
+def changes_to_restore(parameters: DecodingParameters, recorded: object) -> str:
+    """Return the argument of /set that restores the settings recorded with a reply; "" if none differs.
 
-    The seed is left out, a reply's own; so is what a file may hold and no setting can be.
+    `recorded` may come from a file. Invalid values are ignored, and the seed, which belongs to one reply.
     """
     differing: list[str] = []
     values = recorded if isinstance(recorded, Mapping) else {}
-    for name in RANGES:
-        if name == "seed" or name not in values:
-            continue
+    for name in [name for name in RANGES if name != "seed" and name in values]:
         with suppress(BchatError):
             value = decoding.checked(name, values[name])
             if value != getattr(parameters, name):
@@ -177,24 +172,22 @@ def recorded_otherwise(parameters: DecodingParameters, recorded: object) -> str:
 
 
 def choose_preset(app: App, argument: str) -> Action:
-    """/preset"""
+    """/preset: choose a preset; without an argument, list them."""
     if not argument:
         app.show_rows(preset_rows(app.config, app.lang, chosen=app.session.settings.preset))
         return None
     before = app.session.settings
     after = before.with_preset(word(argument))
     app.session.change(after)
-    if replaced := _replaced(app, before, after):
-        app.say(Phrase("preset.replaced", name=after.preset, values=", ".join(replaced)))
-    else:
-        app.say(Phrase("preset.chosen", name=after.preset))
+    replaced = ", ".join(_replaced(app, before, after))
+    app.say(Phrase("preset.replaced" if replaced else "preset.chosen", name=after.preset, values=replaced))
     return None
 
 
 def _replaced(app: App, before: Settings, after: Settings) -> list[str]:
-    """The values that a preset took the place of and that somebody had set: a preset's or a default was nobody's."""
+    """Return the values that the user had set and the preset replaced."""
     return [
-        f"{name} {_shown(app, value)} ({_layer(app, before, name)})"
+        f"{name} {_value_text(app, value)} ({_origin(app, before, name)})"
         for name, value in vars(before.parameters).items()
         if value != getattr(after.parameters, name)
         and before.provenance[name] != config.DEFAULT
@@ -203,22 +196,20 @@ def _replaced(app: App, before: Settings, after: Settings) -> list[str]:
 
 
 def preset_rows(config: Config, lang: str, chosen: str = "") -> Rows:
-    """Every preset: its name, what it sets, what it is for."""
+    """Return name, values and description of every preset."""
+
+    def values(preset: Preset) -> str:
+        shown = {name: "random" if value is None else _number(value) for name, value in preset.values.items()}
+        return " ".join(f"{_ABBREVIATED.get(name, name)}={value}" for name, value in shown.items())
+
     return [
-        (
-            f"{'*' if preset.name == chosen else ' '} {preset.name}",
-            " ".join(
-                f"{_ABBREVIATED.get(name, name)}={'random' if value is None else _number(value)}"
-                for name, value in preset.values.items()
-            ),
-            preset.describe(lang),
-        )
+        (f"{'*' if preset.name == chosen else ' '} {preset.name}", values(preset), preset.describe(lang))
         for preset in config.presets.values()
     ]
 
 
 def choose_language(app: App, argument: str) -> Action:
-    """/lang"""
+    """/lang: switch the language of bchat's messages; without an argument, say which it is."""
     if argument:
         wanted = _LANGUAGES.get(word(argument), word(argument))
         if wanted not in messages.LANGUAGES:

@@ -135,7 +135,7 @@ def _help(app: App, argument: str) -> Action:
     except BchatError:
         command = find(topic)
     else:
-        return settings.explain(app, setting)
+        return settings.explain_setting(app, setting)
     row = (command.usage, app.text(command.description))
     aliases = ", ".join(f"/{alias}" for alias in command.aliases)
     app.show_rows([(*row, app.text(Phrase("help.aliases", names=aliases))) if aliases else row])
@@ -150,14 +150,14 @@ def _help_choices(app: App, typed: str) -> Iterable[tuple[str, str]]:
 # What may be left out is in brackets; a command with none is refused without its argument.
 COMMANDS: tuple[Command, ...] = (
     Command("help", _help, "[COMMAND | SETTING]", ("?", "h"), _help_choices),
-    Command("settings", settings.show_all),
-    Command("set", settings.set_some, "[NAME VALUE | NAME default …]", (), settings.setting_choices),
-    Command("temperature", settings.one("temperature"), "[VALUE | default]", ("temp",)),
-    Command("top_p", settings.one("top_p"), "[VALUE | default]"),
-    Command("top_k", settings.one("top_k"), "[VALUE | default]"),
-    Command("repetition_penalty", settings.one("repetition_penalty"), "[VALUE | default]", ("penalty",)),
-    Command("max_new_tokens", settings.one("max_new_tokens"), "[VALUE | default]", ("max_tokens",)),
-    Command("seed", settings.one("seed"), "[VALUE | none | default]"),
+    Command("settings", settings.show_settings),
+    Command("set", settings.change_settings, "[NAME VALUE | NAME default …]", (), settings.setting_choices),
+    Command("temperature", settings.setting_command("temperature"), "[VALUE | default]", ("temp",)),
+    Command("top_p", settings.setting_command("top_p"), "[VALUE | default]"),
+    Command("top_k", settings.setting_command("top_k"), "[VALUE | default]"),
+    Command("repetition_penalty", settings.setting_command("repetition_penalty"), "[VALUE | default]", ("penalty",)),
+    Command("max_new_tokens", settings.setting_command("max_new_tokens"), "[VALUE | default]", ("max_tokens",)),
+    Command("seed", settings.setting_command("seed"), "[VALUE | none | default]"),
     Command("preset", settings.choose_preset, "[NAME]", ("presets",), settings.preset_choices),
     Command("persona", conversation.change_persona, "[TEXT | none]"),
     Command("undo", conversation.undo, "[COUNT]"),

@@ -329,7 +329,7 @@ def test_a_preset_is_listed_and_chosen(app: tuple[App, Shown, Any]) -> None:
     chat, shown, _ = app
     execute("/preset ＣＡＬＭ", chat)
     assert chat.session.settings.parameters.temperature == 0.3
-    assert shown.said[-1].values == {"name": "calm"}
+    assert (shown.said[-1].key, shown.said[-1].values["name"]) == ("preset.chosen", "calm")
     execute("/presets", chat)
     names = [row[0] for row in shown.rows]
     assert "* calm" in names
