@@ -108,7 +108,7 @@ def test_the_picture_of_bchat_models_is_what_it_prints(name: str, monkeypatch: p
     """To the character, on a screen of 80 columns, with as much memory free as the picture says."""
     block = re.search(r"^```text\n\$ bchat models\n(.*?)^```", read(MODELS_PAGE[name]), re.MULTILINE | re.DOTALL)
     assert block
-    free = re.search(r"([\d.]+) are free here|空きは ([\d.]+) GB", block[1])
+    free = re.search(r"([\d.]+) GB are free here|空きは ([\d.]+) GB", block[1])
     assert free
     monkeypatch.setattr(models_table, "available_memory", lambda: int(float(free[1] or free[2]) * 1e9))
     with pty(80) as screen:

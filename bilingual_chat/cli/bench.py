@@ -17,6 +17,7 @@ from bilingual_chat.messages import Phrase, did_you_mean
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.model import Model, open_model, versions
 from bilingual_chat.storage import paths
+from bilingual_chat.storage.sizes import format_bytes
 from bilingual_chat.terminal.display import Display, Row
 
 ALL = "all"
@@ -241,6 +242,4 @@ def _seconds(value: float | None) -> str:
 
 
 def _bytes(value: int | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
+    return "–" if value is None else format_bytes(value)

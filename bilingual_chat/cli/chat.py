@@ -20,6 +20,7 @@ from bilingual_chat.session.model_loader import open_in_background
 from bilingual_chat.session.session import Session
 from bilingual_chat.settings.catalogue import DEFAULT_MODEL
 from bilingual_chat.storage import paths
+from bilingual_chat.storage.sizes import format_bytes
 from bilingual_chat.terminal import signals
 from bilingual_chat.terminal.chat import Chat
 from bilingual_chat.terminal.display import Display
@@ -89,7 +90,7 @@ def _banner(startup: Startup, display: Display, offer: Offer | None) -> None:
     if entry.embedded:
         tell(Phrase("banner.demo", name=entry.name, size=entry.parameters))
         real = startup.config.catalogue[DEFAULT_MODEL]
-        size = f"{real.stored_bytes / 1e9:.1f}"
+        size = format_bytes(real.stored_bytes)
         tell(offer_phrase(offer) if offer else Phrase("banner.real", size=size))
     else:
         tell(Phrase("banner.model", name=entry.name, description=entry.describe(display.lang)))

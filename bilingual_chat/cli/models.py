@@ -95,5 +95,5 @@ def remove(config: Config, display: Display, name: str) -> None:
     entry = catalogue.find(config.catalogue, name, advises_path=False)
     freed = remove_files(entry) + cache.sweep()
     display.say(
-        Phrase("models.removed" if freed else "models.nothing-removed", name=entry.name, size=f"{freed / 1e9:.2f}")
+        Phrase("models.removed" if freed else "models.nothing-removed", name=entry.name, size=format_bytes(freed))
     )

@@ -13,7 +13,7 @@ from bilingual_chat.settings import catalogue
 from bilingual_chat.settings.catalogue import CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILES, ModelEntry, with_withdrawn_of
 from bilingual_chat.settings.config import Config
 from bilingual_chat.storage import paths
-from bilingual_chat.storage.sizes import format_bytes
+from bilingual_chat.storage.sizes import format_bytes, in_gigabytes
 from bilingual_chat.terminal.display import Display, Row
 from bilingual_chat.text.conversation import Speaker, Utterance
 from bilingual_chat.text.prompt import PromptFormat, render
@@ -50,7 +50,7 @@ def show_all(config: Config, display: Display) -> None:
     display.put_noted_rows(rows)
     say_troubles(display, config.catalogue.values())
     known = "models.legend" if free is not None else "models.legend-unknown"
-    display.say(Phrase(known, free=f"{(free or 0) / 1e9:.1f}", name=chosen.name))
+    display.say(Phrase(known, free=format_bytes(free or 0), name=chosen.name))
 
 
 def show_one(config: Config, display: Display, name: str) -> None:
@@ -106,7 +106,7 @@ def _memory(entry: ModelEntry, free: int | None) -> list[str]:
     found = []
     for precision in PRECISIONS:
         needed = memory_in(precision, entry)
-        amount = f"{needed / 1e9:.1f}" if needed else "?"
+        amount = in_gigabytes(needed) if needed else "?"
         found.append(f"({amount})" if free is not None and needed > free else f"{amount} ")
     return found
 
@@ -158,7 +158,7 @@ def _of_memory(entry: ModelEntry, free: int | None, display: Display) -> Iterabl
         needed = memory_in(precision, entry)
         if needed:
             key = "fact.unknown-fit" if free is None else "fact.fits" if needed <= free else "fact.too-large"
-            fits = display.text(Phrase(key, free=f"{(free or 0) / 1e9:.1f}"))
+            fits = display.text(Phrase(key, free=format_bytes(free or 0)))
             yield f"{precision.name}  {format_bytes(needed)}  {fits}".rstrip()
 
 

@@ -15,6 +15,7 @@ from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import catalogue
 from bilingual_chat.settings.catalogue import DEFAULT_MODEL, ModelEntry, with_withdrawn_of
 from bilingual_chat.storage import paths
+from bilingual_chat.storage.sizes import format_bytes
 
 if TYPE_CHECKING:
     from bilingual_chat.hub.background import BackgroundDownload
@@ -158,16 +159,16 @@ def too_large(entry: ModelEntry) -> Phrase | None:
     needed, available = least_memory(entry), memory.available_memory()
     if available is None or needed <= available:
         return None
-    return Phrase("pull.memory", name=entry.name, needed=f"{needed / 1e9:.1f}", free=f"{available / 1e9:.1f}")
+    return Phrase("pull.memory", name=entry.name, needed=format_bytes(needed), free=format_bytes(available))
 
 
 def offer_phrase(standing: Offer) -> Phrase:
     """The question, before the first prompt."""
     return Phrase(
         "offer.rest" if standing.here else "offer.whole",
-        size=f"{standing.size / 1e9:.1f}",
-        here=f"{standing.here / 1e9:.1f}",
-        free=f"{standing.free / 1e9:.0f}",
+        size=format_bytes(standing.size),
+        here=format_bytes(standing.here),
+        free=format_bytes(standing.free),
         directory=paths.shorten(standing.directory),
     )
 

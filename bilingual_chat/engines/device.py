@@ -16,6 +16,7 @@ from bilingual_chat.engines.weights.quantized_matrix import QuantizedPrecision
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import ModelEntry
+from bilingual_chat.storage.sizes import format_bytes
 
 HEADROOM = 0.15  # share of a model's memory that auto leaves for other programs
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -159,8 +160,8 @@ def check_memory(
         raise BchatError(
             "engine.memory",
             status=ExitStatus.MODEL,
-            needed=gigabytes(needed),
-            available=gigabytes(available),
+            needed=format_bytes(needed),
+            available=format_bytes(available),
             choice=_smaller_choice(size, dtype, device, available, others),
         )
 
@@ -184,7 +185,7 @@ def _rounding(
 
 def _narrowed(precision: str, dtype: torch.dtype, size: ModelSize, device: torch.device) -> Phrase:
     """Return the notice that the model is opened in `precision` because `dtype` takes too much memory."""
-    needed, available = gigabytes(size.memory(dtype)), gigabytes(free_memory(device) or 0)
+    needed, available = format_bytes(size.memory(dtype)), format_bytes(free_memory(device) or 0)
     return Phrase("engine.narrowed", precision=precision, dtype=name_of(dtype), needed=needed, available=available)
 
 
@@ -202,27 +203,22 @@ def _smaller_choice(
     """Return the first that fits: 16 bits, the CPU, fewer bits, the largest smaller model."""
     half = size.memory(torch.bfloat16)
     if dtype.itemsize > 2 and half <= available:
-        return Phrase("engine.choose-dtype", dtype="bfloat16", needed=gigabytes(half))
+        return Phrase("engine.choose-dtype", dtype="bfloat16", needed=format_bytes(half))
     main = available_memory() if device.type != "cpu" else None
     if main is not None and half <= main:
-        return Phrase("engine.choose-cpu", needed=gigabytes(half))
+        return Phrase("engine.choose-cpu", needed=format_bytes(half))
     if device.type == "cpu" and size.shapes is not None:
         narrow: QuantizedPrecision
         for narrow in ("int8", "int4"):
             if (needed := size.memory(dtype, narrow)) <= available:
-                return Phrase("engine.choose-quantize", precision=narrow, needed=gigabytes(needed))
+                return Phrase("engine.choose-quantize", precision=narrow, needed=format_bytes(needed))
     smaller = [each for each in others if 0 < each.parameters < size.parameters]
     for each in sorted(smaller, key=lambda each: each.parameters, reverse=True):
         if (needed := estimate_memory(each, dtype.itemsize)) <= available:
-            return Phrase("engine.choose-model", name=each.name, needed=gigabytes(needed))
+            return Phrase("engine.choose-model", name=each.name, needed=format_bytes(needed))
     return Phrase("engine.choose-smaller")
 
 
 def name_of(dtype: torch.dtype) -> str:
     """Return "float32", …"""
     return str(dtype).removeprefix("torch.")
-
-
-def gigabytes(size: int) -> str:
-    """Return gigabytes with one decimal, without the unit."""
-    return f"{size / 1e9:.1f}"

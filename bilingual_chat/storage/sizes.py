@@ -6,8 +6,14 @@ _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def format_bytes(size: float) -> str:
-    """Return "7.6 GB", "201 kB", "0 B": two digits below ten of a unit, else whole numbers."""
+    """Return "7.6 GB", "201 kB", "0 B": gigabytes and single digits with one decimal."""
     for unit, name in _UNITS:
         if size >= unit:
-            return f"{size / unit:.1f} {name}" if size < 10 * unit else f"{size / unit:.0f} {name}"
+            decimals = 1 if name == "GB" or size < 10 * unit else 0
+            return f"{size / unit:.{decimals}f} {name}"
     return f"{size:.0f} B"
+
+
+def in_gigabytes(size: float) -> str:
+    """Return "0.2" or "17.1", for a column of one unit."""
+    return f"{size / 1e9:.1f}"

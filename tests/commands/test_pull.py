@@ -318,7 +318,7 @@ def test_pull_says_first_how_much_it_fetches_where_to_and_how_much_is_free(
         file.write(FILES[WEIGHTS][:100_000])
     status, said = run(capsys, monkeypatch, "pull", "sft")
     assert status == 0
-    assert said[0] == "Downloading sft into ~/.cache/huggingface/hub: 201 kB of 301 kB, 63 GB free."
+    assert said[0] == "Downloading sft into ~/.cache/huggingface/hub: 201 kB of 301 kB, 63.0 GB free."
     assert " 100 % · all: 100 % of 301 kB, " in said[-2]
     assert said[-1].startswith("sft is downloaded and verified. ")
     status, said = run(capsys, monkeypatch, "pull", "sft")
@@ -333,7 +333,7 @@ def test_pull_warns_of_a_model_that_could_not_be_opened_here(
     monkeypatch.setattr(memory, "available_memory", lambda: 10**6)
     status, said = run(capsys, monkeypatch, "pull", "sft")
     assert status == 0
-    assert said[0] == "(sft needs 0.2 GB of memory; 0.0 GB are free now)"
+    assert said[0] == "(sft needs 187 MB of memory; 1.0 MB are free now)"
 
 
 def test_withdrawn_weights_are_said_of_a_model_in_any_directory(
@@ -389,7 +389,7 @@ def test_the_real_model_is_offered_with_its_size_and_the_room_for_it() -> None:
     assert found is not None
     assert (found.size, found.here, found.free) == (400_000_000, 0, 10**12)
     phrase = models.offer_phrase(found)
-    assert (phrase.key, phrase.values["size"]) == ("offer.whole", "0.4")
+    assert (phrase.key, phrase.values["size"]) == ("offer.whole", "400 MB")
     assert phrase.values["directory"] == "~/.cache/huggingface/hub"
 
 

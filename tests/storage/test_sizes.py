@@ -16,7 +16,7 @@ from bilingual_chat.storage.sizes import format_bytes
         (201_000, "201 kB"),
         (9_950_000, "9.9 MB"),
         (7.59e9, "7.6 GB"),
-        (17e9, "17 GB"),
+        (17.14e9, "17.1 GB"),
     ],
 )
 def test_a_size_has_the_unit_that_a_person_would_use(size: float, text: str) -> None:
