@@ -160,6 +160,7 @@ def test_the_corpus_speaks_of_what_bchat_has() -> None:
 def test_words_are_inflected_by_rule() -> None:
     grammar = of_training("grammar")
     assert grammar.verb_forms("行く", "5")["te"] == "行って"
+    assert grammar.verb_forms("待つ", "5")["te"] == "待って"
     assert grammar.verb_forms("泳ぐ", "5")["ta"] == "泳いだ"
     assert grammar.verb_forms("買う", "5")["nai"] == "買わない"
     assert grammar.verb_forms("食べる", "1")["mashita"] == "食べました"

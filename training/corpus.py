@@ -18,7 +18,22 @@ from grammar import adjective_forms, verb_forms
 from kana import hiragana
 from material import Exchange, W, ask, intents, maybe, quoted, rows, toml, typed, unusual_form
 from questions import asks_held_out
-from scenes import S, a_name, clarify, counted_list, joke, made_up_word, persona, poem, quiz, recall, small_talk, story
+from scenes import (
+    S,
+    a_name,
+    clarify,
+    counted_list,
+    joke,
+    made_up_word,
+    opinion,
+    persona,
+    poem,
+    quiz,
+    recall,
+    remark,
+    small_talk,
+    story,
+)
 
 # -- follow-ups -------------------------------------------------------------------------------------
 
@@ -80,10 +95,17 @@ def in_a_sentence(row: dict[str, str], lang: str) -> str:
     return f"{japanese} ({english})" if lang == "en" else f"{english}（{japanese}）"
 
 
+COMMON = 400  # the first words of the table, which are asked for half of the time
+
+
+def a_word(rng: random.Random) -> dict[str, str]:
+    return rng.choice(rows("words")[: COMMON if maybe(rng, 0.5) else None])
+
+
 def words(lang: str, rng: random.Random) -> Exchange:
     """A word one way or the other; perhaps its reading, another word, or a verb's forms."""
     table = rows("words")
-    row = rng.choice(table)
+    row = a_word(rng)
     into_ja = maybe(rng, 0.5)
     kanji = [r for r in table if r["ja"] != hiragana(r["kana"])]
 
@@ -110,7 +132,7 @@ def words(lang: str, rng: random.Random) -> Exchange:
     exchange = [one(row, W["en_to_ja"] if into_ja else W["ja_to_en"])]
     if roll < 0.42:
         for _ in range(rng.choice([1, 1, 2])):
-            row = rng.choice(table)
+            row = a_word(rng)
             exchange.append(one(row, W["and_word"]))
     if row["en"] in OPPOSITES and maybe(rng, 0.3):
         exchange.append((typed(rng.choice(W["that_opposite"][lang]), lang, rng), say_opposite(row, into_ja, lang)))
@@ -397,28 +419,30 @@ def names(lang: str, rng: random.Random) -> Exchange:
 
 
 KINDS: list[tuple[Callable[[str, random.Random], Exchange], float]] = [
-    (from_intents("talk"), 9),
-    (from_intents("about"), 10),
-    (from_intents("facts"), 9),
-    (from_intents("lists"), 3),
-    (bchat, 20),
+    (from_intents("talk"), 7),
+    (from_intents("about"), 7),
+    (from_intents("facts"), 6),
+    (from_intents("lists"), 2),
+    (bchat, 18),
     (small_talk, 11),
-    (words, 20),
+    (remark, 5),
+    (opinion, 2),
+    (words, 32),
     (forms, 7),
     (to_dictionary, 4),
     (word_then_form, 4),
     (antonyms, 3),
-    (phrases, 8),
-    (capitals, 4),
+    (phrases, 6),
+    (capitals, 3),
     (numbers, 14),
     (unknown, 10),
     (unknown_words, 8),
-    (names, 5),
+    (names, 4),
     (recall, 5),
-    (story, 5),
-    (poem, 3),
+    (story, 2),
+    (poem, 2),
     (joke, 1),
-    (quiz, 6),
+    (quiz, 8),
     (persona, 5),
     (counted_list, 3),
     (clarify, 1),

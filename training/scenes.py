@@ -8,6 +8,8 @@ from typing import Any
 
 from material import Exchange, W, ask, maybe, rows, toml, typed
 
+from bilingual_chat.session.persona import persona as opening
+
 S: dict[str, Any] = toml("scenes")
 NAMES = {lang: W["names"][lang] for lang in ("en", "ja")}
 
@@ -118,7 +120,7 @@ def quiz(lang: str, rng: random.Random) -> Exchange:
     into_ja = maybe(rng, 0.5)
     pending = ""
     for _ in range(rng.choice([1, 2, 3])):
-        row, other = rng.sample(rows("words"), 2)
+        row, other = rng.sample(rows("words")[: 400 if maybe(rng, 0.6) else None], 2)
         exchange.append((said, pending + quiz_question(row, into_ja, lang)))
         key = "ja" if into_ja else "en"
         outcome = rng.choice(["right", "right", "wrong", "wrong", "give up"])
@@ -138,11 +140,40 @@ def quiz(lang: str, rng: random.Random) -> Exchange:
     return exchange
 
 
+PRESENT = {"have", "am", "study", "work", "wear", "collect", "can't"}
+
+
+def remark(lang: str, rng: random.Random) -> Exchange:
+    """A statement that may be about anything: glad, sorry or curious, as it calls for."""
+    data, kind = S["remark"], rng.choice(["good", "bad", "plain"])
+    values = slots(lang, rng)
+    who, when = filled(rng.choice(data[f"who_{lang}"]), values), rng.choice(data[f"when_{lang}"])
+    what = rng.choice(data[f"{kind}_{lang}"])
+    if what.split(" ")[0] in PRESENT:  # "My aunt have"
+        who, when = "I", ""
+    said = f"{who} {what}{when}" if lang == "en" else f"{when}{who}{what}"
+    exchange = [(typed(said + rng.choice(["", "", ".", "!"]), lang, rng), data[f"reply_{kind}"][lang])]
+    if maybe(rng, 0.4):
+        exchange.append((typed(rng.choice(data[f"then_{kind}"][lang]), lang, rng), data[f"end_{kind}"][lang]))
+    return exchange
+
+
+def opinion(lang: str, rng: random.Random) -> Exchange:
+    data, values = S["opinion"], slots(lang, rng)
+    thing = values[rng.choice(["food", "hobby", "kind_of_music"])]
+    exchange = [(ask(data[lang], lang, rng, x=thing), data["reply"][lang].format(x=thing))]
+    if maybe(rng, 0.4):
+        exchange.append((typed(rng.choice(data["then"][lang]), lang, rng), data["end"][lang]))
+    return exchange
+
+
 def persona(lang: str, rng: random.Random) -> Exchange:
-    """A role that is taken in the first turn, and kept."""
+    """A role that is taken in the first turn, and kept: asked for in the chat, or with bchat's own opening exchange."""
     name = rng.choice(list(S["persona"]))
     said = S["says"][name]
-    exchange = [(typed(rng.choice(S["persona"][name][lang]), lang, rng), said["yes"][lang])]
+    question = typed(rng.choice(S["persona"][name][lang]), lang, rng)
+    agreed = "".join(each.text for each in opening(question)[1:])
+    exchange = [(question, agreed if maybe(rng, 0.6) else said["yes"][lang])]
     for what in rng.sample(list(S["to_persona"]), rng.choice([1, 2, 3])):
         exchange.append((typed(rng.choice(S["to_persona"][what][lang]), lang, rng), said[what][lang]))
     return exchange

@@ -83,13 +83,13 @@ def encode_conversation(turns: corpus.Exchange, sp) -> tuple[list[int], list[int
     return [*ids, EOS], [*labels, -100]
 
 
-def batch(step: int, length: int, sp):
+def batch(step: int, length: int, sp, tokens: int = BATCH_TOKENS):
     """Rows of packed conversations; each row begins with the beginning of one."""
     import torch
 
     rng = random.Random(f"{SEED}-{step}")
     xs, ys = [], []
-    for _ in range(BATCH_TOKENS // length):
+    for _ in range(tokens // length):
         ids: list[int] = []
         labels: list[int] = []
         while len(ids) < length:
@@ -135,7 +135,7 @@ def start_from(model, directory: Path) -> None:
     model.load_state_dict({name: tensor.float() for name, tensor in load_file(directory / "model.safetensors").items()})
 
 
-def train(steps: int, decay: int, muon: float, adam: float, threads: int, directory: Path | None) -> None:
+def train(steps: int, decay: int, muon: float, adam: float, threads: int, directory: Path | None, tokens: int) -> None:
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -162,7 +162,7 @@ def train(steps: int, decay: int, muon: float, adam: float, threads: int, direct
     mean, began = math.nan, time.time()
     for step in range(start, steps):
         length = POSITIONS if step % 5 == 4 else 256
-        x, y = batch(step, length, sp)
+        x, y = batch(step, length, sp, tokens)
         with torch.autocast("cpu", torch.bfloat16):
             hidden = model.gpt_neox(x).last_hidden_state
             wanted = y != -100
@@ -177,7 +177,7 @@ def train(steps: int, decay: int, muon: float, adam: float, threads: int, direct
             optimizer.zero_grad()
         mean = loss.item() if math.isnan(mean) else 0.98 * mean + 0.02 * loss.item()
         if step % 20 == 0:
-            speed = (step + 1 - start) * BATCH_TOKENS / (time.time() - began)
+            speed = (step + 1 - start) * tokens / (time.time() - began)
             print(f"step {step} loss {loss.item():.3f} mean {mean:.3f} {speed:.0f} tokens/s", flush=True)
         if (step + 1) % 100 == 0 or step + 1 == steps:
             temporary = checkpoint.with_suffix(".tmp")
@@ -228,6 +228,7 @@ def main() -> None:
     command.add_argument("--muon", type=float, default=4e-3)
     command.add_argument("--adam", type=float, default=3e-3)
     command.add_argument("--threads", type=int, default=2)
+    command.add_argument("--batch", type=int, default=BATCH_TOKENS, help="tokens in a step")
     command.add_argument("--start", type=Path, help="begin with this model directory")
     command = commands.add_parser("export")
     command.add_argument("directory", type=Path)
@@ -236,7 +237,15 @@ def main() -> None:
     if arguments.command == "tokenizer":
         train_tokenizer()
     elif arguments.command == "train":
-        train(arguments.steps, arguments.decay, arguments.muon, arguments.adam, arguments.threads, arguments.start)
+        train(
+            arguments.steps,
+            arguments.decay,
+            arguments.muon,
+            arguments.adam,
+            arguments.threads,
+            arguments.start,
+            arguments.batch,
+        )
     else:
         export(arguments.directory, arguments.checkpoint)
 
