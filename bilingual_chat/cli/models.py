@@ -7,7 +7,7 @@ from pathlib import Path
 from bilingual_chat import messages
 from bilingual_chat.cli import models_table
 from bilingual_chat.cli.models_table import state_of
-from bilingual_chat.commands.models import too_large
+from bilingual_chat.commands.models import memory_warning
 from bilingual_chat.hub import download, verify
 from bilingual_chat.hub.download import Size
 from bilingual_chat.hub.remove import remove as remove_files
@@ -69,7 +69,7 @@ def pull(config: Config, display: Display, name: str, *, accept_withdrawn: bool 
 
     def on_start(size: Size) -> None:
         asked.append(size)
-        if warning := too_large(entry):
+        if warning := memory_warning(entry):
             display.say(warning)
         display.say(size_phrase(entry, size))
 

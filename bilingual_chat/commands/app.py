@@ -1,4 +1,4 @@
-"""The App: everything that a chat consists of, built in one place; and the commands' interface to it."""
+"""The App: all parts of a chat, built in one function; and the types of the commands that work on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import Config, Settings, SettingsChange
 from bilingual_chat.text.conversation import Utterance
 
-# hub would keep the first prompt waiting for 20 ms.
+# Importing hub takes 20 ms, for which the first prompt would wait.
 if TYPE_CHECKING:
     from bilingual_chat.commands.first_run import Offer
     from bilingual_chat.hub.background import BackgroundDownload
@@ -78,14 +78,14 @@ class Reader(Protocol):
 
 @dataclass
 class Downloads:
-    """The download in the background of a chat, and the offer of one."""
+    """The background download of a chat, and the offer of one."""
 
     offer: Offer | None = None  # the next line may answer it
-    delivery: BackgroundDownload | None = None  # running, or finished and not yet reported
+    current: BackgroundDownload | None = None  # running, or finished and not yet reported
 
     @property
-    def is_running(self) -> bool:
-        return self.delivery is not None and not self.delivery.is_finished
+    def running(self) -> BackgroundDownload | None:
+        return self.current if self.current and not self.current.is_finished else None
 
 
 @dataclass
@@ -110,7 +110,7 @@ class App:
     @property
     def is_busy(self) -> bool:
         """True while the toolbar may change although no key is pressed."""
-        return self.loader.is_loading or self.downloads.is_running
+        return self.loader.is_loading or bool(self.downloads.running)
 
     def text(self, phrase: Phrase) -> str:
         return self.screen.text(phrase)
@@ -151,19 +151,19 @@ def build_app(
     return App(session, loader, prefetch, config, conversations, screen, reader)
 
 
-# -- what the loop is to do after a command -----------------------------------------------------------
+# -- the loop's next step after a command --------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Retry:
-    """Answer the last message again, with a change of settings for that reply alone."""
+    """Answer the last message again, with a change of settings for this reply only."""
 
     change: SettingsChange
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Put this into the line editor; with `replaces_last`, sending it takes the last turn back first."""
+    """Put this text into the input line. With `replaces_last`, sending it undoes the last turn first."""
 
     text: str
     replaces_last: bool
@@ -171,12 +171,12 @@ class Edit:
 
 @dataclass(frozen=True)
 class Leave:
-    """Close the conversation and end."""
+    """Close the conversation and exit."""
 
 
 @dataclass(frozen=True)
 class Compare:
-    """Answer the last message once for each of these, beside the conversation."""
+    """Answer the last message once for each variant, without changing the conversation."""
 
     variants: tuple[Variant, ...]
 
@@ -186,10 +186,9 @@ Action = Retry | Edit | Compare | Leave | None
 
 @dataclass(frozen=True)
 class Command:
-    """One row of the table. `arguments` is how /help and the README write what may follow the name.
+    """One row of the command table. /help and the README show `arguments`; optional ones are in brackets.
 
-    Its description is the message "command.NAME". `choices` offers arguments for completion, each
-    with a remark; None where there are none, "file" where it is a path.
+    `choices` returns completions with descriptions; "file" completes a path.
     """
 
     name: str
@@ -197,7 +196,7 @@ class Command:
     arguments: str = ""
     aliases: tuple[str, ...] = ()
     choices: Callable[[App, str], Iterable[tuple[str, str]]] | str | None = None
-    takes_several: bool = False  # of `choices`, one after the other
+    takes_several: bool = False  # several `choices` in a row
 
     @property
     def usage(self) -> str:
@@ -209,12 +208,12 @@ class Command:
 
 
 def folded(text: str) -> str:
-    """Full-width letters, digits, signs and the ideographic space as ASCII (NFKC)."""
+    """Return `text` in NFKC: full-width letters, digits, signs and spaces become ASCII."""
     return unicodedata.normalize("NFKC", text)
 
 
 def word(text: str) -> str:
-    """`folded`, in lower case, without space around it: for what is compared."""
+    """Return `text` folded, stripped and in lower case, for comparisons."""
     return folded(text).strip().lower()
 
 
@@ -227,7 +226,7 @@ def declines(answer: str) -> bool:
 
 
 def unquoted(argument: str) -> str:
-    """An argument without the quotes that a person may have put around it."""
+    """Return an argument without surrounding quotes."""
     for quote in "'\"":
         if len(argument) > 2 and argument[0] == argument[-1] == quote:
             return argument[1:-1]
@@ -235,13 +234,13 @@ def unquoted(argument: str) -> str:
 
 
 def number_in(argument: str, most: int) -> int | None:
-    """The number from 1 to `most` that an argument is; None for anything else."""
+    """Return the argument as a number from 1 to `most`, or None."""
     typed = word(argument)
     is_one = typed.isascii() and typed.isdecimal() and 1 <= int(typed[:9]) <= most
     return int(typed) if is_one else None
 
 
 def shortened(text: str, limit: int = 40) -> str:
-    """The beginning of `text`, on one line."""
+    """Return the beginning of `text` on one line."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,4 +1,4 @@
-"""Commands that read and write: transcripts, and models."""
+"""Commands for files: /save, /export, /load and /resume."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bilingual_chat import messages
-from bilingual_chat.commands.app import Action, App, Edit, Rows, agrees, unquoted, word
+from bilingual_chat.commands.app import Action, App, Edit, agrees, unquoted, word
 from bilingual_chat.commands.conversation import show_history
-from bilingual_chat.commands.models import coming, named, percent_of
 from bilingual_chat.commands.settings import changes_to_restore
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.persona import remark_on_persona
-from bilingual_chat.settings import catalogue
 from bilingual_chat.storage import paths
 from bilingual_chat.transcript import document, export, history
 from bilingual_chat.transcript.journal import Journal, read_journal
@@ -22,7 +20,7 @@ RECENT = 15  # conversations that /resume offers
 
 
 def save(app: App, argument: str) -> Action:
-    """/save: without a name, a file named after the conversation, so that saving it again replaces it."""
+    """/save: write JSON. The default name is that of the conversation, so that saving again replaces the file."""
     path = _path(argument or ".")
     if path.suffix.lower() in export.FORMATS:
         raise BchatError("save.export", status=ExitStatus.USAGE, path=argument)
@@ -35,7 +33,7 @@ def save(app: App, argument: str) -> Action:
 
 
 def _holds_another(path: Path, ids: frozenset[str]) -> bool:
-    """Whether a file of bchat's has a conversation that is neither this one nor the one this one was loaded from."""
+    """Return True if `path` is a transcript by bchat of a conversation not in `ids`."""
     try:
         header = document.read_document(path).header if path.is_file() else None
     except (BchatError, OSError):
@@ -44,7 +42,7 @@ def _holds_another(path: Path, ids: frozenset[str]) -> bool:
 
 
 def export_to(app: App, argument: str) -> Action:
-    """/export"""
+    """/export: write Markdown, HTML or JSONL."""
     path = _path(argument)
     _write(app, path, lambda overwrite: export.export(path, app.session.snapshot(), overwrite=overwrite))
     return None
@@ -66,14 +64,14 @@ def _write(app: App, path: Path, write: Callable[[bool], Path]) -> None:
 
 
 def load(app: App, argument: str) -> Action:
-    """/load"""
+    """/load: continue a saved conversation."""
     loaded = document.read_document(_path(argument))
     app.session.continue_from(loaded)
-    return _tell_loaded(app, loaded.problems)
+    return _report_loaded(app, loaded.problems)
 
 
 def choose_conversation(app: App, argument: str) -> Action:
-    """/resume"""
+    """/resume: continue a recent conversation; without an argument, ask which."""
     recent = _recent(app, app.say)
     if not recent:
         raise BchatError("resume.none", status=ExitStatus.USAGE)
@@ -93,7 +91,7 @@ def choose_conversation(app: App, argument: str) -> Action:
 
 
 def resume(app: App, path: Path) -> Action:
-    """Go on with the conversation in this journal, or with a copy of it where another process has it."""
+    """Continue the conversation in this journal, or in a copy if another process has it open."""
     try:
         journal, loaded = Journal.resume(path)
     except BchatError as error:
@@ -108,10 +106,10 @@ def resume(app: App, path: Path) -> Action:
         except BaseException:
             journal.close()
             raise
-    return _tell_loaded(app, loaded.problems)
+    return _report_loaded(app, loaded.problems)
 
 
-def _tell_loaded(app: App, problems: tuple[BchatError, ...]) -> Action:
+def _report_loaded(app: App, problems: tuple[BchatError, ...]) -> Action:
     for problem in problems:
         app.say(problem)
     show_history(app, "")
@@ -119,9 +117,9 @@ def _tell_loaded(app: App, problems: tuple[BchatError, ...]) -> Action:
 
 
 def say_resumed(app: App) -> Edit | None:
-    """Say where the conversation that was read goes on; a message without a reply comes back into the line."""
+    """Report that a conversation was loaded. A message without a reply comes back into the input line."""
     app.say(Phrase("load.done", turns=len(app.session.conversation.turns)))
-    _tell_difference(app)
+    _report_difference(app)
     if remark := remark_on_persona(app.session.entry, app.session.conversation.opening):
         app.say(remark)
     if app.session.pending is None:
@@ -130,11 +128,11 @@ def say_resumed(app: App) -> Edit | None:
     return Edit(app.session.pending, replaces_last=False)
 
 
-def _tell_difference(app: App) -> None:
-    """Settings are never changed behind a person's back; but a reply that sounds different should be no riddle."""
+def _report_difference(app: App) -> None:
+    """Say how to restore the model or the settings of the last reply; bchat does not change them unasked."""
     session = app.session
     recorded = session.conversation.turns[-1].details if session.conversation.turns else {}
-    name = recorded.get("model")  # anything that a file may hold
+    name = recorded.get("model")  # from a file: may be any value
     if isinstance(name, str) and name in app.config.catalogue and name != session.entry.name:
         app.say(Phrase("load.other-model", name=name))
     elif changes := changes_to_restore(session.settings.parameters, recorded.get("settings")):
@@ -148,53 +146,14 @@ def _recent(app: App, report: history.Report) -> list[history.Summary]:
 
 
 def summary_row(summary: history.Summary, lang: str) -> tuple[str, ...]:
-    """A conversation as one row: when, how long, with which model, its first words, and what is the matter with it."""
+    """Return date, turns, model and first words of a conversation, and whether it is damaged or open."""
     mark = "damaged" if summary.problems else "open" if summary.locked else ""
     words = f"{summary.first_words}  {messages.render(f'resume.{mark}', lang)}" if mark else summary.first_words
     return f"{summary.changed:%Y-%m-%d %H:%M}", str(summary.turns), summary.model, words
 
 
-def choose_model(app: App, argument: str) -> Action:
-    """/model"""
-    session = app.session
-    if not argument:
-        app.show_rows(model_rows(app))
-        return None
-    entry = named(app, argument)
-    is_whole = bool(entry.directory) and catalogue.locate(entry) is not None  # there, files are only compared
-    if (percent := percent_of(app, entry)) is not None and not is_whole:
-        raise BchatError("pull.not-yet", status=ExitStatus.MODEL, name=entry.name, percent=percent)
-    catalogue.require_here(entry)
-    if entry != session.entry or app.loader.model is None:
-        app.loader.load(entry)
-        session.use_model(entry, session.settings.for_model(entry))
-    app.say(Phrase("model.chosen", name=entry.name, preset=session.settings.preset))
-    if remark := remark_on_persona(entry, session.conversation.opening):
-        app.say(remark)
-    return None
-
-
-def model_rows(app: App) -> Rows:
-    """Every model of the catalogue: its name, whether it is on this machine or how far it is, what it is for."""
-    return [
-        (
-            f"{'*' if name == app.session.entry.name else ' '} {name}",
-            coming(app, entry) or app.text(_where(entry)),
-            entry.describe(app.lang),
-        )
-        for name, entry in app.config.catalogue.items()
-    ]
-
-
-def _where(entry: catalogue.ModelEntry) -> Phrase:
-    """Whether a model is on this machine, as far as that can be seen."""
-    if catalogue.locate(entry) is not None:
-        return Phrase("model.here")
-    return Phrase("model.absent" if catalogue.trouble(entry) is None else "model.unreadable-state")
-
-
 def _path(argument: str) -> Path:
-    """A path as a person types it: "~" and variables mean what they mean in a shell, quotes are taken off."""
+    """Return the path that the user typed, without quotes, with "~" and variables expanded."""
     return paths.expand(unquoted(argument))
 
 
@@ -207,10 +166,6 @@ def _is_directory(path: Path) -> bool:
 
 def _agrees(answer: str) -> bool:
     return agrees(answer) or word(answer) in ("overwrite", "上書き")
-
-
-def model_choices(app: App, typed: str) -> Iterable[tuple[str, str]]:
-    return [(name, entry.describe(app.lang)) for name, entry in app.config.catalogue.items()]
 
 
 def resume_choices(app: App, typed: str) -> Iterable[tuple[str, str]]:

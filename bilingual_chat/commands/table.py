@@ -1,7 +1,7 @@
-"""The slash commands: one table, from which dispatch, completion, /help and the README are made.
+"""The table of slash commands: dispatch, completion, /help and the README come from it.
 
-A command is a line that begins with "/" or "／". It changes the session or shows something, and may
-give the loop something to do (`Action`). Nothing of it is ever sent to the model.
+A line that begins with "/" or "／" is a command and is never sent to the model. A command may return an
+`Action`, the loop's next step.
 """
 
 from __future__ import annotations
@@ -11,51 +11,13 @@ import re
 from collections.abc import Iterable
 
 from bilingual_chat.commands import compare, conversation, files, models, replies, settings
-from bilingual_chat.commands.app import (
-    Action,
-    App,
-    Command,
-    Compare,
-    Edit,
-    Leave,
-    Retry,
-    folded,
-    shortened,
-    word,
-)
-from bilingual_chat.commands.files import model_rows, resume, say_resumed, summary_row
-from bilingual_chat.commands.settings import preset_rows
+from bilingual_chat.commands.app import Action, App, Command, shortened, word
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import decoding
 from bilingual_chat.text.sanitize import inward
 
-# The face of this room: what the rooms above speak of.
-__all__ = [
-    "COMMANDS",
-    "OF_SHELL",
-    "Action",
-    "App",
-    "Command",
-    "Compare",
-    "Edit",
-    "Leave",
-    "Retry",
-    "execute",
-    "find",
-    "folded",
-    "is_command",
-    "message_of",
-    "model_rows",
-    "preset_rows",
-    "resume",
-    "say_resumed",
-    "split",
-    "summary_row",
-]
-
-
-# What a person may know from the shell: commands and options that a chat has not.
+# Commands and options of the shell that are not chat commands.
 OF_SHELL = {
     **{name: name for name in ("ask", "bench", "chat", "transcripts", "where")},
     "rm": "rm NAME",
@@ -68,22 +30,22 @@ OF_SHELL = {
     "debug": "--debug",
     "version": "--version",
 }
-HELP_WORDS = ("-h", "--help")  # after a command's name, as in a shell
+HELP_WORDS = ("-h", "--help")  # accepted after a command, as in a shell
 
 
 def is_command(line: str) -> bool:
-    """Whether a line, without blanks before it, is for bchat. "//" sends the model one that begins with "/"."""
+    """Return True if the line is a command. "//" starts a message that begins with "/"."""
     line = line.lstrip()
     return line[:1] in ("/", "／") and line[:2] not in ("//", "／／")
 
 
 def message_of(line: str) -> str:
-    """The message in a line that is no command."""
+    """Return the message in a line that is not a command."""
     return line[1:] if line[:2] in ("//", "／／") else line
 
 
 def execute(line: str, app: App) -> Action:
-    """Do what a command line says. Raises BchatError when it cannot be done: then nothing has changed."""
+    """Run a command. If it raises BchatError, nothing has changed."""
     name, argument = split(inward(line))
     if not name:
         return _help(app, "")
@@ -100,17 +62,14 @@ def execute(line: str, app: App) -> Action:
 
 
 def split(line: str) -> tuple[str, str]:
-    """(name, argument) of a command line; the name folded and lower case, the argument as typed.
-
-    "/temp=0.7" is "/temp 0.7".
-    """
+    """Return (name, argument): the name folded and in lower case, the argument as typed. "=" counts as a blank."""
     typed, *rest = line.strip()[1:].split(maxsplit=1) or [""]
     name, *value = re.split("[=＝]", typed, maxsplit=1)
     return word(name), " ".join([*value, *rest]).strip()
 
 
 def find(name: str) -> Command:
-    """The command of this name, alias or unmistakable beginning. Raises BchatError with "did you mean"."""
+    """Return the command with this name, alias or unambiguous beginning. Raises BchatError with a suggestion."""
     wanted = name.replace("-", "_")
     if command := _BY_NAME.get(wanted):
         return command
@@ -147,7 +106,7 @@ def _help_choices(app: App, typed: str) -> Iterable[tuple[str, str]]:
     return [*names, *(choice for choice in settings.setting_choices(app, typed) if choice[0] not in _BY_NAME)]
 
 
-# What may be left out is in brackets; a command with none is refused without its argument.
+# A command whose arguments are not in brackets requires one.
 COMMANDS: tuple[Command, ...] = (
     Command("help", _help, "[COMMAND | SETTING]", ("?", "h"), _help_choices),
     Command("settings", settings.show_settings),
@@ -176,7 +135,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("load", files.load, "FILE", (), "file"),
     Command("resume", files.choose_conversation, "[WHICH]", (), files.resume_choices),
     Command("export", files.export_to, "FILE.md | FILE.html | FILE.jsonl", (), "file"),
-    Command("model", files.choose_model, "[NAME | PATH]", ("models",), files.model_choices),
+    Command("model", models.choose_model, "[NAME | PATH]", ("models",), models.model_choices),
     Command("pull", models.pull, "[NAME | stop]", ("fetch", "download"), models.pull_choices),
     Command("lang", settings.choose_language, "[en | ja]", (), settings.language_choices),
     Command("exit", conversation.leave, "", ("quit", "q", "bye")),

@@ -53,7 +53,7 @@ class Chat:
         """Return the next line, None after the last. KeyboardInterrupt for a second Ctrl-C on an empty line."""
         app, is_interactive, is_warned = self._app, self._app.reader.is_interactive, False
         while True:
-            models.tell_news(app)
+            models.report_download(app)
             prefill, self._prefill = self._prefill, ""
             prefilling = app.prefetch.reading(prefill, replaces_last=self._replaces_last)
             try:
@@ -82,7 +82,7 @@ class Chat:
         replaces_last, self._replaces_last = self._replaces_last, False
         if table.is_command(line):
             return self._act(table.execute(line, self._app))
-        if line.strip() and not models.answers_offer(self._app, line):
+        if line.strip() and not models.answer_offer(self._app, line):
             self._send(table.message_of(line), replaces_last)
         return True
 
@@ -147,4 +147,4 @@ class Chat:
         except BchatError as error:
             self._display.say(error)
         finally:
-            models.leave(self._app)
+            models.end_download(self._app)

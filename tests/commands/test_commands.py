@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bilingual_chat import messages
 from bilingual_chat.commands import table
-from bilingual_chat.commands.app import App, Edit, Leave, Retry
+from bilingual_chat.commands.app import App, Compare, Edit, Leave, Retry
 from bilingual_chat.commands.settings import preset_rows, settings_in
 from bilingual_chat.commands.table import COMMANDS, execute, find, is_command, message_of
 from bilingual_chat.messages import Phrase
@@ -759,7 +759,7 @@ def test_retry_and_compare_take_the_same_forms(app: tuple[App, Shown, Any], type
     assert isinstance(action, Retry)
     assert action.change == change
     compared = execute(f"/compare greedy {typed}", chat)
-    assert isinstance(compared, table.Compare)
+    assert isinstance(compared, Compare)
     _, variant = compared.variants
     wanted = chat.session.settings.with_change(change).parameters
     assert replace(variant.parameters, seed=None) == replace(wanted, seed=None)

@@ -44,7 +44,7 @@ def app(tmp_path: Path) -> Iterator[tuple[App, Shown]]:
     made, shown = make_desk(session, tmp_path)
     made.config = replace(made.config, catalogue={**made.config.catalogue, "sft": ENTRY})
     yield made, shown
-    models.leave(made)
+    models.end_download(made)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -72,12 +72,12 @@ def test_a_model_comes_while_one_chats_and_its_arrival_is_said_once(app: tuple[A
     """Without a name, the one to chat with. Whoever waits for a line is told from the other thread."""
     chat, shown = app
     told: list[bool] = []
-    chat.reader.put_aside = lambda call: told.append(chat.downloads.is_running)  # type: ignore[method-assign]
+    chat.reader.put_aside = lambda call: told.append(chat.downloads.running is not None)  # type: ignore[method-assign]
     execute("/pull", chat)
     assert shown.keys == ["pull.begun"]
     wait_for(lambda: told == [False])
-    models.tell_news(chat)
-    models.tell_news(chat)
+    models.report_download(chat)
+    models.report_download(chat)
     assert shown.keys == ["pull.begun", "pull.done"]
     assert locate(ENTRY) is not None
     assert models.progress_text(chat) == ""
@@ -93,7 +93,7 @@ def test_how_far_it_is_can_be_seen_and_asked(app: tuple[App, Shown], served: Hub
     assert re.fullmatch(r"downloading sft: 50 %, [\d.]+ MB/s, \d:\d\d left", shown.texts[0])
     chat.screen.lang = "ja"
     assert re.fullmatch(r"sft をダウンロード中：50 %、[\d.]+ MB/秒、残り \d:\d\d", models.progress_text(chat))
-    chat.downloads.delivery.progress = Progress(WEIGHTS, 1, 2, 1, 4)
+    chat.downloads.current.progress = Progress(WEIGHTS, 1, 2, 1, 4)
     assert models.progress_text(chat) == "sft をダウンロード中：25 %"
 
 
@@ -109,7 +109,7 @@ def test_what_is_stopped_is_kept_and_goes_on(app: tuple[App, Shown], served: Hub
     served.hold_after.clear()
     served.go_on.set()
     execute("/pull sft", chat)
-    wait_for(lambda: not chat.downloads.is_running)
+    wait_for(lambda: not chat.downloads.running)
     assert (WEIGHTS, 100_000) in served.begun
 
 
@@ -125,8 +125,8 @@ def test_after_a_stop_the_next_begins_at_once(
     served.hold_after.clear()
     execute("/pull stop", chat)
     execute("/pull sft", chat)
-    wait_for(lambda: not chat.downloads.is_running)
-    models.tell_news(chat)
+    wait_for(lambda: not chat.downloads.running)
+    models.report_download(chat)
     assert shown.keys == ["pull.begun", "pull.stopped", "pull.begun", "pull.done"]
     assert not served.go_on.is_set()
     assert (WEIGHTS, 100_000) in served.begun
@@ -142,9 +142,9 @@ def test_the_list_of_models_shows_how_far_one_is(app: tuple[App, Shown], served:
     assert re.fullmatch(r"downloading, 50 %, [\d.]+ MB/s, \d:\d\d left", states.pop("sft"))
     assert set(states.values()) == {"here", "not here"}
     chat.screen.lang = "ja"
-    assert re.fullmatch(r"ダウンロード中、50 %、[\d.]+ MB/秒、残り \d:\d\d", models.coming(chat, ENTRY))
+    assert re.fullmatch(r"ダウンロード中、50 %、[\d.]+ MB/秒、残り \d:\d\d", models.state_of(chat, ENTRY))
     execute("/pull stop", chat)
-    assert models.coming(chat, ENTRY) == ""
+    assert models.state_of(chat, ENTRY) == "なし"
 
 
 def test_one_comes_at_a_time_and_none_is_opened_half(app: tuple[App, Shown], served: Hub) -> None:
@@ -162,7 +162,7 @@ def test_leaving_the_chat_stops_it_and_says_how_it_goes_on(app: tuple[App, Shown
     execute("/pull sft", chat)
     wait_for(lambda: partial().is_file() and partial().stat().st_size == 100_000)
     began = time.monotonic()
-    models.leave(chat)
+    models.end_download(chat)
     assert time.monotonic() - began < 2
     assert shown.keys[-1] == "pull.stopped"
     assert partial().stat().st_size == 100_000
@@ -173,8 +173,8 @@ def test_what_goes_wrong_is_said_as_one_sentence(app: tuple[App, Shown], served:
     chat, shown = app
     served.status["main"] = 404
     execute("/pull", chat)
-    wait_for(lambda: not chat.downloads.is_running)
-    models.tell_news(chat)
+    wait_for(lambda: not chat.downloads.running)
+    models.report_download(chat)
     assert shown.keys == ["pull.begun", "hub.unknown"]
 
 
@@ -189,8 +189,8 @@ def test_something_unforeseen_is_a_sentence_too(
     monkeypatch.setattr("bilingual_chat.hub.download.download", broken)
     chat, shown = app
     execute("/pull", chat)
-    wait_for(lambda: not chat.downloads.is_running)
-    models.tell_news(chat)
+    wait_for(lambda: not chat.downloads.running)
+    models.report_download(chat)
     assert shown.keys == ["pull.begun", "hub.failed"]
 
 
@@ -237,7 +237,7 @@ def test_a_model_in_a_directory_of_ones_own_is_compared(app: tuple[App, Shown], 
     wait_for(lambda: models.percent_of(chat, entry) == 99)
     execute("/model own", chat)
     served.go_on.set()
-    wait_for(lambda: not chat.downloads.is_running)
+    wait_for(lambda: not chat.downloads.running)
     execute("/pull own", chat)
     assert shown.keys == ["pull.comparing", "model.chosen", "pull.done", "pull.here"]
     found = last_report(entry)
@@ -253,8 +253,8 @@ def test_a_file_of_ones_own_that_differs_is_told(app: tuple[App, Shown], served:
     entry = replace(ENTRY, name="own", directory=str(tmp_path / "own"))
     chat.config = replace(chat.config, catalogue={**chat.config.catalogue, "own": entry})
     execute("/pull own", chat)
-    wait_for(lambda: not chat.downloads.is_running)
-    models.tell_news(chat)
+    wait_for(lambda: not chat.downloads.running)
+    models.report_download(chat)
     assert shown.keys == ["pull.comparing", "hub.own-file"]
     assert (tmp_path / "own" / WEIGHTS).read_bytes() == b"mine"
 
@@ -266,8 +266,8 @@ def test_withdrawn_weights_are_not_fetched_under_another_name(app: tuple[App, Sh
     sft = replace(chat.config.catalogue["ppo"], withdrawn_md5=(MD5,))
     chat.config = replace(chat.config, catalogue={"ppo": sft, "copy": replace(ENTRY, name="copy")})
     execute("/pull copy", chat)
-    wait_for(lambda: not chat.downloads.is_running)
-    models.tell_news(chat)
+    wait_for(lambda: not chat.downloads.running)
+    models.report_download(chat)
     assert shown.keys == ["pull.begun", "hub.withdrawn"]
 
 
@@ -449,9 +449,9 @@ def stands(chat: App) -> None:
 def test_yes_in_any_spelling_begins_it(app: tuple[App, Shown], served: Hub, line: str) -> None:
     chat, shown = app
     stands(chat)
-    assert models.answers_offer(chat, line)
+    assert models.answer_offer(chat, line)
     assert shown.keys == ["pull.begun"]
-    wait_for(lambda: not chat.downloads.is_running)
+    wait_for(lambda: not chat.downloads.running)
     assert locate(ENTRY) is not None
 
 
@@ -459,7 +459,7 @@ def test_yes_in_any_spelling_begins_it(app: tuple[App, Shown], served: Hub, line
 def test_no_is_remembered(app: tuple[App, Shown], online: None, line: str) -> None:
     chat, shown = app
     stands(chat)
-    assert models.answers_offer(chat, line)
+    assert models.answer_offer(chat, line)
     assert shown.keys == ["offer.declined"]
     put_half(100_000_000)
     assert find_offer({"sft": BIG}) is None
@@ -469,8 +469,8 @@ def test_anything_else_is_a_message_and_ends_the_offer(app: tuple[App, Shown], s
     """A later "yes" is for the model."""
     chat, _ = app
     stands(chat)
-    assert not models.answers_offer(chat, "yes, hello")
-    assert not models.answers_offer(chat, "yes")
+    assert not models.answer_offer(chat, "yes, hello")
+    assert not models.answer_offer(chat, "yes")
     assert served.asked == []
 
 

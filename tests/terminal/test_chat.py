@@ -505,7 +505,7 @@ def test_a_narrow_toolbar_shortens_settings_and_keeps_context_and_warnings(
     monkeypatch.setattr(Session, "is_saved", False)
     progress = SimpleNamespace(percent=12, rate=3.4e6, time_left="5:00")
     entry = SimpleNamespace(name="日本語の模型")
-    talk.app.downloads.delivery = SimpleNamespace(is_finished=False, progress=progress, entry=entry)  # type: ignore[assignment]
+    talk.app.downloads.current = SimpleNamespace(is_finished=False, progress=progress, entry=entry)  # type: ignore[assignment]
     line = talk.toolbar(width)
     assert count_cells(line) <= width
     assert "/2048" in line

@@ -25,7 +25,7 @@ from prompt_toolkit.output import Output
 from prompt_toolkit.styles import Style
 
 from bilingual_chat.commands import table
-from bilingual_chat.commands.app import App, Command
+from bilingual_chat.commands.app import App, Command, folded
 from bilingual_chat.commands.table import COMMANDS
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.terminal.editor.graphemes import grapheme_keys, grapheme_output, work_by_graphemes
@@ -236,7 +236,7 @@ class CommandCompleter(Completer):
             return
         # What is slow, broken or gone is not offered; running the command says why.
         with suppress(BchatError, OSError, ValueError):
-            command = table.find(table.folded(name).lower())
+            command = table.find(folded(name).lower())
             if command.choices == "file":
                 yield from self._files(argument, complete_event)
             else:
@@ -258,7 +258,7 @@ class CommandCompleter(Completer):
 
 
 def _matching(typed: str, choices: Iterable[tuple[str, str]]) -> Iterator[Completion]:
-    wanted = table.folded(typed).lower()
+    wanted = folded(typed).lower()
     for text, remark in choices:
         if text.lower().startswith(wanted):
             yield Completion(text, -len(typed), display=outward_line(text), display_meta=outward_line(remark))
