@@ -5,9 +5,17 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# The shared modules assert, too.
+pytest.register_assert_rewrite(*(f"tests.{path.stem}" for path in Path(__file__).parent.glob("[a-z]*.py")))
+
+from tests.loopback_hub import HASTY, Hub, serve  # noqa: E402
+from tests.runs import Run, in_this_process  # noqa: E402
+from tests.scripted import ScriptedEngine  # noqa: E402
 
 # Whoever starts the tests in the background, or under nohup, has them inherit signals that are ignored, and with them
 # every program they start. Many tests here press Ctrl-C or close a terminal.
@@ -18,14 +26,12 @@ for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasatt
 
 
 def needs_a_terminal(test: Path) -> bool:
-    """Whether a file of tests imports what only POSIX has, itself or through another one."""
-    return bool(
-        re.search(r"^(import|from) (termios|tests\.(terminal|test_display))", test.read_text("utf-8"), re.MULTILINE)
-    )
+    """Return True if a file of tests imports what only POSIX has, itself or through the shared modules."""
+    return bool(re.search(r"^(import|from) (termios|tests\.pseudo_terminal)", test.read_text("utf-8"), re.MULTILINE))
 
 
 if os.name == "nt":
-    collect_ignore = [path.name for path in Path(__file__).parent.glob("test_*.py") if needs_a_terminal(path)]
+    collect_ignore = [str(path) for path in Path(__file__).parent.rglob("test_*.py") if needs_a_terminal(path)]
 
 
 @pytest.fixture(autouse=True)
@@ -39,3 +45,47 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("LANG", "C.UTF-8")
     return directory
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Tiny kernels on a busy machine: two threads mostly wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[Hub]:
+    """A hub on loopback, and a machine that believes it is the hub."""
+    import huggingface_hub.constants
+
+    from bilingual_chat.hub import http
+
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    # huggingface_hub reads the environment at import, which may have been while HF_HUB_OFFLINE was set.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(http, "TIMEOUTS", HASTY)
+    with serve(Hub()) as it:
+        monkeypatch.setenv("HF_ENDPOINT", it.url)
+        yield it
+
+
+@pytest.fixture
+def engines() -> list[ScriptedEngine]:
+    """The engines that `run` opened."""
+    return []
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], engines: list[ScriptedEngine], tmp_path: Path
+) -> Iterator[Run]:
+    """bchat in this process, over a scripted model; each reply that was begun was also closed."""
+    monkeypatch.chdir(tmp_path)
+    yield in_this_process(monkeypatch, capsys, engines)
+    for engine in engines:
+        assert engine.closed == len(engine.prompts)

@@ -12,7 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import urlsplit
+
+from bilingual_chat.hub import download
+from bilingual_chat.hub.http import Timeouts
+from bilingual_chat.settings.catalogue import ModelEntry
+from bilingual_chat.storage import paths
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPO = "someone/tiny"
@@ -26,6 +32,11 @@ FILES = {
     "README.md": b"# not wanted",
 }
 WANTED = ("config.json", "spiece.model", "tokenizer_config.json", WEIGHTS)
+ENTRY = ModelEntry("tiny", hub_id=REPO)
+SIZE = sum(len(FILES[name]) for name in WANTED)
+HASTY = Timeouts(attempts=3, first_pause=0.001, max_pause=0.01, max_wait=1.0, read=2.0, window=0.2, stall=10)
+BIN = "pytorch_model.bin"
+MD5 = hashlib.md5(FILES[BIN]).hexdigest()
 
 
 @dataclass
@@ -162,3 +173,22 @@ def serve(hub: Hub) -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def pull(entry: ModelEntry = ENTRY) -> Path:
+    return download.download(entry, lambda progress: None)
+
+
+def folder() -> Path:
+    return paths.hub_cache() / "models--someone--tiny"
+
+
+def partial(name: str = WEIGHTS) -> Path:
+    return folder() / "blobs" / f"{digest_of(name, FILES[name])}.incomplete"
+
+
+def put_directory(path: Path, *names: str) -> ModelEntry:
+    path.mkdir()
+    for name in names:
+        (path / name).write_bytes(FILES[name])
+    return ModelEntry("own", directory=str(path))

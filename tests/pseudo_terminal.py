@@ -1,20 +1,23 @@
-"""A terminal with a person at it: a real pty with bchat in it, and pyte as its screen."""
+"""Terminals for tests: a pty with bchat in it and a person at it, or with a Display; pyte is the screen."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import sys
+import re
+import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pexpect
 import pyte
 
-ROOT = Path(__file__).parent.parent
+from bilingual_chat.transcript.journal import read_journal
+from tests.runs import ROOT, scripted
+
 PATIENCE_S = 20.0  # for what should take a fraction of it, on a busy machine
+ENTER, CTRL_C, CTRL_D = "\r", "\x03", "\x04"
 
 
 class Answering(pyte.Screen):
@@ -128,11 +131,68 @@ def was_put_back(directory: Path) -> bool:
     return (directory / "before").read_text() == (directory / "after").read_text()
 
 
-def scripted(*arguments: str, **script: Any) -> list[str]:
-    """The command of a bchat over a scripted model; see `scripted_bchat`."""
-    return [sys.executable, "-m", "tests.scripted_bchat", json.dumps(script), *arguments]
+class Pty:
+    """A screen that a Display writes to, without a process."""
+
+    def __init__(self, columns: int, rows: int = 200) -> None:
+        self._master, slave = os.openpty()
+        self.file = open(slave, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        self.screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self.screen)
+        self.raw = b""
+        self.resize(columns)
+
+    def resize(self, columns: int) -> None:
+        self.read()
+        termios.tcsetwinsize(self.file.fileno(), (self.screen.lines, columns))
+        self.screen.resize(columns=columns)
+
+    def read(self) -> None:
+        """Let the screen have what was written."""
+        self.file.flush()
+        os.set_blocking(self._master, False)
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._master, 65536):
+                self.raw += data
+                self._stream.feed(data)
+
+    def see(self) -> str:
+        """All that is on the screen."""
+        self.read()
+        return "\n".join(line.rstrip() for line in self.screen.display).rstrip("\n")
+
+    def close(self) -> None:
+        self.file.close()
+        os.close(self._master)
 
 
-def real(*arguments: str) -> list[str]:
-    """The command of bchat itself."""
-    return [sys.executable, "-m", "bilingual_chat", *arguments]
+@contextlib.contextmanager
+def pty(columns: int) -> Iterator[Pty]:
+    made = Pty(columns)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def is_loaded(text: str) -> bool:
+    """Whether the toolbar shows the context that is used."""
+    return re.search(r"· \d+/\d+", text.rpartition("\n")[2]) is not None
+
+
+def at_prompt(text: str) -> bool:
+    return any(line == ">" for line in text.split("\n"))
+
+
+def turns(home: Path) -> list[tuple[str, str, str]]:
+    """What the one journal has: (user, reply, finish)."""
+    (file,) = (home / ".local/share/bchat").glob("*.jsonl")
+    return [(turn.user, turn.reply, turn.finish.value) for turn in read_journal(file).conversation.turns]
+
+
+def begin(*arguments: str, columns: int = 80, noting: Path | None = None, **script: object) -> Terminal:
+    """A chat whose prompt is there; `noting`: where a shell notes how it leaves the terminal."""
+    command = scripted(*arguments, **script)
+    terminal = Terminal(in_a_shell(noting, command) if noting else command, columns=columns)
+    terminal.wait_for(at_prompt)
+    return terminal

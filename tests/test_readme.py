@@ -12,7 +12,7 @@ from bilingual_chat.cli import models_table
 from bilingual_chat.commands.table import COMMANDS
 from bilingual_chat.settings.config import load_config
 from bilingual_chat.terminal.display import Display
-from tests.terminal.test_display import pty
+from tests.pseudo_terminal import pty
 
 ROOT = Path(__file__).parent.parent
 LANGUAGES = {"README.md": "en", "README.ja.md": "ja"}

@@ -27,23 +27,15 @@ from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.model import Model, open_model
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.storage import paths
-from tests.cli.test_cli import Run, engines, run
 from tests.engines.test_local import SHAPES, VOCAB, make_model, open_local, prompt
+from tests.runs import Run
 from tests.scripted import ScriptedEngine, tokenizer
 
-__all__ = ["engines", "run"]  # the fixtures of the command line
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 FAMILY = SHAPES["the family's own: sequential, whole head rotated"]
 CHAT = "ユーザー: What is 'cat' in Japanese?\nシステム: \"cat\" in Japanese is 猫 (neko).\n" * 8
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny kernels on a busy machine: two threads mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,72 +19,17 @@ from bilingual_chat.cli import chat, command_line, startup
 from bilingual_chat.commands.table import COMMANDS, OF_SHELL
 from bilingual_chat.hub.download import Progress
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.session.model import Model
 from bilingual_chat.settings import decoding
-from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import load_config
 from bilingual_chat.terminal.display import Display
 from bilingual_chat.text.sanitize import outward
 from bilingual_chat.transcript.document import read_document
 from bilingual_chat.transcript.export import FORMATS
-from tests.hub.test_download import served
 from tests.loopback_hub import Hub
-from tests.pseudo_terminal import ROOT, real, scripted
+from tests.runs import ROOT, Run, program, real, scripted
 from tests.scripted import Person, Script, ScriptedEngine, tokenizer
 
-__all__ = ["served"]
 HOSTILE = "\x1b]0;evil\x07 [red] \u202e日本\x9b2J\r"
-
-
-class Ran:
-    """What a command left behind."""
-
-    def __init__(self, status: int, out: str, err: str) -> None:
-        self.status, self.out, self.err = status, out, err
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def engines() -> list[ScriptedEngine]:
-    """Those that were opened."""
-    return []
-
-
-@pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], engines: list[ScriptedEngine], tmp_path: Path
-) -> Iterator[Run]:
-    """bchat in this process, over a scripted model that says `reply` once."""
-    monkeypatch.chdir(tmp_path)
-
-    def runs(*arguments: str, reply: str | Script = "Hello.", stdin: str | bytes = "") -> Ran:
-        def open_model(entry: ModelEntry, *how: object) -> Model:
-            engines.append(ScriptedEngine([reply]))
-            return Model(entry, tokenizer(), engines[-1])
-
-        monkeypatch.setattr(chat, "open_model", open_model)
-        monkeypatch.setattr(chat, "open_in_background", open_model)
-        monkeypatch.setattr(sys, "argv", ["bchat", *arguments])
-        monkeypatch.setattr(
-            sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode() if isinstance(stdin, str) else stdin))
-        )
-        status = command_line.main()
-        return Ran(status, *capsys.readouterr())
-
-    yield runs
-    for engine in engines:
-        assert engine.closed == len(engine.prompts)
-
-
-def program(command: list[str], stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run(command, input=stdin, capture_output=True, env=env, check=False, timeout=60)
 
 
 # -- what libraries print by themselves ----------------------------------------------------------------

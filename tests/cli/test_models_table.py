@@ -16,10 +16,8 @@ from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import Config, load_config
 from bilingual_chat.terminal.display import Display
 from bilingual_chat.terminal.linebreak import count_cells
-from tests.hub.test_download import ENTRY, pull, served
-from tests.terminal.test_display import pty
-
-__all__ = ["served"]
+from tests.loopback_hub import ENTRY, pull
+from tests.pseudo_terminal import pty
 
 
 def listed(config: Config, lang: str = "en") -> dict[str, list[str]]:

@@ -26,13 +26,11 @@ from bilingual_chat.hub.state import State, last_report
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.settings.catalogue import ModelEntry, locate
 from bilingual_chat.storage import paths
-from tests.hub.test_download import HASTY, SIZE, partial, served
-from tests.hub.test_verify import BIN, MD5, put_directory
-from tests.loopback_hub import FILES, REPO, WANTED, WEIGHTS, Hub
-from tests.pseudo_terminal import Terminal, scripted
+from tests.loopback_hub import BIN, FILES, HASTY, MD5, REPO, SIZE, WANTED, WEIGHTS, Hub, partial, put_directory
+from tests.pseudo_terminal import Terminal
+from tests.runs import scripted
 from tests.scripted import Shown, make_desk, make_session
 
-__all__ = ["served"]
 ENTRY = ModelEntry("sft", hub_id=REPO, parameters=SIZE // 2)
 BIG = replace(ENTRY, parameters=200_000_000)
 

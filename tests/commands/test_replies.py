@@ -21,7 +21,7 @@ from bilingual_chat.transcript.document import document_of, read_document, write
 from bilingual_chat.transcript.journal import Journal, read_journal
 from bilingual_chat.transcript.loaded import Loaded, new_header
 from tests.scripted import Script, Shown, drain, make_desk, make_session
-from tests.transcript.test_document import SCHEMA, faults
+from tests.transcript_schema import SCHEMA, faults
 
 
 def stopped(session: Session) -> None:

@@ -7,12 +7,11 @@ import json
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from bilingual_chat import messages
 from bilingual_chat.cli import command_line
@@ -22,24 +21,13 @@ from bilingual_chat.settings import catalogue
 from bilingual_chat.settings.config import load_config
 from bilingual_chat.storage import safe_stat
 from tests.engines.test_neox_family import CARDS, install, random_model
-from tests.hub.test_download import served
 from tests.loopback_hub import WEIGHTS, Hub
 
-__all__ = ["served"]
-pytestmark = pytest.mark.slow  # a model is made, and torch imported
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # a model is made, and torch imported
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 7592000000\n"
 PICKLE = "pytorch_model.bin"
 Damage = Callable[[Path], object]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny kernels on a busy machine: two threads mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=[WEIGHTS, PICKLE])
@@ -193,7 +181,7 @@ def test_too_little_disk(tiny: list[str], said: Callable[..., str], monkeypatch:
     [
         (404, "has no repository someone/tiny, or it is private"),
         (429, "limits requests. Try again in"),
-        (503, "answered with HTTP status 503; try again later"),
+        (503, "answered with HTTP status 503. Try again later"),
     ],
 )
 def test_a_hub_that_refuses(tiny: list[str], served: Hub, said: Callable[..., str], status: int, sentence: str) -> None:

@@ -10,7 +10,7 @@ import json
 import math
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +33,8 @@ from bilingual_chat.engines.weights.reader import load_weights, survey
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.text.conversation import FinishReason
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 VOCAB, EOS = 97, 3
 GREEDY = DecodingParameters(temperature=0.0, max_new_tokens=12)
@@ -72,15 +74,6 @@ def make_model(seed: int = 0, **options: Any) -> Any:
             elif "norm" in name:
                 tensor.normal_(1, 0.3)
     return model
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny kernels on a busy machine: two threads mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

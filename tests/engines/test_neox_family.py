@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -31,7 +30,7 @@ from bilingual_chat.text import prompt
 from bilingual_chat.text.conversation import Speaker, Utterance
 from bilingual_chat.text.tokenizer import Tokenizer
 
-pytestmark = pytest.mark.slow  # every model of the family is made and opened
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # every model of the family is made and opened
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LESSON = [
@@ -98,15 +97,6 @@ CARDS = {
     "j-sft-v2": Card(LENSES, LENSES_TEXT, JAPANESE, HALF, "<NL>"),
     "j-base": Card([PHILOSOPHER], PHILOSOPHER, ESSAY, HALF, "<NL>"),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny kernels on a busy machine: two threads mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,18 +15,11 @@ from bilingual_chat.engines import sampling
 from bilingual_chat.engines.sampling import choose, draw, keep_likely, penalize, scale
 from bilingual_chat.settings.decoding import DecodingParameters
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PLAIN = DecodingParameters(top_k=0)
 EOS = 3
 Reference = Callable[[Tensor, list[int], int, DecodingParameters], Tensor]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny kernels on a busy machine: two threads mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import textwrap
 import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,19 +39,10 @@ from bilingual_chat.settings.config import load_config
 from bilingual_chat.storage import checksums, lock, paths
 from tests.engines.test_local import EOS, SHAPES, VOCAB, make_model, open_local, prompt, reply, save_pickle
 
-pytestmark = pytest.mark.slow  # models are written and converted
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # models are written and converted
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny kernels on a busy machine: two threads mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -28,33 +28,22 @@ from bilingual_chat.hub.pool import Cancelled, FileProgress
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import ModelEntry, locate
 from bilingual_chat.storage import lock, paths
-from tests.loopback_hub import COMMIT, FILES, REPO, WANTED, WEIGHTS, Hub, digest_of, serve
-
-ENTRY = ModelEntry("tiny", hub_id=REPO)
-SIZE = sum(len(FILES[name]) for name in WANTED)
-HASTY = Timeouts(attempts=3, first_pause=0.001, max_pause=0.01, max_wait=1.0, read=2.0, window=0.2, stall=10)
-
-
-@pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[Hub]:
-    """A hub on loopback, and a machine that believes it is the hub."""
-    import huggingface_hub.constants
-
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    # Read at import, which may have been under conftest's environment.
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(http, "TIMEOUTS", HASTY)
-    with serve(Hub()) as it:
-        monkeypatch.setenv("HF_ENDPOINT", it.url)
-        yield it
-
-
-def pull(entry: ModelEntry = ENTRY) -> Path:
-    return download.download(entry, lambda progress: None)
-
-
-def folder() -> Path:
-    return paths.hub_cache() / "models--someone--tiny"
+from tests.loopback_hub import (
+    COMMIT,
+    ENTRY,
+    FILES,
+    HASTY,
+    REPO,
+    SIZE,
+    WANTED,
+    WEIGHTS,
+    Hub,
+    digest_of,
+    folder,
+    partial,
+    pull,
+    serve,
+)
 
 
 def leftovers() -> list[str]:
@@ -68,10 +57,6 @@ def leftovers() -> list[str]:
 def lacking() -> list[str]:
     """The files that a download would still have to fetch. (Those beside a failed one may have come or not.)"""
     return sorted(name for name in WANTED if not (folder() / "blobs" / digest_of(name, FILES[name])).is_file())
-
-
-def partial(name: str = WEIGHTS) -> Path:
-    return folder() / "blobs" / f"{digest_of(name, FILES[name])}.incomplete"
 
 
 def refused(entry: ModelEntry = ENTRY, *, failed: str = WEIGHTS, keeps: tuple[str, ...] = ()) -> BchatError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,12 +23,22 @@ from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.model import open_model
 from bilingual_chat.settings.catalogue import ModelEntry, locate, open_path, with_withdrawn_of
 from bilingual_chat.storage import checksums, paths
-from tests.hub.test_download import ENTRY, SIZE, folder, pull, served
-from tests.loopback_hub import COMMIT, FILES, REPO, WANTED, WEIGHTS, Hub, digest_of
-
-__all__ = ["served"]
-BIN = "pytorch_model.bin"
-MD5 = hashlib.md5(FILES[BIN]).hexdigest()
+from tests.loopback_hub import (
+    BIN,
+    COMMIT,
+    ENTRY,
+    FILES,
+    MD5,
+    REPO,
+    SIZE,
+    WANTED,
+    WEIGHTS,
+    Hub,
+    digest_of,
+    folder,
+    pull,
+    put_directory,
+)
 
 
 def put_snapshot(*names: str) -> Path:
@@ -42,13 +51,6 @@ def put_snapshot(*names: str) -> Path:
         place.write_bytes(FILES[name])
         (directory / name).symlink_to(os.path.relpath(place, directory))
     return directory
-
-
-def put_directory(path: Path, *names: str) -> ModelEntry:
-    path.mkdir()
-    for name in names:
-        (path / name).write_bytes(FILES[name])
-    return ModelEntry("own", directory=str(path))
 
 
 def flip(path: Path) -> None:

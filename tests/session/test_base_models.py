@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from bilingual_chat.cli import command_line
 from bilingual_chat.commands.app import Edit, Retry
@@ -30,16 +28,10 @@ from bilingual_chat.transcript.journal import read_journal
 from tests.engines.test_neox_family import CARDS, PHILOSOPHER, install, random_model, vocabulary
 from tests.scripted import PLAIN, Script, ScriptedEngine, drain, make_desk, make_session, settings, tokenizer
 
-pytestmark = pytest.mark.slow  # whole models are opened, in processes of their own
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny kernels on a busy machine: two threads mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("one_thread"),
+]  # whole models are opened, in processes of their own
 
 
 def told(engine: ScriptedEngine) -> list[str]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
-import termios
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pyte
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +21,7 @@ from bilingual_chat.terminal import display as room
 from bilingual_chat.terminal.display import Display, laid_out, sentence
 from bilingual_chat.terminal.linebreak import count_cells
 from bilingual_chat.text.sanitize import outward
+from tests.pseudo_terminal import pty
 
 # Each would do something to a terminal, or to a library that reads markup.
 HOSTILE = [
@@ -49,50 +45,6 @@ MIXED = (
     "これは日本語と English の混ざった文章です。「かぎ括弧」や、句読点。A-very-long-word-without-any-space-in-it ok。\n"
     "  indented, and a tab\there\n\n一二三四五六七八九十一二三四五六七八九十。x"
 )
-
-
-class Pty:
-    """A screen that a Display writes to, without a process."""
-
-    def __init__(self, columns: int, rows: int = 200) -> None:
-        self._master, slave = os.openpty()
-        self.file = open(slave, "w", encoding="utf-8")  # noqa: PTH123, SIM115
-        self.screen = pyte.Screen(columns, rows)
-        self._stream = pyte.ByteStream(self.screen)
-        self.raw = b""
-        self.resize(columns)
-
-    def resize(self, columns: int) -> None:
-        self.read()
-        termios.tcsetwinsize(self.file.fileno(), (self.screen.lines, columns))
-        self.screen.resize(columns=columns)
-
-    def read(self) -> None:
-        """Let the screen have what was written."""
-        self.file.flush()
-        os.set_blocking(self._master, False)
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(self._master, 65536):
-                self.raw += data
-                self._stream.feed(data)
-
-    def see(self) -> str:
-        """All that is on the screen."""
-        self.read()
-        return "\n".join(line.rstrip() for line in self.screen.display).rstrip("\n")
-
-    def close(self) -> None:
-        self.file.close()
-        os.close(self._master)
-
-
-@contextlib.contextmanager
-def pty(columns: int) -> Iterator[Pty]:
-    made = Pty(columns)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from bilingual_chat.messages import TABLE
-from tests.pseudo_terminal import Terminal, process_id, scripted, was_put_back
-from tests.terminal.test_pty import CTRL_C, CTRL_D, ENTER, at_prompt, begin, turns
+from tests.pseudo_terminal import CTRL_C, CTRL_D, ENTER, Terminal, at_prompt, begin, process_id, turns, was_put_back
+from tests.runs import scripted
 
 pytestmark = pytest.mark.slow
 pexpect = pytest.importorskip("pexpect")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import time
 from pathlib import Path
@@ -11,36 +10,25 @@ from pathlib import Path
 import pytest
 
 from bilingual_chat.messages import TABLE
-from bilingual_chat.transcript.journal import read_journal
-from tests.pseudo_terminal import PATIENCE_S, Terminal, in_a_shell, process_id, real, scripted, was_put_back
+from tests.pseudo_terminal import (
+    CTRL_C,
+    CTRL_D,
+    ENTER,
+    PATIENCE_S,
+    Terminal,
+    at_prompt,
+    begin,
+    in_a_shell,
+    is_loaded,
+    process_id,
+    turns,
+    was_put_back,
+)
+from tests.runs import real, scripted
 
 pytestmark = pytest.mark.slow  # whole sessions on a terminal
 
 pexpect = pytest.importorskip("pexpect")
-ENTER, CTRL_C, CTRL_D = "\r", "\x03", "\x04"
-
-
-def is_loaded(text: str) -> bool:
-    """Whether the toolbar shows the context that is used."""
-    return re.search(r"· \d+/\d+", text.rpartition("\n")[2]) is not None
-
-
-def at_prompt(text: str) -> bool:
-    return any(line == ">" for line in text.split("\n"))
-
-
-def turns(home: Path) -> list[tuple[str, str, str]]:
-    """What the one journal has: (user, reply, finish)."""
-    (file,) = (home / ".local/share/bchat").glob("*.jsonl")
-    return [(turn.user, turn.reply, turn.finish.value) for turn in read_journal(file).conversation.turns]
-
-
-def begin(*arguments: str, columns: int = 80, noting: Path | None = None, **script: object) -> Terminal:
-    """A chat whose prompt is there; `noting`: where a shell notes how it leaves the terminal."""
-    command = scripted(*arguments, **script)
-    terminal = Terminal(in_a_shell(noting, command) if noting else command, columns=columns)
-    terminal.wait_for(at_prompt)
-    return terminal
 
 
 def test_a_chat_from_the_banner_to_the_end(home: Path, tmp_path: Path) -> None:

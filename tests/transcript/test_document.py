@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 import time
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,6 +20,7 @@ from bilingual_chat.transcript import safe_json
 from bilingual_chat.transcript.document import read_document, write_document
 from bilingual_chat.transcript.journal import Journal
 from bilingual_chat.transcript.loaded import Header, Loaded, new_header
+from tests.transcript_schema import SCHEMA, faults
 
 HEADER = Header("20250802-101500-abc123", "2025-08-02T10:15:00+09:00", "sft", "0.1.0", {"torch": "2.13"})
 OPENING = (Utterance(Speaker.USER, "Hello"), Utterance(Speaker.SYSTEM, "Sure, what can I do for you?"))
@@ -289,38 +288,6 @@ def test_a_new_header_names_its_moment_and_offset() -> None:
     assert first.id != second.id
     assert datetime.fromisoformat(first.created).tzinfo is not None
     assert first.bchat == bilingual_chat.__version__
-
-
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "transcript-1.schema.json").read_bytes())
-TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float)}
-TYPES |= {"null": type(None)}
-KNOWN = {"$schema", "title", "description", "format", "type", "required", "properties", "additionalProperties", "items"}
-KNOWN |= {"const", "enum", "minimum"}
-
-
-def faults(value: Any, schema: dict[str, Any], where: str = "$") -> list[str]:
-    """What of `value` is against `schema`, in the few words of JSON Schema that it uses."""
-    assert set(schema) <= KNOWN, f"the check does not know {set(schema) - KNOWN}"
-    found = []
-    kinds = [schema.get("type", [])] if isinstance(schema.get("type"), str) else schema.get("type", [])
-    if kinds and (not any(isinstance(value, TYPES[kind]) for kind in kinds) or isinstance(value, bool)):
-        return [f"{where} is no {' or '.join(kinds)}"]
-    if value not in schema.get("enum", [value]) or value != schema.get("const", value):
-        found.append(f"{where} = {value!r}")
-    if "minimum" in schema and value < schema["minimum"]:
-        found.append(f"{where} is too small")
-    if schema.get("format") == "date-time" and not re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)", value):
-        found.append(f"{where} is no time")
-    if isinstance(value, dict):
-        found += [f"{where}.{name} is missing" for name in schema.get("required", []) if name not in value]
-        for name, part in value.items():
-            rule = schema.get("properties", {}).get(name, schema.get("additionalProperties", {}))
-            found += faults(part, rule, f"{where}.{name}")
-    if isinstance(value, list):
-        found += [
-            fault for number, part in enumerate(value) for fault in faults(part, schema["items"], f"{where}[{number}]")
-        ]
-    return found
 
 
 def test_what_is_written_obeys_the_published_schema(tmp_path: Path) -> None:
