@@ -506,7 +506,7 @@ def test_on_a_terminal_an_unanswered_message_is_in_the_line(
 ) -> None:
     (tmp_path / "card.json").write_text(UNANSWERED)
     person = Person()
-    monkeypatch.setattr(chat, "_open_reader", lambda display: person)
+    monkeypatch.setattr(chat, "_open_reader", lambda *_: person)
     assert "It is in the input line" in run("--load", "card.json").err
     assert person.prefills == ["c"]
 
