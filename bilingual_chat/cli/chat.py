@@ -40,7 +40,7 @@ def chat(options: Options, display: Display) -> int:
     """Chat until the user leaves. Return the exit status."""
     startup = begin(options, display)
     standard_input = _standard_input(options.encoding)
-    display.place = "chat"
+    display.interface = "chat"
     editor = _open_editor(display) if display.is_terminal and sys.stdin.isatty() else None
     app = build_app(
         startup.config,

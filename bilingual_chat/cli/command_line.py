@@ -310,7 +310,7 @@ def where(context: typer.Context, lang: Lang = None, debug: Debug = False) -> No
         from bilingual_chat.storage import paths
 
         places = paths.all_places().items()
-        display.put_rows([(messages.render(f"place.{name}", display.lang), str(path)) for name, path in places])
+        display.put_rows([(messages.render(f"path.{name}", display.lang), str(path)) for name, path in places])
 
 
 # -- transcripts --------------------------------------------------------------------------------------

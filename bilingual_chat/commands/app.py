@@ -236,8 +236,8 @@ def unquoted(argument: str) -> str:
 def number_in(argument: str, most: int) -> int | None:
     """Return the argument as a number from 1 to `most`, or None."""
     typed = word(argument)
-    is_one = typed.isascii() and typed.isdecimal() and 1 <= int(typed[:9]) <= most
-    return int(typed) if is_one else None
+    is_number = typed.isascii() and typed.isdecimal() and 1 <= int(typed[:9]) <= most
+    return int(typed) if is_number else None
 
 
 def shortened(text: str, limit: int = 40) -> str:

@@ -15,7 +15,7 @@ from string import Formatter
 from typing import Any, Literal, NamedTuple
 
 LANGUAGES = ("en", "ja")
-Place = Literal["", "chat", "shell"]  # where the sentence is shown; "" for logs and tests
+Interface = Literal["", "chat", "shell"]  # where the sentence is shown; "" for logs and tests
 
 _ROOMS = (
     *("text", "settings", "transcript", "hub", "engines", "session"),
@@ -73,11 +73,11 @@ def language_of(environ: Mapping[str, str]) -> str:
     return "ja" if locale.lower().startswith("ja") else "en"
 
 
-def render(key: str, lang: str, place: Place = "", /, **values: object) -> str:
-    """Return the sentence `key` in `lang` as shown in `place`. Raises KeyError for an unknown key."""
-    message = TABLE.get(f"{key}@{place}") or TABLE[key]
+def render(key: str, lang: str, interface: Interface = "", /, **values: object) -> str:
+    """Return the sentence `key` in `lang` as shown in `interface`. Raises KeyError for an unknown key."""
+    message = TABLE.get(f"{key}@{interface}") or TABLE[key]
     rendered = {
-        name: render(value.key, lang, place, **value.values) if isinstance(value, Phrase) else value
+        name: render(value.key, lang, interface, **value.values) if isinstance(value, Phrase) else value
         for name, value in values.items()
     }
     return _Writer(lang).write(message, rendered)

@@ -1,19 +1,15 @@
-"""The one exception for people, and the exit statuses.
-
-A sentence is named by its key in `messages`, so that the same error speaks English or Japanese;
-`str(error)` is the English one, for logs and tests.
-"""
+"""BchatError, whose message is a key of `messages.TABLE`, and the exit statuses."""
 
 from __future__ import annotations
 
 from enum import IntEnum
 
 from bilingual_chat import messages
-from bilingual_chat.messages import Place
+from bilingual_chat.messages import Interface
 
 
 class ExitStatus(IntEnum):
-    """What the process tells its parent."""
+    """Exit status of the process."""
 
     OK = 0
     FAILED = 1
@@ -25,10 +21,10 @@ class ExitStatus(IntEnum):
 
 
 class BchatError(Exception):
-    """Something a person can understand and mend.
+    """An error that the user can understand and fix.
 
-    `key` names a sentence of `messages.TABLE`; `values` fill its placeholders. They may hold
-    untrusted text: whoever shows the sentence cleans it (`untrusted.outward`).
+    `key` names a sentence of `messages.TABLE`, and `values` fill its placeholders. Values may be untrusted text:
+    sanitize them when you show the sentence (`text.sanitize.outward`). `str(error)` is English, for logs and tests.
     """
 
     def __init__(self, key: str, *, status: ExitStatus = ExitStatus.FAILED, **values: object) -> None:
@@ -37,9 +33,9 @@ class BchatError(Exception):
         self.status = status
         self.values = values
 
-    def sentence(self, lang: str = "en", place: Place = "") -> str:
-        """What is wrong, and how to mend it where the table knows, in `lang` ("en" or "ja")."""
-        return messages.render(self.key, lang, place, **self.values)
+    def sentence(self, lang: str = "en", interface: Interface = "") -> str:
+        """Return the problem and the remedy in `lang` ("en" or "ja")."""
+        return messages.render(self.key, lang, interface, **self.values)
 
     def __str__(self) -> str:
         return self.sentence()

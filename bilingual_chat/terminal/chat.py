@@ -46,7 +46,7 @@ class Chat:
         except KeyboardInterrupt:
             return ExitStatus.INTERRUPTED
         finally:
-            self._display.place = "shell"
+            self._display.interface = "shell"
             self._close()
 
     def _read(self) -> str | None:

@@ -20,7 +20,7 @@ from io import StringIO, TextIOWrapper
 from typing import TYPE_CHECKING, Any, TextIO
 
 from bilingual_chat import messages
-from bilingual_chat.messages import Phrase, Place
+from bilingual_chat.messages import Interface, Phrase
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.storage.sizes import format_bytes
 from bilingual_chat.terminal.linebreak import Erase, LineBreaker, break_lines, count_cells
@@ -55,15 +55,15 @@ def _to_stdout() -> Iterator[None]:
         raise OutputLost(error.errno, error.strerror) from error
 
 
-def sentence(said: Phrase | BchatError, lang: str, place: Place = "shell") -> str:
+def sentence(said: Phrase | BchatError, lang: str, interface: Interface = "shell") -> str:
     """A sentence of bchat's with what is foreign in it made visible, on one line each."""
-    shown = {name: _shown(value, lang, place) for name, value in said.values.items()}
-    return messages.render(said.key, lang, place, **shown)
+    shown = {name: _shown(value, lang, interface) for name, value in said.values.items()}
+    return messages.render(said.key, lang, interface, **shown)
 
 
-def _shown(value: object, lang: str, place: Place) -> object:
+def _shown(value: object, lang: str, interface: Interface) -> object:
     if isinstance(value, BchatError | Phrase):
-        return sentence(value, lang, place)
+        return sentence(value, lang, interface)
     return value if isinstance(value, int | float) else outward_line(str(value))
 
 
@@ -72,7 +72,7 @@ class Display:
 
     def __init__(self, lang: str = "en", *, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self.lang = lang
-        self.place: Place = "shell"  # "chat" while a chat goes on: advice is for where it is read
+        self.interface: Interface = "shell"  # "chat" during a chat: remedies differ
         self._out = _tolerant(out or sys.stdout)
         self._err = _tolerant(err or sys.stderr)
         self.is_terminal = _is_screen(self._out)
@@ -167,7 +167,7 @@ class Display:
 
     def text(self, said: Phrase | BchatError) -> str:
         """A sentence in the language that is spoken."""
-        return sentence(said, self.lang, self.place)
+        return sentence(said, self.lang, self.interface)
 
     def _print(self, text: str, style: str = "") -> None:
         if self._download.is_half_written:

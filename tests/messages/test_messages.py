@@ -155,7 +155,7 @@ CHAT_ROOMS = (
 SHELL_ROOMS = ("cli/", "bench/", "bootstrap/", "__main__.py")
 # Said by a key that is put together: what is described, and where.
 CHAT_KEYS = ("command.", "layer.", "help.", "finish.", "session.same-")
-SHELL_KEYS = ("cli.", "option.", "bench.", "place.", "models.legend")
+SHELL_KEYS = ("cli.", "option.", "bench.", "path.", "models.legend")
 
 
 @cache
@@ -173,14 +173,14 @@ def keys_said_outside(rooms: tuple[str, ...], keys: tuple[str, ...]) -> Iterator
             yield key
 
 
-def in_place(key: str, place: str) -> messages.Message:
-    return TABLE.get(f"{key}@{place}", TABLE[key])
+def shown_in(key: str, interface: str) -> messages.Message:
+    return TABLE.get(f"{key}@{interface}", TABLE[key])
 
 
 def test_no_advice_in_the_shell_is_a_slash_command() -> None:
     """`/retry` typed there is a path that does not exist."""
     wrong = [
-        key for key in keys_said_outside(CHAT_ROOMS, CHAT_KEYS) if any(map(IN_CHAT.search, in_place(key, "shell")))
+        key for key in keys_said_outside(CHAT_ROOMS, CHAT_KEYS) if any(map(IN_CHAT.search, shown_in(key, "shell")))
     ]
     assert wrong == []
 
@@ -190,7 +190,7 @@ def test_advice_in_a_chat_says_where_a_command_of_the_shell_belongs() -> None:
     wrong = [
         key
         for key in keys_said_outside(SHELL_ROOMS, SHELL_KEYS)
-        for sentence, shell in zip(in_place(key, "chat"), ("shell", "シェル"), strict=True)
+        for sentence, shell in zip(shown_in(key, "chat"), ("shell", "シェル"), strict=True)
         if IN_SHELL.search(sentence) and shell not in sentence
     ]
     assert wrong == []
