@@ -1,7 +1,7 @@
-"""From a bare checkout to a running bchat: makes .venv, installs into it what is pinned, starts it.
+"""Sets up a bare checkout: makes .venv, installs the pinned libraries into it, starts bchat.
 
-Standard library only, and no syntax newer than Python 3.8, so that an older Python can be told that it is too old.
-Everything it makes lies in .venv inside the checkout; pip's cache is the only thing of the person's it uses.
+Standard library only, and no syntax newer than Python 3.8, so that an older Python can say that it is too old. All
+files lie in .venv inside the checkout; of the user's files, only pip's cache is used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bilingual_chat.bootstrap.environment import CONSTRAINTS, OLDEST, dotted, py
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.text.sanitize import outward_line
 
-# What `dependencies` in pyproject.toml is imported as; asked without importing any of them.
+# The import names of the `dependencies` in pyproject.toml.
 REQUIRED = (
     "torch",
     "numpy",
@@ -38,37 +38,37 @@ REQUIRED = (
 
 
 def checkout() -> Path | None:
-    """The root of the checkout this file lies in; None where bchat is installed from a wheel."""
+    """Return the root of the checkout that holds this file; None if bchat was installed from a wheel."""
     root = Path(__file__).resolve().parents[2]
     return root if (root / "pyproject.toml").is_file() and (root / CONSTRAINTS).is_file() else None
 
 
 def is_ready() -> bool:
-    """Whether the Python that runs now has bchat and its libraries, so that nothing is to be set up."""
+    """Return True if the running Python has bchat and its libraries."""
     root = checkout()
     if sys.version_info[:2] < OLDEST:
         return False
-    if root and environment.runs_now(root) and is_current(root):
+    if root and environment.is_running(root) and is_current(root):
         return True
     return not missing_libraries() and (root is None or _is_installed())
 
 
 def missing_libraries() -> list[str]:
-    """The names in REQUIRED that the running Python cannot import."""
+    """Return the names in REQUIRED that the running Python cannot import."""
     return [name for name in REQUIRED if importlib.util.find_spec(name) is None]
 
 
 def run(arguments: Sequence[str], extra: str = "") -> int:
-    """Sets up what is missing, then becomes the environment's Python with `arguments`.
+    """Set up the environment if necessary, then replace this process by its Python with `arguments`.
 
-    `extra` is an optional group of pyproject.toml that is wanted too ("dev"). Returns an exit status:
-    1 after one sentence on stderr, 130 after Ctrl-C, and the command's own where a process cannot be replaced.
+    `extra`: an optional dependency group of pyproject.toml ("dev"). Return an exit status: 1 after an error, 130 after
+    Ctrl-C, the command's own on Windows, where a process cannot be replaced.
     """
     try:
         root = _root_for(sys.version_info[:2])
         if not is_current(root, extra):
             set_up(root, extra)
-        return _become([str(python_of(root)), *arguments])
+        return _replace_process([str(python_of(root)), *arguments])
     except BchatError as error:
         say(error.key, **error.values)
     except OSError as error:
@@ -89,30 +89,27 @@ def _root_for(version: tuple[int, ...]) -> Path:
 
 
 def is_current(root: Path, extra: str = "") -> bool:
-    """Whether .venv holds what pyproject.toml, the constraints and BCHAT_TORCH say now, `extra` included."""
+    """Return True if .venv matches pyproject.toml, the constraints, BCHAT_TORCH and `extra`."""
     try:
         fingerprint, build, *extras = read_marker(root).split()
     except ValueError:
         return False
     is_whole = python_of(root).exists() and fingerprint == _fingerprint(root) and extra in ("", *extras)
-    return is_whole and torch_build.grants(os.environ, build)
+    return is_whole and torch_build.is_acceptable(os.environ, build)
 
 
 def set_up(root: Path, extra: str) -> None:
-    """Makes .venv whole; raises BchatError with the sentence, OSError, or KeyboardInterrupt.
-
-    Two at once: the second waits, then finds the work done.
-    """
-    wanted = torch_build.wish(os.environ)
+    """Complete .venv. A second set-up waits for the first. Raise BchatError, OSError or KeyboardInterrupt."""
+    wanted = torch_build.requested_build(os.environ)
     began = time.monotonic()
-    with environment.alone(root):
+    with environment.locked(root):
         if is_current(root, extra):
             return
         environment.make(root)
         try:
             build = _install(root, extra, wanted)
         except BchatError:
-            # pip gave up by itself and left no package half unpacked, so that the next run may go on from here.
+            # pip ended and left no package half unpacked: the next run may continue from here.
             write_marker(root, environment.INCOMPLETE)
             raise
         write_marker(root, f"{_fingerprint(root)} {build} {extra}")
@@ -120,13 +117,13 @@ def set_up(root: Path, extra: str) -> None:
 
 
 def _install(root: Path, extra: str, wanted: str) -> str:
-    """torch first and alone, then bchat and its libraries; the build of torch."""
+    """Install torch, then bchat and its libraries. Return the build of torch."""
     (root / ".venv" / environment.LOG).write_bytes(b"")
     build = torch_build.install(root, wanted)
     say("bootstrap.libraries")
-    last = pip.install(root, ["--editable", f".[{extra}]" if extra else ".", *torch_build.keep(root, build)])
-    if last:
-        raise pip.failed(root, last)
+    output = pip.install(root, ["--editable", f".[{extra}]" if extra else ".", *torch_build.pin_build(root, build)])
+    if output:
+        raise pip.failed(root, output)
     return build
 
 
@@ -141,7 +138,7 @@ def _is_installed() -> bool:
 
 
 def _fingerprint(root: Path) -> str:
-    """Changes with what is to be installed, with the Python below, and with the checkout's place (a .pth names it)."""
+    """Return a hash of the requirements, the Python below .venv, and the checkout's path (a .pth file names it)."""
     digest = hashlib.sha256()
     for name in ("pyproject.toml", CONSTRAINTS, "bilingual_chat/__init__.py"):
         digest.update((root / name).read_bytes())
@@ -149,9 +146,9 @@ def _fingerprint(root: Path) -> str:
     return digest.hexdigest()
 
 
-def _become(command: list[str]) -> int:
-    """Replaces this process by `command`; Windows cannot, so there it waits for it and returns its status."""
+def _replace_process(command: list[str]) -> int:
+    """Replace this process by `command`. On Windows, run it and return its status."""
     if not environment.WINDOWS:
         os.execv(command[0], command)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the child, which the console tells as well
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the console sends Ctrl-C to the child, too
     return subprocess.call(command)

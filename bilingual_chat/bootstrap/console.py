@@ -1,4 +1,4 @@
-"""The set-up's sentences and its one question, on stderr, in the language of the locale."""
+"""Messages and the question of the set-up, on stderr, in the language of the locale."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ YES = ("y", "yes", "はい")
 
 
 def say(key: str, **values: object) -> None:
-    """Shows the sentence `key` of `messages.TABLE`."""
+    """Print the sentence `key` of `messages.TABLE`."""
     print("bchat:", _rendered(key, values), file=sys.stderr, flush=True)
 
 
 def show_last(lines: Sequence[str]) -> None:
-    """The end of another program's output."""
+    """Print the end of another program's output."""
     for line in lines[-8:]:
         print("  |", outward_line(line), file=sys.stderr)
 
 
 def confirms(key: str, **values: object) -> bool:
-    """Whether the user answers the question `key` with yes; False without a terminal.
+    """Ask the question `key`; return True if the answer is yes. Without a terminal, return False.
 
-    Keys typed before the question are not an answer to it.
+    Keys typed before the question do not count.
     """
     if not _is_terminal():
         return False
-    _forget_typed_keys()
+    _discard_typed_keys()
     print("bchat:", _rendered(key, values), end=" ", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()
     if not answer.endswith("\n"):  # Ctrl-D
@@ -48,7 +48,7 @@ def _is_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
-def _forget_typed_keys() -> None:
+def _discard_typed_keys() -> None:
     if sys.platform != "win32":
         import termios
 

@@ -1,4 +1,4 @@
-"""The checkout's .venv: made, marked as finished or not, and locked while it changes."""
+"""The checkout's .venv: makes it, marks it as complete or not, and locks it meanwhile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bilingual_chat.storage import lock
 from bilingual_chat.text.sanitize import outward_line
 
 OLDEST = (3, 11)
-# Relative, since pip splits PIP_CONSTRAINT at blanks and a checkout's path may hold some.
+# Relative, because pip splits PIP_CONSTRAINT at spaces, and the checkout's path may contain some.
 CONSTRAINTS = ".ci/constraints.txt"
 MARKER, LOCK, LOG = "bchat-setup", "bchat-setup.lock", "bchat-setup.log"
 UNFINISHED, INCOMPLETE = "unfinished", "incomplete"
@@ -25,17 +25,17 @@ WINDOWS = os.name == "nt"
 
 
 def python_of(root: Path) -> Path:
-    """The Python of the checkout's environment, there or not."""
+    """Return the path of the environment's Python, which may not exist yet."""
     return root / ".venv" / ("Scripts/python.exe" if WINDOWS else "bin/python")
 
 
-def runs_now(root: Path) -> bool:
-    """Whether the running Python is that of the checkout's environment."""
+def is_running(root: Path) -> bool:
+    """Return True if the running Python is the environment's."""
     return Path(sys.prefix).resolve() == (root / ".venv").resolve()
 
 
 def read_marker(root: Path) -> str:
-    """What the last set-up noted; "" if there was none."""
+    """Return the state that the last set-up wrote; "" if there was none."""
     try:
         return (root / ".venv" / MARKER).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -43,12 +43,12 @@ def read_marker(root: Path) -> str:
 
 
 def write_marker(root: Path, state: str) -> None:
-    """Notes how far the set-up is."""
+    """Write the state of the set-up."""
     (root / ".venv" / MARKER).write_text(state + "\n", encoding="utf-8")
 
 
 @contextmanager
-def alone(root: Path) -> Iterator[None]:
+def locked(root: Path) -> Iterator[None]:
     """Hold the set-up's lock; wait for it while another process sets up."""
     path = root / ".venv" / LOCK
     path.parent.mkdir(exist_ok=True)
@@ -64,19 +64,19 @@ def alone(root: Path) -> Iterator[None]:
 
 
 def make(root: Path) -> None:
-    """A .venv whose Python runs and has pip; an unfinished or broken one of ours is made anew."""
+    """Make a .venv whose Python runs and has pip. An unfinished or broken one of ours is replaced."""
     directory = root / ".venv"
     state = read_marker(root)
     if state != UNFINISHED and _has_pip(python_of(root)):
         write_marker(root, UNFINISHED)
         return
-    if not state and not runs_now(root) and any(path.name != LOCK for path in directory.iterdir()):
+    if not state and not is_running(root) and any(path.name != LOCK for path in directory.iterdir()):
         raise BchatError("bootstrap.foreign", path=outward_line(str(directory)))
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
         raise BchatError("bootstrap.no-venv", version=dotted(sys.version_info[:2]))
     say("bootstrap.environment", version=dotted(sys.version_info[:3]), path=outward_line(str(directory)))
     write_marker(root, UNFINISHED)
-    if not runs_now(root):
+    if not is_running(root):
         _empty(directory)
     made = subprocess.run(
         [sys.executable, "-I", "-m", "venv", str(directory)],
@@ -93,8 +93,7 @@ def make(root: Path) -> None:
 def _has_pip(python: Path) -> bool:
     if not python.exists():
         return False
-    check = f"import sys, pip; sys.exit(sys.version_info < {OLDEST})"
-    command = [str(python), "-I", "-c", check]
+    command = [str(python), "-I", "-c", f"import sys, pip; sys.exit(sys.version_info < {OLDEST})"]
     try:
         return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
     except OSError:
@@ -112,5 +111,5 @@ def _empty(directory: Path) -> None:
 
 
 def dotted(version: Sequence[int]) -> str:
-    """3.11, say."""
+    """Return (3, 11) as "3.11"."""
     return ".".join(map(str, version))

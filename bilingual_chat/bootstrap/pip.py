@@ -1,4 +1,4 @@
-"""Runs the pip of the checkout's environment, and tells its failures apart."""
+"""Runs the pip of the checkout's environment, and classifies its failures."""
 
 from __future__ import annotations
 
@@ -16,16 +16,12 @@ from bilingual_chat.bootstrap.environment import CONSTRAINTS, LOG, python_of
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.text.sanitize import outward_line
 
-# Where to install, what, and which Python code runs meanwhile: for bchat to decide, not for the user's shell.
-NOT_INHERITED = {
-    "PYTHONHOME",
-    "PYTHONPATH",
-    *(
-        f"PIP_{name}"
-        for name in ("TARGET", "PREFIX", "ROOT", "PYTHON", "DRY_RUN", "NO_DEPS", "REQUIREMENT", "EDITABLE")
-    ),
-    *(f"PIP_{name}" for name in ("IGNORE_INSTALLED", "FORCE_REINSTALL", "UPGRADE", "PRE", "REQUIRE_HASHES")),
-}
+# bchat, not the user's shell, decides what is installed, where, and which Python code runs meanwhile.
+_OPTIONS = (
+    *("TARGET", "PREFIX", "ROOT", "PYTHON", "DRY_RUN", "NO_DEPS", "REQUIREMENT", "EDITABLE"),
+    *("IGNORE_INSTALLED", "FORCE_REINSTALL", "UPGRADE", "PRE", "REQUIRE_HASHES"),
+)
+NOT_INHERITED = {"PYTHONHOME", "PYTHONPATH", *(f"PIP_{name}" for name in _OPTIONS)}
 TIMED_OUT = "no answer within"
 UNREACHABLE = (
     "NewConnectionError|Failed to establish|name resolution|ConnectTimeout|ReadTimeout|ProxyError|Max retries|"
@@ -33,10 +29,10 @@ UNREACHABLE = (
 )
 
 
-def install(root: Path, wanted: Sequence[str], patience: float | None = None) -> list[str]:
-    """Installs `wanted`; [] on success, else pip's last lines. The log in .venv has all of them.
+def install(root: Path, wanted: Sequence[str], timeout_s: float | None = None) -> list[str]:
+    """Install `wanted`. Return [] on success, else pip's last lines; the log in .venv has all.
 
-    pip is ended if no download starts within `patience` seconds.
+    pip is terminated if no download starts within `timeout_s`.
     """
     command = [str(python_of(root)), "-I", "-m", "pip", "install", "--progress-bar", "off", *wanted]
     with (root / ".venv" / LOG).open("ab") as log:
@@ -49,7 +45,7 @@ def install(root: Path, wanted: Sequence[str], patience: float | None = None) ->
             stderr=subprocess.STDOUT,
         )
         try:
-            last = _follow(process, log, patience)
+            last = _follow(process, log, timeout_s)
             status = process.wait()
         finally:
             if process.poll() is None:
@@ -58,13 +54,13 @@ def install(root: Path, wanted: Sequence[str], patience: float | None = None) ->
     return (last or [f"pip: {status}"]) if status else []
 
 
-def _follow(process: subprocess.Popen[bytes], log: BinaryIO, patience: float | None) -> list[str]:
-    """Writes pip's output to the log and announces large downloads; the last lines."""
+def _follow(process: subprocess.Popen[bytes], log: BinaryIO, timeout_s: float | None) -> list[str]:
+    """Write pip's output to the log and announce large downloads. Return the last lines."""
     assert process.stdout is not None
     last: deque[str] = deque(maxlen=40)
     started, timed_out = threading.Event(), threading.Event()
-    if patience is not None:
-        threading.Thread(target=_end_if_late, args=(process, patience, started, timed_out), daemon=True).start()
+    if timeout_s is not None:
+        threading.Thread(target=_terminate_if_late, args=(process, timeout_s, started, timed_out), daemon=True).start()
     with process.stdout as output:
         for raw in output:
             log.write(raw)
@@ -74,44 +70,44 @@ def _follow(process: subprocess.Popen[bytes], log: BinaryIO, patience: float | N
                 started.set()
             _announce(line)
     started.set()
-    return [*last, f"pip: {TIMED_OUT} {patience} s"] if timed_out.is_set() else list(last)
+    return [*last, f"pip: {TIMED_OUT} {timeout_s} s"] if timed_out.is_set() else list(last)
 
 
-def _end_if_late(
-    process: subprocess.Popen[bytes], patience: float, started: threading.Event, timed_out: threading.Event
+def _terminate_if_late(
+    process: subprocess.Popen[bytes], timeout_s: float, started: threading.Event, timed_out: threading.Event
 ) -> None:
-    if not started.wait(patience):
+    if not started.wait(timeout_s):
         timed_out.set()
         process.terminate()
 
 
 def _announce(line: str) -> None:
-    """Says the name and size of a download from 10 MB on; pip names some by file, some by URL."""
+    """Print name and size of a download from 10 MB on; pip names some by file, some by URL."""
     large = re.match(r"\s*Downloading (?:\S*/)?([A-Za-z0-9_.]+)-\S+ \((\d{2,}\.\d MB|[\d.]+ GB)\)", line)
     if large:
         say("bootstrap.downloading", name=large[1], size=large[2])
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` with the user's indexes, proxies and certificates, and with bchat's decisions where to install."""
+    """Return `environ` with the user's indexes, proxies and certificates, and with bchat's decisions."""
     kept = {name: value for name, value in environ.items() if name not in NOT_INHERITED}
     ours = {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_QUIET": "0"}
-    # As variables, so that they also hold for what builds the package; newer pips read the second one there.
+    # As variables, so that they also apply where the package is built; newer pips read the second one there.
     return {**kept, **ours, "PIP_CONSTRAINT": CONSTRAINTS, "PIP_BUILD_CONSTRAINT": CONSTRAINTS}
 
 
 def is_unreachable(lines: Sequence[str]) -> bool:
-    """Whether pip failed because no package index answered."""
+    """Return True if pip failed because no package index answered."""
     return any(re.search(UNREACHABLE, line) for line in lines)
 
 
 def is_unknown(lines: Sequence[str]) -> bool:
-    """Whether no index has the version; pip calls it a conflict where a constraint names the project as well."""
+    """Return True if no index has the version; pip calls that a conflict where a constraint names the project too."""
     return any(re.search(r"No matching distribution found for torch|ResolutionImpossible", line) for line in lines)
 
 
 def failed(root: Path, last: Sequence[str]) -> BchatError:
-    """The error to raise, after showing pip's last lines."""
+    """Print pip's last lines and return the error to raise."""
     show_last(last)
     key = "bootstrap.offline" if is_unreachable(last) else "bootstrap.pip-failed"
     return BchatError(key, log=outward_line(str(root / ".venv" / LOG)))

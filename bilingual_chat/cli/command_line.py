@@ -309,7 +309,7 @@ def where(context: typer.Context, lang: Lang = None, debug: Debug = False) -> No
     with ending(options) as display:
         from bilingual_chat.storage import paths
 
-        places = paths.all_places().items()
+        places = paths.all_paths().items()
         display.put_rows([(messages.render(f"path.{name}", display.lang), str(path)) for name, path in places])
 
 

@@ -1,7 +1,7 @@
-"""Where things are: the only reader of HOME, XDG_* and their Windows and Hugging Face counterparts.
+"""The paths of all files: the only reader of HOME, XDG_* and their Windows and Hugging Face counterparts.
 
-The XDG directories are used on every system but Windows (on macOS too: a terminal program's files
-are looked for in ~/.config, not in ~/Library). Nothing here creates a directory.
+The XDG directories are used everywhere but on Windows; on macOS too, since users look for the files of a terminal
+program in ~/.config, not in ~/Library. Nothing here creates a directory.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def config_file() -> Path:
-    """The user's settings."""
+    """Return the file of the user's settings."""
     return _base("XDG_CONFIG_HOME", ".config", windows="APPDATA") / "config.toml"
 
 
 def project_config_file() -> Path:
-    """The project's settings: those of the directory bchat is started in."""
+    """Return the file of the project's settings, in the working directory."""
     try:
         return Path.cwd() / "bchat.toml"
-    except OSError:  # the directory was deleted under us
+    except OSError:  # the working directory was deleted
         return Path("bchat.toml")
 
 
 def data_dir() -> Path:
-    """What the user said: conversations."""
+    """Return the directory of the conversations."""
     return _base("XDG_DATA_HOME", ".local/share", windows="LOCALAPPDATA", part="data")
 
 
 def state_dir() -> Path:
-    """What may be lost without grief: the line history, logs."""
+    """Return the directory of the line history and logs."""
     return _base("XDG_STATE_HOME", ".local/state", windows="LOCALAPPDATA", part="state")
 
 
 def cache_dir() -> Path:
-    """What can be made again."""
+    """Return the directory of files that can be made again."""
     return _base("XDG_CACHE_HOME", ".cache", windows="LOCALAPPDATA", part="cache")
 
 
 def hub_cache() -> Path:
-    """The cache that Hugging Face's programs share, found as huggingface_hub finds it (its constants.py)."""
+    """Return the cache that Hugging Face's programs share, as in constants.py of huggingface_hub."""
     for variable, below in (("HF_HUB_CACHE", ""), ("HUGGINGFACE_HUB_CACHE", ""), ("HF_HOME", "hub")):
         value = os.environ.get(variable)
         if value:
@@ -54,13 +54,13 @@ def hub_cache() -> Path:
 
 
 def is_offline() -> bool:
-    """Whether the environment forbids downloads, as huggingface_hub reads it (its constants.py)."""
-    wishes = (os.environ.get(variable, "") for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
-    return any(wish.upper() in ("1", "ON", "YES", "TRUE") for wish in wishes)
+    """Return True if the environment forbids downloads, as in constants.py of huggingface_hub."""
+    values = (os.environ.get(variable, "") for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+    return any(value.upper() in ("1", "ON", "YES", "TRUE") for value in values)
 
 
 def shipped_config(name: str) -> Path:
-    """A file of configs/: inside the package (a wheel), else beside it (a checkout)."""
+    """Return the path of a file of configs/, which is inside the package (wheel) or beside it (checkout)."""
     for directory in (_PACKAGE / "configs", _PACKAGE.parent / "configs"):
         if (directory / name).is_file():
             return directory / name
@@ -68,12 +68,12 @@ def shipped_config(name: str) -> Path:
 
 
 def demo_model_dir() -> Path:
-    """The model that ships inside bchat."""
+    """Return the directory of the demo model."""
     return _PACKAGE / "demo"
 
 
 def expand(text: str) -> Path:
-    """A path as a person writes it: "~" and environment variables mean what they mean in a shell."""
+    """Return the path that a user typed, with "~" and environment variables expanded as in a shell."""
     try:
         return Path(os.path.expandvars(text)).expanduser()
     except RuntimeError:  # "~" without a home, or "~nobody"
@@ -81,15 +81,15 @@ def expand(text: str) -> Path:
 
 
 def shorten(path: Path) -> str:
-    """`path` as it is shown: below the home directory with "~"."""
+    """Return `path` for display, with "~" for the home directory."""
     try:
         return str(Path("~") / path.relative_to(Path.home()))
     except (ValueError, RuntimeError):
         return str(path)
 
 
-def all_places() -> dict[str, Path]:
-    """Every place by name, in the order in which a person asks for them."""
+def all_paths() -> dict[str, Path]:
+    """Return every path by its name in `bchat paths`, the most wanted first."""
     return {
         "config": config_file(),
         "project": project_config_file(),
@@ -109,7 +109,7 @@ def _base(variable: str, below_home: str, *, windows: str, part: str = "") -> Pa
         default = "AppData/Roaming" if windows == "APPDATA" else "AppData/Local"
         return (Path(value) if value else _home() / default) / _APPLICATION / part
     value = os.environ.get(variable)
-    # The specification says that a relative path in XDG_* is to be ignored.
+    # The XDG specification: ignore relative paths.
     base = Path(value) if value and Path(value).is_absolute() else _home() / below_home
     return base / _APPLICATION
 

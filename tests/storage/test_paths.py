@@ -126,7 +126,7 @@ def test_shipped_configs_are_found_inside_the_package_first(tmp_path: Path, monk
 
 def test_asking_where_things_are_makes_nothing(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    places = paths.all_places()
+    places = paths.all_paths()
     assert places["project"] == tmp_path / "bchat.toml"
     assert all(path.is_absolute() for path in places.values())
     assert list(home.iterdir()) == list(tmp_path.iterdir()) == []

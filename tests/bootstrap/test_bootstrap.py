@@ -57,7 +57,7 @@ class Stage:
         self.torch = ""
         self.has_gpu = False
 
-    def pip(self, root: Path, wanted: Sequence[str], patience: float | None = None) -> list[str]:
+    def pip(self, root: Path, wanted: Sequence[str], timeout_s: float | None = None) -> list[str]:
         self.asked.append(list(wanted))
         answer = self.answers.pop(0) if self.answers else []
         if isinstance(answer, list):
@@ -86,7 +86,7 @@ def nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(command: list[str]) -> int:
         raise AssertionError(command)
 
-    monkeypatch.setattr(bootstrap, "_become", refuse)
+    monkeypatch.setattr(bootstrap, "_replace_process", refuse)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
 
 
@@ -110,7 +110,7 @@ def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(bootstrap, "checkout", lambda: stage.root)
     monkeypatch.setattr(pip, "install", stage.pip)
     monkeypatch.setattr(environment, "make", stage.make_environment)
-    monkeypatch.setattr(bootstrap, "_become", stage.become)
+    monkeypatch.setattr(bootstrap, "_replace_process", stage.become)
     monkeypatch.setattr(torch_build, "installed_version", lambda root: stage.torch)
     monkeypatch.setattr(torch_build, "has_nvidia_gpu", lambda: stage.has_gpu)
     monkeypatch.setattr(torch_build, "LINUX", True)
@@ -344,7 +344,7 @@ def test_a_pip_that_fails_is_never_taken_for_one_that_did_not(scripted_pip: Call
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
 def test_a_pip_that_starts_no_download_in_time_is_ended(scripted_pip: Callable[[str], Path]) -> None:
     """As with an index that a firewall swallows; it counts as unreachable."""
-    last = pip.install(scripted_pip("echo Looking in indexes; exec sleep 600"), ["torch"], patience=0.5)
+    last = pip.install(scripted_pip("echo Looking in indexes; exec sleep 600"), ["torch"], timeout_s=0.5)
     assert last[0] == "Looking in indexes"
     assert pip.is_unreachable(last)
 
@@ -352,7 +352,7 @@ def test_a_pip_that_starts_no_download_in_time_is_ended(scripted_pip: Callable[[
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
 def test_a_download_that_has_started_may_take_longer(scripted_pip: Callable[[str], Path]) -> None:
     root = scripted_pip("echo '  Downloading torch-9.9.0-cp311.whl (190.3 MB)'; sleep 2; echo whole")
-    assert pip.install(root, ["torch"], patience=1) == []
+    assert pip.install(root, ["torch"], timeout_s=1) == []
     assert b"whole" in (root / ".venv" / environment.LOG).read_bytes()
 
 

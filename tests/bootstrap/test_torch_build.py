@@ -17,7 +17,7 @@ import pytest
 
 from bilingual_chat import bootstrap
 from bilingual_chat.bootstrap import console, environment, pip, torch_build
-from tests.test_bootstrap import CONFLICT, NO_MATCH, OFFLINE, Stage, bare_checkout, staged
+from tests.bootstrap.test_bootstrap import CONFLICT, NO_MATCH, OFFLINE, Stage, bare_checkout, staged
 
 OWN, FROM_PYTORCH = ["torch==9.9.0+cpu"], list(torch_build.FROM_PYTORCH)
 CUDA = ["torch==9.9.0,!=9.9.0+cpu"]
@@ -257,7 +257,7 @@ def indexes(tmp_path: Path) -> Iterator[tuple[Index, Index]]:
 @pytest.fixture(scope="module")
 def made_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made")
-    with environment.alone(root):
+    with environment.locked(root):
         environment.make(root)
     return root / ".venv"
 
@@ -332,7 +332,7 @@ def test_an_index_that_does_not_help_downloads_nothing(
     ladder: Path, indexes: tuple[Index, Index], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     own, pytorch = indexes
-    monkeypatch.setattr(torch_build, "TIMEOUTS", 3.0)
+    monkeypatch.setattr(torch_build, "START_TIMEOUT_S", 3.0)
     with silent_server() as silent:
         urls = {
             "closed": "http://127.0.0.1:9/simple",
