@@ -98,6 +98,9 @@ class ScriptedEngine:
     def prefill(self, ids: Sequence[int]) -> Iterator[int]:
         return iter(())
 
+    def score(self, ids: Sequence[int]) -> Iterator[Any]:
+        return iter(())
+
     def _chunks(self, ids: list[int], parameters: DecodingParameters) -> Generator[Chunk, None, None]:
         script = next(self._scripts, "はい。")
         script = Script(script) if isinstance(script, str) else script

@@ -15,6 +15,8 @@ from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.text.conversation import FinishReason
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bilingual_chat.engines.local import LocalEngine
     from bilingual_chat.text.tokenizer import Tokenizer
 
@@ -84,6 +86,9 @@ class Engine(Protocol):
 
         The caller may stop after any step.
         """
+
+    def score(self, ids: Sequence[int]) -> Iterator[Tensor]:
+        """Yield float32 logits (rows, vocabulary) for the token after each of `ids`, some rows at a time."""
 
 
 def one_after_another(
