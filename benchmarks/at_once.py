@@ -84,7 +84,7 @@ def at_once(directory: Path, quantize: QuantizeName, rounds: int) -> None:
     """
     long = torch.randint(10, 5000, (LONG,), generator=torch.Generator().manual_seed(0)).tolist()
     ids = long[:PROMPT]
-    settings = [(DecodingParameters(max_new_tokens=TOKENS, min_new_tokens=TOKENS), seed) for seed in range(4)]
+    settings = [DecodingParameters(max_new_tokens=TOKENS, min_new_tokens=TOKENS, seed=seed) for seed in range(4)]
 
     def tokens(way: Callable[[LocalEngine], Iterable[object]], replies: int = 1) -> Callable[[], object]:
         engine = opened(directory, quantize)
@@ -92,7 +92,7 @@ def at_once(directory: Path, quantize: QuantizeName, rounds: int) -> None:
         return lambda: [next(stream) for _ in range(replies)]
 
     usual = lookahead.Lookahead._guess
-    in_vain = tokens(lambda engine: engine.complete(ids, *settings[0]))
+    in_vain = tokens(lambda engine: engine.complete(ids, settings[0]))
 
     def guessing() -> object:
         try:
@@ -104,9 +104,9 @@ def at_once(directory: Path, quantize: QuantizeName, rounds: int) -> None:
     ways: dict[str, Callable[[], object]] = {
         "one reply": tokens(lambda engine: engine.complete_many(ids, settings[:1])),
         "four replies": tokens(lambda engine: engine.complete_many(ids, settings), 4),
-        f"one at {LONG:,} positions": tokens(lambda engine: engine.complete(long, *settings[0])),
+        f"one at {LONG:,} positions": tokens(lambda engine: engine.complete(long, settings[0])),
         "one, tried in vain at every token": guessing,
-        "one, as bchat does it": tokens(lambda engine: engine.complete(ids, *settings[0])),
+        "one, as bchat does it": tokens(lambda engine: engine.complete(ids, settings[0])),
     }
     for read_the_prompt in ways.values():
         read_the_prompt()
@@ -121,7 +121,7 @@ def late_beside_early(directory: Path, quantize: QuantizeName, rounds: int) -> N
     def asker(turn: int) -> Callable[[], object]:
         engine, before = opened(directory, quantize), ids[: (turn - 1) * TURN]
         messages = cycle([[10 + at, *ids[:MESSAGE][1:]] for at in range(2)])
-        return lambda: list(engine.complete([*before, *next(messages)], ONE_TOKEN, 0))
+        return lambda: list(engine.complete([*before, *next(messages)], ONE_TOKEN))
 
     ways = {f"first token, turn {turn}": asker(turn) for turn in (1, 5, 10, 20)}
     for read_what_was_said in ways.values():
@@ -143,7 +143,7 @@ def own_replies(rounds: int) -> None:
             if not guesses:
                 lookahead.Lookahead._guess = lambda self, ids: []  # type: ignore[method-assign]
             try:
-                return sum(1 for ids in prompts for _ in model.engine.complete(ids, GREEDY, 0))
+                return sum(1 for ids in prompts for _ in model.engine.complete(ids, GREEDY))
             finally:
                 lookahead.Lookahead._guess = usual  # type: ignore[method-assign]
 
@@ -162,7 +162,7 @@ def conversation(model: Model, entry: ModelEntry, questions: Sequence[str]) -> l
         said.append(Utterance(Speaker.USER, question))
         ids = list(model.tell(said).ids)
         detokenizer = model.tokenizer.detokenizer(entry.prompt)
-        for chunk in model.engine.complete(ids, GREEDY, 0):
+        for chunk in model.engine.complete(ids, GREEDY):
             if chunk.finish is None:
                 detokenizer.push(chunk.token_id)
         said.append(Utterance(Speaker.SYSTEM, detokenizer.text))

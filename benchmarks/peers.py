@@ -77,7 +77,7 @@ class Bchat:
         from bilingual_chat.settings.decoding import DecodingParameters
 
         greedy = DecodingParameters(temperature=0.0, min_new_tokens=1, max_new_tokens=1)
-        (chunk,) = self.engine.complete(ids, greedy, 0)
+        (chunk,) = self.engine.complete(ids, greedy)
         return chunk.token_id
 
 

@@ -61,7 +61,7 @@ class ScriptedEngine:
     on_step: Callable[[], None] = lambda: None
     prompts: list[tuple[int, ...]] = field(default_factory=list)
     parameters: list[DecodingParameters] = field(default_factory=list)
-    seeds: list[int] = field(default_factory=list)
+    seeds: list[int | None] = field(default_factory=list)
     closed: int = 0
     passes: int = 0  # over a prompt, before the last one
 
@@ -70,12 +70,12 @@ class ScriptedEngine:
         self._cached: list[int] = []
 
     def complete(
-        self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int, progress: Progress | None = None
+        self, prompt_ids: Sequence[int], parameters: DecodingParameters, progress: Progress | None = None
     ) -> Generator[Chunk, None, None]:
         assert prompt_ids, "a prompt is at least one id"
         self.prompts.append(tuple(prompt_ids))
         self.parameters.append(parameters)
-        self.seeds.append(seed)
+        self.seeds.append(parameters.seed)
         try:
             for done in range(1, self.passes + 1):
                 self.on_step()
@@ -88,7 +88,7 @@ class ScriptedEngine:
     def complete_many(
         self,
         prompt_ids: Sequence[int],
-        requests: Sequence[tuple[DecodingParameters, int]],
+        requests: Sequence[DecodingParameters],
         progress: Progress | None = None,
     ) -> Generator[tuple[int, Chunk], None, None]:
         return one_after_another(self, prompt_ids, requests, progress)

@@ -73,7 +73,7 @@ def test_every_pass_takes_one_thread(tokenizer: Tokenizer, monkeypatch: pytest.M
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        list(engine.complete(tokenizer.encode("猫はどこですか。" * 30), DecodingParameters(max_new_tokens=2), 1))
+        list(engine.complete(tokenizer.encode("猫はどこですか。" * 30), DecodingParameters(max_new_tokens=2)))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -120,7 +120,7 @@ def test_its_greedy_reply_is_that_of_transformers(tokenizer: Tokenizer) -> None:
         expected = reference.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=32, pad_token_id=3)[0]
     engine = open_engine(directory, tokenizer, name="demo")
     parameters = DecodingParameters(temperature=0.0, max_new_tokens=32)
-    assert [chunk.token_id for chunk in engine.complete(ids, parameters, seed=0)] == expected[len(ids) :].tolist()
+    assert [chunk.token_id for chunk in engine.complete(ids, parameters)] == expected[len(ids) :].tolist()
 
 
 def of_training(name: str) -> Any:

@@ -198,7 +198,7 @@ def _first_token_s(engine: LocalEngine, ids: Sequence[int], cached: int) -> floa
 
 def _run(engine: LocalEngine, ids: Sequence[int]) -> None:
     """Bring the KV cache to `ids`, and choose one token."""
-    with closing(engine.complete(ids, DecodingParameters(temperature=0.0, max_new_tokens=1), 0)) as chunks:
+    with closing(engine.complete(ids, DecodingParameters(temperature=0.0, max_new_tokens=1))) as chunks:
         next(chunks)
 
 

@@ -98,14 +98,14 @@ class CachedEngine:
         self._cache = self._model.new_cache()
 
     def complete(
-        self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int, progress: Progress | None = None
+        self, prompt_ids: Sequence[int], parameters: DecodingParameters, progress: Progress | None = None
     ) -> Generator[Chunk, None, None]:
         """See `Engine.complete`. The first `next` starts the computation.
 
         Raises BchatError if the prompt fills the context, memory runs out, or logits are NaN or infinite;
         ValueError for ids outside the vocabulary.
         """
-        generation = self._begin(prompt_ids, parameters, seed)
+        generation = self._begin(prompt_ids, parameters)
         generation.cached_tokens = self._common_prefix(generation.ids)
         self._prefill_all_but_last(generation.ids, progress)
         if not self._is_row_invariant:
@@ -119,7 +119,7 @@ class CachedEngine:
     def complete_many(
         self,
         prompt_ids: Sequence[int],
-        requests: Sequence[tuple[DecodingParameters, int]],
+        requests: Sequence[DecodingParameters],
         progress: Progress | None = None,
     ) -> Generator[tuple[int, Chunk], None, None]:
         """See `Engine.complete_many`. Raises as `complete` does.
@@ -129,7 +129,7 @@ class CachedEngine:
         if not self._model.has_positional_cache:
             yield from one_after_another(self, prompt_ids, requests, progress)
             return
-        generations = [self._begin(prompt_ids, parameters, seed) for parameters, seed in requests]
+        generations = [self._begin(prompt_ids, parameters) for parameters in requests]
         if not generations:
             return
         cached = self._common_prefix(generations[0].ids)
@@ -179,11 +179,10 @@ class CachedEngine:
         finally:
             self.forget()
 
-    def _begin(self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int) -> Generation:
+    def _begin(self, prompt_ids: Sequence[int], parameters: DecodingParameters) -> Generation:
         return Generation(
             prompt_ids,
             parameters,
-            seed,
             eos_ids=self._eos_ids,
             vocab_size=self._vocab_size,
             context_length=self.context_length,

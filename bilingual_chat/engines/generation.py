@@ -25,7 +25,6 @@ class Generation:
         self,
         prompt_ids: Sequence[int],
         parameters: DecodingParameters,
-        seed: int,
         *,
         eos_ids: Sequence[int],
         vocab_size: int,
@@ -39,7 +38,7 @@ class Generation:
         self.cached_tokens = 0  # of the prompt; the engine sets it
         self._parameters = parameters
         self._eos_ids = list(eos_ids)
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = random_numbers(parameters.seed)
         self._seen = torch.zeros(vocab_size, dtype=torch.bool)
         self._seen[self.ids] = True
         self._new_tokens = 0
@@ -67,6 +66,16 @@ class Generation:
             finish = None if self.remaining else FinishReason.LENGTH
         self.is_done = finish is not None
         return Chunk(token, logprob, self.cached_tokens, finish)
+
+
+def random_numbers(seed: int | None) -> torch.Generator:
+    """Return the random numbers of `seed`; without one, of a fresh seed."""
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator
 
 
 def check_ids(ids: Sequence[int], vocab_size: int) -> None:

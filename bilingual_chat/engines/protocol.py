@@ -59,20 +59,21 @@ class Engine(Protocol):
         """The device: "cpu", "cuda:0", …"""
 
     def complete(
-        self, prompt_ids: Sequence[int], parameters: DecodingParameters, seed: int, progress: Progress | None = None
+        self, prompt_ids: Sequence[int], parameters: DecodingParameters, progress: Progress | None = None
     ) -> Generator[Chunk, None, None]:
         """Continue `prompt_ids` (at least one) by up to `parameters.max_new_tokens` tokens.
 
+        parameters: with a seed for a reply that can be repeated; without one, each call draws its own.
         progress: called during a long prefill, with the tokens computed and the tokens of the prompt.
         """
 
     def complete_many(
         self,
         prompt_ids: Sequence[int],
-        requests: Sequence[tuple[DecodingParameters, int]],
+        requests: Sequence[DecodingParameters],
         progress: Progress | None = None,
     ) -> Generator[tuple[int, Chunk], None, None]:
-        """Continue `prompt_ids` once for each request (parameters, seed); yield (index of the request, chunk).
+        """Continue `prompt_ids` once for each request; yield (index of the request, chunk).
 
         Chunks of different requests come in any order. Each continuation equals that of `complete`.
         """
@@ -94,12 +95,12 @@ class Engine(Protocol):
 def one_after_another(
     engine: Engine,
     prompt_ids: Sequence[int],
-    requests: Sequence[tuple[DecodingParameters, int]],
+    requests: Sequence[DecodingParameters],
     progress: Progress | None = None,
 ) -> Generator[tuple[int, Chunk], None, None]:
     """Implement `Engine.complete_many` for an engine that computes one continuation at a time."""
-    for index, (parameters, seed) in enumerate(requests):
-        for chunk in engine.complete(prompt_ids, parameters, seed, progress):
+    for index, parameters in enumerate(requests):
+        for chunk in engine.complete(prompt_ids, parameters, progress):
             yield index, chunk
 
 

@@ -61,7 +61,7 @@ def compare(session: Session, variants: Sequence[Variant]) -> Generator[Event, N
     """
     model, prompt = session.model(), session.prompt_again()
     answers = [_Answer(each, model.tokenizer.detokenizer(model.format)) for each in variants]
-    wanted = [(each.parameters, each.parameters.seed or 0) for each in variants]
+    wanted = [each.parameters for each in variants]
     front = -1
     try:
         with closing(model.engine.complete_many(prompt.ids, wanted, session.on_prefill)) as chunks:

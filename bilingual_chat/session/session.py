@@ -139,7 +139,7 @@ class Session:
         try:
             yield from self._remarks_before(asked)
             began = time.perf_counter()
-            chunks = asked.model.engine.complete(asked.prompt.ids, asked.parameters, asked.seed, self.on_prefill)
+            chunks = asked.model.engine.complete(asked.prompt.ids, asked.parameters, self.on_prefill)
             with closing(chunks):
                 for chunk in chunks:
                     first = time.perf_counter() - began if first is None else first
@@ -192,7 +192,7 @@ class Session:
     def _ask(self, before: Conversation, text: str, change: SettingsChange, replaces: Turn | None = None) -> Asked:
         """All that is decided before the engine is called. Raises BchatError; then nothing has changed."""
         model = self._obtain_model()
-        parameters, seed, preset = self._parameters(change)
+        parameters, preset = self._parameters(change)
         try:
             asked = self._fit(model, before, text, parameters)
         except BchatError as error:
@@ -201,18 +201,18 @@ class Session:
             raise
         if not asked.ids:
             raise BchatError("session.nothing-said", status=ExitStatus.USAGE)
-        return Asked(model, text, asked, parameters, seed, preset, replaces)
+        return Asked(model, text, asked, parameters, preset, replaces)
 
-    def _parameters(self, change: SettingsChange) -> tuple[DecodingParameters, int, str]:
+    def _parameters(self, change: SettingsChange) -> tuple[DecodingParameters, str]:
         """The settings for one reply, with a seed in any case: the reply can be made again from its record.
 
         And the preset among them.
         """
         settings = self.settings.with_change(change)
-        seed = settings.parameters.seed
-        if seed is None:
-            seed = secrets.randbelow(2**32)
-        return replace(settings.parameters, seed=seed), seed, settings.preset
+        parameters = settings.parameters
+        if parameters.seed is None:
+            parameters = replace(parameters, seed=secrets.randbelow(2**32))
+        return parameters, settings.preset
 
     def _fit(self, model: Model, before: Conversation, text: str, parameters: DecodingParameters) -> Prompt:
         context = model.context_length

@@ -25,7 +25,6 @@ class Asked:
     text: str
     prompt: Prompt
     parameters: DecodingParameters
-    seed: int
     preset: str
     replaces: Turn | None = None  # the turn whose place the reply takes
 

@@ -341,7 +341,7 @@ def test_float32_weights_give_the_greedy_ids_of_transformers(saved: Path) -> Non
     engine._model = CpuNeox(engine._model.config, network("float32")[1], library)
     engine.forget()
     ids = some_ids(30).tolist()
-    assert [chunk.token_id for chunk in engine.complete(ids, GREEDY, 0)] == generate(model, ids, GREEDY)
+    assert [chunk.token_id for chunk in engine.complete(ids, GREEDY)] == generate(model, ids, GREEDY)
 
 
 # -- 8 and 4 bits
@@ -473,7 +473,7 @@ def test_without_room_on_the_disk_they_are_made_in_memory_and_that_is_said(
     monkeypatch.setattr(convert, "MARGIN", 1 << 60)
     engine = open_engine(saved, quantize="int4")
     assert [notice.key for notice in engine.notices] == ["engine.no-room-to-convert"]
-    assert list(engine.complete([5, 6], GREEDY, 0))
+    assert list(engine.complete([5, 6], GREEDY))
 
 
 def test_without_a_compiler_torch_computes_the_same_weights(

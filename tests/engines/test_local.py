@@ -98,8 +98,8 @@ def open_local(directory: Path, **options: Any) -> LocalEngine:
     return LocalEngine(directory, **{"name": "tiny", "eos_id": EOS, "vocab_size": VOCAB, **options})
 
 
-def reply(engine: LocalEngine, ids: list[int], parameters: DecodingParameters = GREEDY, seed: int = 0) -> list[int]:
-    return [chunk.token_id for chunk in engine.complete(ids, parameters, seed)]
+def reply(engine: LocalEngine, ids: list[int], parameters: DecodingParameters = GREEDY) -> list[int]:
+    return [chunk.token_id for chunk in engine.complete(ids, parameters)]
 
 
 def generate(model: Any, ids: list[int], parameters: DecodingParameters = GREEDY) -> list[int]:
@@ -233,11 +233,11 @@ def test_greedy_with_a_penalty_and_a_least_length_is_that_of_generate(model: Any
 
 def test_a_reply_ends_with_eos_as_stop_and_otherwise_as_length(saved: Path) -> None:
     """A token of the reply declared eos ends it there, with STOP. Otherwise LENGTH on the last chunk only."""
-    chunks = list(open_local(saved).complete(prompt(8), GREEDY, 0))
+    chunks = list(open_local(saved).complete(prompt(8), GREEDY))
     assert [chunk.finish for chunk in chunks] == [None] * 11 + [FinishReason.LENGTH]
     ids = [chunk.token_id for chunk in chunks]
     at = next(place for place in range(1, 12) if ids[place] not in ids[:place])
-    ended = list(open_local(saved, eos_id=ids[at]).complete(prompt(8), GREEDY, 0))
+    ended = list(open_local(saved, eos_id=ids[at]).complete(prompt(8), GREEDY))
     assert [chunk.token_id for chunk in ended] == ids[: at + 1]
     assert [chunk.finish for chunk in ended] == [None] * at + [FinishReason.STOP]
 
@@ -246,7 +246,7 @@ def test_a_reply_ends_with_eos_as_stop_and_otherwise_as_length(saved: Path) -> N
 def test_nothing_goes_past_the_last_position(saved: Path, length: int) -> None:
     """62 of 64 positions taken: two more tokens, then LENGTH, whatever max_new_tokens says."""
     engine = open_local(saved)
-    chunks = list(engine.complete(prompt(length), replace(GREEDY, min_new_tokens=12), 0))
+    chunks = list(engine.complete(prompt(length), replace(GREEDY, min_new_tokens=12)))
     assert len(chunks) == 64 - length
     assert chunks[-1].finish is FinishReason.LENGTH
     assert len(engine.cached_ids) == 63
@@ -269,26 +269,26 @@ def test_padding_ids_are_never_sampled(saved: Path) -> None:
     engine = open_local(saved, vocab_size=60)
     flat = DecodingParameters(temperature=10.0, top_k=0, max_new_tokens=50, min_new_tokens=50)
     ids = [token % 60 for token in prompt(8)]
-    assert max(reply(engine, ids, flat, 1) + reply(engine, ids, replace(GREEDY, max_new_tokens=50))) < 60
+    assert max(reply(engine, ids, replace(flat, seed=1)) + reply(engine, ids, replace(GREEDY, max_new_tokens=50))) < 60
 
 
 def test_a_seed_gives_the_same_reply_whatever_the_cache_holds(saved: Path) -> None:
     """Fresh, repeated, after another conversation; and another seed gives another reply."""
     engine, parameters = open_local(saved), DecodingParameters(temperature=2.0, max_new_tokens=30, min_new_tokens=30)
-    first = reply(engine, prompt(20), parameters, 5)
-    assert reply(engine, prompt(20), parameters, 5) == first
-    reply(engine, prompt(30, 9), parameters, 1)
+    first = reply(engine, prompt(20), replace(parameters, seed=5))
+    assert reply(engine, prompt(20), replace(parameters, seed=5)) == first
+    reply(engine, prompt(30, 9), replace(parameters, seed=1))
     torch.manual_seed(99)
-    assert reply(engine, prompt(20), parameters, 5) == first
-    assert reply(open_local(saved), prompt(20), parameters, 5) == first
-    assert reply(engine, prompt(20), parameters, 6) != first
+    assert reply(engine, prompt(20), replace(parameters, seed=5)) == first
+    assert reply(open_local(saved), prompt(20), replace(parameters, seed=5)) == first
+    assert reply(engine, prompt(20), replace(parameters, seed=6)) != first
 
 
 def test_a_retry_in_sixteen_bits_has_the_same_probabilities_to_the_last_bit(saved: Path) -> None:
     """The last prompt token always takes the single-row path, so rounding cannot change a seeded reply."""
-    engine, parameters = open_local(saved, dtype="bfloat16"), DecodingParameters(max_new_tokens=20)
-    first = [(chunk.token_id, chunk.logprob) for chunk in engine.complete(prompt(30), parameters, 3)]
-    assert [(chunk.token_id, chunk.logprob) for chunk in engine.complete(prompt(30), parameters, 3)] == first
+    engine, parameters = open_local(saved, dtype="bfloat16"), DecodingParameters(max_new_tokens=20, seed=3)
+    first = [(chunk.token_id, chunk.logprob) for chunk in engine.complete(prompt(30), parameters)]
+    assert [(chunk.token_id, chunk.logprob) for chunk in engine.complete(prompt(30), parameters)] == first
 
 
 # -- the KV cache
@@ -297,9 +297,9 @@ def test_a_retry_in_sixteen_bits_has_the_same_probabilities_to_the_last_bit(save
 def test_a_retry_runs_exactly_one_token_before_the_first_chunk(saved: Path, rows: list[int]) -> None:
     """The same prompt again: all but the last id are cached, and say so."""
     engine, ids = open_local(saved), prompt(20)
-    assert [chunk.cached_tokens for chunk in engine.complete(ids, GREEDY, 0)] == [0] * 12
+    assert [chunk.cached_tokens for chunk in engine.complete(ids, GREEDY)] == [0] * 12
     rows.clear()
-    with contextlib.closing(engine.complete(ids, GREEDY, 0)) as chunks:
+    with contextlib.closing(engine.complete(ids, GREEDY)) as chunks:
         assert next(chunks).cached_tokens == 19
     assert rows == [1]
 
@@ -321,11 +321,11 @@ def test_a_long_prompt_is_prefilled_in_chunks(saved: Path, rows: list[int], monk
     asked.clear()
     told: list[tuple[int, int]] = []
     once = replace(GREEDY, max_new_tokens=1)
-    list(engine.complete(prompt(20), once, 0, lambda done, size: told.append((done, size))))
+    list(engine.complete(prompt(20), once, lambda done, size: told.append((done, size))))
     assert rows == [7, 7, 5, 1]
     assert asked == [1]
     assert told == [(7, 20), (14, 20), (19, 20)]
-    list(engine.complete([*prompt(15), 3], once, 0, lambda done, size: told.append((done, size))))
+    list(engine.complete([*prompt(15), 3], once, lambda done, size: told.append((done, size))))
     assert told[3:] == []  # one pass; nobody waits between
 
 
@@ -351,14 +351,14 @@ def test_cached_greedy_ids_are_those_of_a_cacheless_run(model: Any, saved: Path)
     engine = open_local(saved)
 
     def say(ids: list[int], cached: int) -> list[int]:
-        chunks = list(engine.complete(ids, GREEDY, 0))
+        chunks = list(engine.complete(ids, GREEDY))
         assert [chunk.token_id for chunk in chunks] == generate(model, ids)
         assert chunks[0].cached_tokens == cached
         return ids + [chunk.token_id for chunk in chunks]
 
     one = say(prompt(8), 0)
     two = one + prompt(5, 1)
-    with contextlib.closing(engine.complete(two, GREEDY, 0)) as cancelled:
+    with contextlib.closing(engine.complete(two, GREEDY)) as cancelled:
         part = [next(cancelled).token_id for _ in range(4)]
     three = two + part + prompt(3, 2)
     say(three, len(two) + 3)  # the last token of the cancelled reply was chosen, but never run
@@ -380,7 +380,7 @@ def test_cached_greedy_ids_are_those_of_a_cacheless_run(model: Any, saved: Path)
 def test_an_older_generator_that_is_resumed_is_still_exact(model: Any, saved: Path) -> None:
     """Two completions in turn share one cache; neither reads what the other wrote."""
     engine = open_local(saved)
-    pair = [engine.complete(prompt(9, seed), GREEDY, 0) for seed in (1, 2)]
+    pair = [engine.complete(prompt(9, seed), GREEDY) for seed in (1, 2)]
     replies: list[list[int]] = [[], []]
     for chunks in zip(*pair, strict=True):
         for got, chunk in zip(replies, chunks, strict=True):
@@ -482,7 +482,7 @@ def test_open_engine_takes_eos_and_vocabulary_from_the_tokenizer(saved: Path) ->
     tokenizer: Any = SimpleNamespace(eos_id=EOS, vocab_size=VOCAB)
     engine = open_engine(saved, tokenizer, name="tiny")
     assert (engine.name, engine.context_length) == ("tiny", 64)
-    assert isinstance(next(iter(engine.complete([5], GREEDY, 0))), Chunk)
+    assert isinstance(next(iter(engine.complete([5], GREEDY))), Chunk)
 
 
 # -- refusals

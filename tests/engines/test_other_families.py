@@ -10,7 +10,7 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -389,7 +389,9 @@ def test_a_template_runs_in_a_sandbox(copy: Path) -> None:
 def run(
     engine: TransformersEngine, ids: list[int], parameters: DecodingParameters = GREEDY, seed: int = 1
 ) -> list[int]:
-    return [c.token_id for c in engine.complete(ids, parameters, seed) if c.finish is not FinishReason.STOP]
+    return [
+        c.token_id for c in engine.complete(ids, replace(parameters, seed=seed)) if c.finish is not FinishReason.STOP
+    ]
 
 
 def test_greedy_is_what_generate_gives(
@@ -415,7 +417,7 @@ def test_a_reply_from_the_cache_is_the_reply_without_it(
     for text in ("猫", "how are you?", "the cat"):
         ids = words.tell(said, TEMPLATE).ids
         cached = run(engine, ids, parameters)
-        reused.append(next(iter(engine.complete(ids, parameters, 1))).cached_tokens)
+        reused.append(next(iter(engine.complete(ids, replace(parameters, seed=1)))).cached_tokens)
         engine.forget()
         assert run(engine, ids, parameters) == cached
         said += [system(words.decode(cached)), user(text)]
@@ -432,7 +434,7 @@ def test_every_end_ends_a_reply(directories: dict[str, Path], opened: dict[str, 
     ids = words.tell([user("hello")], TEMPLATE).ids
     first = run(engine, ids)[:3]
     other = TransformersEngine(directories["byte-level"], name="x", eos_ids=(7, first[2]), vocab_size=words.vocab_size)
-    chunks = list(other.complete(ids, GREEDY, 1))
+    chunks = list(other.complete(ids, GREEDY))
     assert [c.token_id for c in chunks] == [*first[: first.index(first[2])], first[2]]
     assert chunks[-1].finish is FinishReason.STOP
     least = DecodingParameters(temperature=0, top_k=0, min_new_tokens=10, max_new_tokens=24)
@@ -443,9 +445,9 @@ def test_the_context_is_that_of_its_config(opened: dict[str, Any]) -> None:
     _, engine = opened["byte-fallback"]
     assert engine.context_length == 256
     ids = [5] * 250
-    assert len(list(engine.complete(ids, GREEDY, 1))) <= 6
+    assert len(list(engine.complete(ids, GREEDY))) <= 6
     with pytest.raises(BchatError) as caught:
-        list(engine.complete([5] * 256, GREEDY, 1))
+        list(engine.complete([5] * 256, GREEDY))
     assert caught.value.key == "engine.prompt-too-long"
 
 
@@ -457,8 +459,8 @@ def test_a_model_that_cannot_go_back_starts_over(opened: dict[str, Any], monkeyp
     ids = words.tell([user("hello")], TEMPLATE).ids
     reply = run(engine, ids)
     held = [*engine.cached_ids, 9]
-    assert next(iter(engine.complete(held, GREEDY, 1))).cached_tokens == len(held) - 1
-    assert next(iter(engine.complete([*ids, 9], GREEDY, 1))).cached_tokens == 0
+    assert next(iter(engine.complete(held, GREEDY))).cached_tokens == len(held) - 1
+    assert next(iter(engine.complete([*ids, 9], GREEDY))).cached_tokens == 0
     assert run(engine, ids) == reply
 
 

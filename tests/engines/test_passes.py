@@ -106,11 +106,11 @@ def test_replies_with_lookahead_are_those_without(
     widths = []
     run = CpuNeox.logits
     monkeypatch.setattr(CpuNeox, "logits", lambda self, hidden: widths.append(len(hidden)) or run(self, hidden))
-    quick = [list(engine.complete(ids, parameters, seed)) for seed in range(4)]
+    quick = [list(engine.complete(ids, replace(parameters, seed=seed))) for seed in range(4)]
     assert max(widths) > 1, "something was tried"
     tried = []
     monkeypatch.setattr(Lookahead, "_guess", lambda self, ids: (tried.append(1) and []) or [])
-    slow = [list(native_engine(saved, precision).complete(ids, parameters, seed)) for seed in range(4)]
+    slow = [list(native_engine(saved, precision).complete(ids, replace(parameters, seed=seed))) for seed in range(4)]
     assert tried
     assert [[(c.token_id, c.logprob, c.finish) for c in each] for each in quick] == [
         [(c.token_id, c.logprob, c.finish) for c in each] for each in slow
@@ -121,7 +121,7 @@ def test_replies_with_lookahead_are_those_without(
 def test_nothing_is_tried_past_the_last_position(saved: Path) -> None:
     engine = native_engine(saved, "int8")
     ids = [10, 11, 12, 13] * 74  # 296 of 300 positions
-    chunks = list(engine.complete(ids, DecodingParameters(temperature=0.0, max_new_tokens=50), 0))
+    chunks = list(engine.complete(ids, DecodingParameters(temperature=0.0, max_new_tokens=50)))
     assert len(chunks) <= 4
     assert chunks[-1].finish in (FinishReason.LENGTH, FinishReason.STOP)
     assert len(engine.cached_ids) <= 300
@@ -132,16 +132,16 @@ def test_several_replies_side_by_side_are_those_that_each_gets_alone(saved: Path
     """Other settings and seeds, some of them longer; whether torch computes or we do."""
     engine = open_engine(saved, quantize="none") if precision == "float32" else native_engine(saved, precision)
     wanted = [
-        (GREEDY, 0),
-        (DecodingParameters(temperature=0.8, max_new_tokens=25), 1),
-        (DecodingParameters(temperature=1.2, top_p=0.9, max_new_tokens=33), 2),
-        (DecodingParameters(temperature=0.8, max_new_tokens=25), 3),
+        GREEDY,
+        DecodingParameters(temperature=0.8, max_new_tokens=25, seed=1),
+        DecodingParameters(temperature=1.2, top_p=0.9, max_new_tokens=33, seed=2),
+        DecodingParameters(temperature=0.8, max_new_tokens=25, seed=3),
     ]
     ids = some_ids(30).tolist()
     found: list[list[Any]] = [[] for _ in wanted]
     for at, chunk in engine.complete_many(ids, wanted):
         found[at].append((chunk.token_id, chunk.finish))
-    alone = [[(c.token_id, c.finish) for c in engine.complete(ids, *each)] for each in wanted]
+    alone = [[(c.token_id, c.finish) for c in engine.complete(ids, each)] for each in wanted]
     assert found == alone
 
 
@@ -152,7 +152,7 @@ def test_what_is_prefilled_ahead_changes_no_reply(saved: Path, precision: str) -
     engine = native_engine(saved, precision)
     ids = some_ids(90).tolist()
     sampled = DecodingParameters(temperature=1.5, top_k=0, top_p=1.0, max_new_tokens=12)
-    expected = [(chunk.token_id, chunk.logprob) for chunk in engine.complete(ids, sampled, 5)]
+    expected = [(chunk.token_id, chunk.logprob) for chunk in engine.complete(ids, replace(sampled, seed=5))]
     for ahead, steps in (
         (ids[:70], 99),
         (ids[:70], 2),
@@ -162,7 +162,7 @@ def test_what_is_prefilled_ahead_changes_no_reply(saved: Path, precision: str) -
         engine.forget()
         done = sum(1 for _ in islice(engine.prefill(ahead), steps))
         assert done == min(steps, -(-len(ahead) // LocalEngine.prefill_rows))
-        chunks = list(engine.complete(ids, sampled, 5))
+        chunks = list(engine.complete(ids, replace(sampled, seed=5)))
         assert [(chunk.token_id, chunk.logprob) for chunk in chunks] == expected
         right = 40 if ahead[:70] != ids[: len(ahead)][:70] else len(ahead)
         assert chunks[0].cached_tokens == min(right, steps * LocalEngine.prefill_rows, len(ids) - 1)
@@ -173,7 +173,7 @@ def test_reading_ahead_leaves_a_cache_that_has_it_or_nearly(saved: Path) -> None
     """So that `/retry` after a reply finds its prompt, whatever stands in the line."""
     engine = native_engine(saved, "int8")
     ids = some_ids(60).tolist()
-    list(engine.complete(ids, replace(GREEDY, max_new_tokens=10), 0))
+    list(engine.complete(ids, replace(GREEDY, max_new_tokens=10)))
     held = engine.cached_ids
     other = (held[-1] + 1) % VOCAB
     for ahead in (
@@ -197,9 +197,9 @@ def test_ctrl_c_within_a_pass_costs_that_pass_only(saved: Path, monkeypatch: pyt
     engine = native_engine(saved, "int8")
     ids = some_ids(280).tolist()
     sampled = DecodingParameters(temperature=1.5, top_k=0, top_p=1.0, max_new_tokens=9)
-    expected = [(chunk.token_id, chunk.logprob) for chunk in engine.complete(ids, sampled, 5)]
+    expected = [(chunk.token_id, chunk.logprob) for chunk in engine.complete(ids, replace(sampled, seed=5))]
     engine.forget()
-    list(engine.complete(ids[:230], replace(sampled, max_new_tokens=1), 5))
+    list(engine.complete(ids[:230], replace(sampled, max_new_tokens=1, seed=5)))
     steps = itertools.count()
 
     def interrupted(work: Callable[..., Any], *given: Any) -> Any:
@@ -214,9 +214,9 @@ def test_ctrl_c_within_a_pass_costs_that_pass_only(saved: Path, monkeypatch: pyt
         patch.setattr(kv_cache, "_grown", partial(interrupted, kv_cache._grown))
         patch.setattr(model, "_library", library)
         with pytest.raises(KeyboardInterrupt):
-            list(engine.complete([*ids[:230], *some_ids(50, seed=3).tolist()], sampled, 5))
+            list(engine.complete([*ids[:230], *some_ids(50, seed=3).tolist()], replace(sampled, seed=5)))
     assert engine.cached_ids == tuple(ids[:230])
-    chunks = list(engine.complete(ids, sampled, 5))
+    chunks = list(engine.complete(ids, replace(sampled, seed=5)))
     assert chunks[0].cached_tokens == 230
     assert [(chunk.token_id, chunk.logprob) for chunk in chunks] == expected
 
@@ -238,7 +238,7 @@ def test_the_last_layer_computes_a_prompt_for_the_row_that_is_answered(
 
     once, ids, layers = replace(GREEDY, max_new_tokens=1), some_ids(200).tolist(), model.config.layers
     monkeypatch.setattr(model, "_library", SimpleNamespace(bchat_layer=noted, bchat_head=model._library.bchat_head))
-    list(engine.complete(ids, once, 0))
+    list(engine.complete(ids, once))
     assert rows == [each for size, last in ((67, 0), (67, 0), (66, 1)) for each in [size] * (layers - 1) + [last]]
 
     plain = open_engine(saved, quantize="none")
@@ -249,7 +249,7 @@ def test_the_last_layer_computes_a_prompt_for_the_row_that_is_answered(
         "_mlp",
         lambda self, weights, hidden: widths.append(len(hidden)) or mlp(self, weights, hidden),
     )
-    list(plain.complete(ids[:50], once, 0))
+    list(plain.complete(ids[:50], once))
     assert widths == [49] * (layers - 1) + [1] * layers
 
 
@@ -265,9 +265,13 @@ def test_how_far_a_prompt_is_computed_is_told_between_passes(
     for _ in range(2):
         once = replace(GREEDY, max_new_tokens=3)
         if way == "several":
-            list(engine.complete_many(ids, [(once, 0), (once, 1)], lambda *told_now: told.append(told_now)))
+            list(
+                engine.complete_many(
+                    ids, [replace(once, seed=seed) for seed in (0, 1)], lambda *told_now: told.append(told_now)
+                )
+            )
         else:
-            list(engine.complete(ids, once, 0, lambda *told_now: told.append(told_now)))
+            list(engine.complete(ids, once, lambda *told_now: told.append(told_now)))
     assert told == [(67, 200), (134, 200)]  # and not again for what is cached
 
 
@@ -294,7 +298,7 @@ def test_scores_are_what_the_next_token_is_chosen_from(saved: Path, precision: s
     ids = some_ids(150).tolist()
     logits = torch.cat(list(engine.score(ids)))
     assert logits.shape == (150, VOCAB)
-    chunk = next(iter(engine.complete(ids, replace(GREEDY, max_new_tokens=1), 0)))
+    chunk = next(iter(engine.complete(ids, replace(GREEDY, max_new_tokens=1))))
     assert chunk.token_id == int(logits[-1].argmax())
     assert chunk.logprob == pytest.approx(float(logits[-1].log_softmax(-1).max()), abs=1e-3)
     assert math.isfinite(chunk.logprob)

@@ -167,10 +167,10 @@ class Interleaved(ScriptedEngine):
     def complete_many(
         self,
         prompt_ids: Sequence[int],
-        requests: Sequence[tuple[DecodingParameters, int]],
+        requests: Sequence[DecodingParameters],
         progress: Progress | None = None,
     ) -> Generator[tuple[int, Chunk], None, None]:
-        going = {at: self.complete(prompt_ids, *each) for at, each in enumerate(requests)}
+        going = {at: self.complete(prompt_ids, each) for at, each in enumerate(requests)}
         while going:
             for at, chunks in list(going.items()):
                 chunk = next(chunks, None)
@@ -219,9 +219,9 @@ def test_on_the_embedded_model_take_gives_the_very_reply_that_was_shown(tmp_path
 def test_on_the_embedded_model_side_by_side_has_the_probabilities_of_alone_to_the_last_bit() -> None:
     """At a temperature at which thousands of tokens are near each other one bit chooses another now and then."""
     engine = open_model(ModelEntry("demo", directory=str(paths.demo_model_dir()))).engine
-    wanted = [(DecodingParameters(temperature=1.5, top_k=0, top_p=1.0, max_new_tokens=24), seed) for seed in (1, 2)]
+    wanted = [DecodingParameters(1.5, top_k=0, top_p=1.0, max_new_tokens=24, seed=seed) for seed in (1, 2)]
     prompt = list(range(40, 100))
     found: list[list[float]] = [[], []]
     for at, chunk in engine.complete_many(prompt, wanted):
         found[at].append(chunk.logprob)
-    assert found == [[chunk.logprob for chunk in engine.complete(prompt, *each)] for each in wanted]
+    assert found == [[chunk.logprob for chunk in engine.complete(prompt, each)] for each in wanted]
