@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -171,8 +169,7 @@ class Model:
         Example: `model.decode(list(model.generate(model.encode("ユーザー: やあ\\nシステム: "), temperature=0)))`
         """
         parameters = self._settings(None, settings).parameters
-        seed = secrets.randbelow(2**32) if parameters.seed is None else parameters.seed
-        with closing(self._model.engine.complete(ids, replace(parameters, seed=seed), seed)) as chunks:
+        with closing(self._model.engine.complete(ids, parameters)) as chunks:
             for chunk in chunks:
                 if chunk.finish is not FinishReason.STOP:
                     yield chunk.token_id
