@@ -67,7 +67,7 @@ def _facts(app: App, turn: Turn) -> Iterable[tuple[str, str]]:
     details, usage, timings = turn.details, _mapping(turn.details, "usage"), _mapping(turn.details, "timings")
     settings = _mapping(details, "settings")
     if len(turn.replies) > 1:
-        yield "number", f"{turn.place + 1}/{len(turn.replies)}"
+        yield "number", f"{turn.index + 1}/{len(turn.replies)}"
     yield "model", " · ".join(filter(None, (_text(details.get(key)) for key in ("model", "precision", "device"))))
     yield "preset", _text(details.get("preset"))
     yield (

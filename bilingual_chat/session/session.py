@@ -180,12 +180,12 @@ class Session:
         if replaces is not None and turn.user == replaces.user and replaces.is_whole and not turn.is_whole:
             if not turn.reply:
                 return None
-            self._chosen.append(replaces.place)
+            self._chosen.append(replaces.index)
             self.conversation = before.with_turn(replaces.beside((turn,)))
             return self._keep(lambda journal: journal.record_reply(turn))
-        self._chosen = [] if replaces is None else [*self._chosen, replaces.place]
+        self._chosen = [] if replaces is None else [*self._chosen, replaces.index]
         earlier = self._unplaced if replaces is None else replaces.replies
-        self.conversation = before.with_turn(turn.among(earlier))
+        self.conversation = before.with_turn(turn.after(earlier))
         self.pending, self._unplaced = None, ()
         return self._keep(lambda journal: journal.record_turn(turn, replaces=replaces is not None))
 
@@ -271,17 +271,17 @@ class Session:
     @property
     def chosen(self) -> int | None:
         """Which of `replies` is the conversation's; None where the last message has none yet."""
-        return self.conversation.turns[-1].place if self.pending is None and self.conversation.turns else None
+        return self.conversation.turns[-1].index if self.pending is None and self.conversation.turns else None
 
     def choose(self, place: int) -> Turn:
         """Make another of `replies` the conversation's."""
         replies, chosen = self.replies, self.chosen
         turn = replies[place]
         if chosen is None:
-            self.conversation = self.conversation.with_turn(turn.among(replies))
+            self.conversation = self.conversation.with_turn(turn.among(replies, place))
         else:
             self._chosen.append(chosen)
-            self.conversation = self.conversation.without_last_turn().with_turn(turn.among(replies))
+            self.conversation = self.conversation.without_last_turn().with_turn(turn.among(replies, place))
         self.pending, self._unplaced = None, ()
         self._keep(lambda journal: journal.record_turn(turn, replaces=chosen is not None))
         return turn

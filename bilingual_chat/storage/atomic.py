@@ -16,7 +16,7 @@ from bilingual_chat.storage.own_files import open_new, temporary_beside
 _NO_DIRECTORY_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
-def write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+def write(path: Path, data: bytes | bytearray, *, mode: int = 0o600) -> None:
     """Replace the content of `path` in one step. On failure, `path` is unchanged and no other file is left."""
     temporary = temporary_beside(path)
     fd = open_new(temporary, mode)
@@ -33,7 +33,7 @@ def write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     sync_directory(path.parent)
 
 
-def write_at(fd: int, offset: int, data: bytes) -> None:
+def write_at(fd: int, offset: int, data: bytes | bytearray) -> None:
     """Write all of `data` at byte `offset`; it is on disk on return."""
     retry_interrupted(os.lseek, fd, offset, os.SEEK_SET)
     rest = memoryview(data)

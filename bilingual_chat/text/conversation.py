@@ -36,11 +36,11 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A user utterance and its reply, however the reply ended.
+    """A user utterance and its reply, whatever ended the reply.
 
-    `details` is what a transcript keeps beside the text: settings, seed, counts, model, timings
-    (JSON values only). `others` are the replies that the message had beside this one (`/retry`, `/edit`,
-    `/compare`), in the order in which they came; they have no `others`. `place` of them came before this one.
+    `details` holds what a transcript records beside the text, as JSON values: settings, seed, token counts, model,
+    timings. `others` are the other replies to the same message (`/retry`, `/edit`, `/compare`), the oldest first;
+    they have no `others`. `index` of them are older than this reply.
     """
 
     user: str
@@ -48,27 +48,32 @@ class Turn:
     finish: FinishReason
     details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     others: tuple[Turn, ...] = ()
-    place: int = 0
+    index: int = 0
 
     @property
     def is_whole(self) -> bool:
-        """Whether nobody stopped the reply and nothing broke it off."""
+        """Return True if nobody stopped the reply and no error cut it off."""
         return self.finish not in (FinishReason.INTERRUPTED, FinishReason.FAILED)
 
     @property
     def replies(self) -> tuple[Turn, ...]:
-        """Every reply, this one included, in the order in which they came."""
-        return (*self.others[: self.place], replace(self, others=(), place=0), *self.others[self.place :])
+        """Every reply to the message, this one included, the oldest first."""
+        return (*self.others[: self.index], self._alone(), *self.others[self.index :])
 
-    def among(self, replies: tuple[Turn, ...]) -> Turn:
-        """This reply as the chosen one of `replies`: where it is among them already, else as the last."""
-        alone = replace(self, others=(), place=0)
-        place = replies.index(alone) if alone in replies else len(replies)
-        return replace(self, others=replies[:place] + replies[place + 1 :], place=place)
+    def among(self, replies: tuple[Turn, ...], index: int) -> Turn:
+        """Return this reply as the chosen one of `replies`, in which it is number `index`."""
+        return replace(self, others=replies[:index] + replies[index + 1 :], index=index)
+
+    def after(self, earlier: tuple[Turn, ...]) -> Turn:
+        """Return this reply as the chosen one, newer than the `earlier` replies to the same message."""
+        return replace(self, others=earlier, index=len(earlier))
 
     def beside(self, replies: tuple[Turn, ...]) -> Turn:
-        """This turn with `replies` that nobody chose."""
+        """Return this turn with newer `replies` that are not chosen."""
         return replace(self, others=self.others + replies)
+
+    def _alone(self) -> Turn:
+        return replace(self, others=(), index=0) if self.others else self
 
     def utterances(self) -> tuple[Utterance, Utterance]:
         return Utterance(Speaker.USER, self.user), Utterance(Speaker.SYSTEM, self.reply)

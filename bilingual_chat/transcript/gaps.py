@@ -62,18 +62,18 @@ class Gaps:
                 break
         return b"".join(parts)
 
-    def without(self) -> bytes:
-        """The data without its gaps: every good record on a line of its own."""
-        if not self._starts:
+    def without(self, first: bytes = b"") -> bytes | bytearray:
+        """`first`, then the data without its gaps: every good record on a line of its own."""
+        if not self._starts and not first:
             return self._data
-        kept, position = bytearray(), 0
+        kept, position, data = bytearray(first), 0, memoryview(self._data)
         for start, end in self:
             if start > position:
-                kept += self._data[position:start]
+                kept += data[position:start]
                 kept += b"\n"
             position = end
-        kept += self._data[position:]
-        return bytes(kept)
+        kept += data[position:]
+        return kept
 
     @cached_property
     def _lines(self) -> tuple[int, list[int]]:

@@ -281,7 +281,7 @@ def _turn_lines(turn: Turn) -> bytes:
     """A turn with every reply it has had, as a journal records them one after the other."""
     first, *others = turn.replies
     lines = [_turn_line(first), *(_turn_line(reply, "reply") for reply in others)]
-    if turn.place:
+    if turn.index:
         lines += [_replacement(), _turn_line(turn)]
     return b"".join(lines)
 

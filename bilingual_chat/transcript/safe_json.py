@@ -14,6 +14,8 @@ from bilingual_chat.text.encodings import likely_encoding
 
 MAX_DEPTH = 64
 MAX_VALUES = 1_000_000  # at some 250 bytes each
+MAX_NEEDED = 176 * 2**20  # bytes, for a text and the strings cut out of it
+MOST_PER_BYTE = 14  # of UTF-8, when a wide text has surrogate halves to mend
 MAX_NUMBER_CHARACTERS = 100
 BOM = b"\xef\xbb\xbf"
 
@@ -25,6 +27,9 @@ _UNFIT_TO_SHOW = re.compile(
     "[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+_WIDEST = re.compile(rb"[\xf0-\xf7]")
+_CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
 _MARKS = (b",", b"[", b"{")
 _JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
@@ -51,15 +56,15 @@ def parse(data: bytes) -> Any:
     """The JSON value of `data`; raises JsonFault, in bounded time and memory. A byte-order mark is skipped.
 
     Refused: other encodings, NaN and infinities, numbers of more than 100 characters, the same key
-    twice, more than 64 levels, more than a million values.
+    twice, more than 64 levels, more than a million values, text that takes more than MOST_NEEDED bytes.
     """
     if too_many := excess(data):
         raise JsonFault(too_many)
-    data = data.removeprefix(BOM)
     try:
-        text = data.decode("utf-8").strip(_SPACE)
-        value, end = parse_prefix(text)
-        if end < len(text):
+        text = data.decode("utf-8-sig")
+        start = len(text) - len(text.lstrip(_SPACE)) if text[:1] in _SPACE else 0
+        value, end = parse_prefix(text, start)
+        if text[end:].strip(_SPACE):
             raise json.JSONDecodeError("Extra data", text, end)
     except UnicodeDecodeError as error:
         raise JsonFault(_other_encoding(data) or _not_utf8(data, error)) from None
@@ -69,19 +74,35 @@ def parse(data: bytes) -> Any:
     return value
 
 
-def parse_prefix(text: str) -> tuple[Any, int]:
-    """The JSON value that `text` begins with, and where it ends. Raises json.JSONDecodeError or JsonFault."""
+def parse_prefix(text: str, start: int = 0) -> tuple[Any, int]:
+    """The JSON value at `start` of `text`, and where it ends. Raises json.JSONDecodeError or JsonFault."""
     try:
-        value, end = _DECODER.raw_decode(text)
+        value, end = _DECODER.raw_decode(text, start)
     except RecursionError:
         raise JsonFault(Phrase("json.depth", limit=MAX_DEPTH)) from None
-    if "\\u" in text or text.count("[") + text.count("{") > MAX_DEPTH:  # else there is nothing to mend or to refuse
-        value = _mended(value, 0)
-    return value, end
+    if isinstance(value, list | dict) and text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_depth(value, MAX_DEPTH)
+    return _mended(value) if "\\u" in text else value, end
+
+
+def memory_needed(data: bytes) -> int:
+    """Return the bytes that decoding and parsing `data` take at most, its values not counted.
+
+    Python stores a text with as many bytes for each character as its widest character needs.
+    """
+    length = len(data) if data.isascii() else len(data.translate(None, _CONTINUATION_BYTES))
+    width = 1 if data.isascii() else 4 if _WIDEST.search(data) else 2
+    if b"\\u" not in data:
+        return length * 2 * width
+    escapes = 0 if b"\\\\u" in data else data.count(b"\\u")
+    # Surrogate halves are mended in a copy.
+    return length * width + max(length - 5 * escapes, 0) * (10 if _HALF.search(data) else max(width, 2))
 
 
 def excess(data: bytes) -> Phrase | None:
-    """Why `data` holds more values than memory is given to, before anything is made of them."""
+    """Return the reason if `data` would take too much memory, before anything is decoded."""
+    if len(data) > MAX_NEEDED // MOST_PER_BYTE and memory_needed(data) > MAX_NEEDED:
+        return Phrase("json.memory")
     if len(data) <= MAX_VALUES or _marks(data, 0, len(data)) <= MAX_VALUES:
         return None
     # Commas of the text itself do not count; a slower look tells them apart.
@@ -137,15 +158,22 @@ def _plain(value: object, depth: int = 0) -> object:
     return [_plain(part, depth + 1) for part in value]
 
 
-def _mended(value: Any, depth: int) -> Any:
+def _check_depth(value: Any, levels: int) -> None:
+    if levels == 0:
+        raise JsonFault(Phrase("json.depth", limit=MAX_DEPTH))
+    for part in value.values() if isinstance(value, dict) else value:
+        if isinstance(part, list | dict):
+            _check_depth(part, levels - 1)
+
+
+def _mended(value: Any) -> Any:
+    """Return `value` with the surrogate halves in its texts mended."""
     if isinstance(value, str):
         return mend_surrogates(value)
-    if isinstance(value, list | dict) and depth >= MAX_DEPTH:
-        raise JsonFault(Phrase("json.depth", limit=MAX_DEPTH))
     if isinstance(value, list):
-        return [_mended(part, depth + 1) for part in value]
+        return [_mended(part) for part in value]
     if isinstance(value, dict):
-        return {mend_surrogates(name): _mended(part, depth + 1) for name, part in value.items()}
+        return {mend_surrogates(name): _mended(part) for name, part in value.items()}
     return value
 
 

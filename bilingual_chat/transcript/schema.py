@@ -23,7 +23,7 @@ FINISHES = {reason.value: reason for reason in FinishReason}
 MOST_NAMED = 3  # details in one sentence
 
 # What a document says of a message's other replies, and how many of them came before the one that counts.
-ALTERNATIVES, PLACE = "alternatives", "place"
+ALTERNATIVES, INDEX = "alternatives", "place"
 
 Fields = Mapping[str, Any]
 
@@ -52,7 +52,7 @@ def header_of(fields: Fields, fallback: Header) -> tuple[Header, Fields]:
 
     Raises Misshapen for a field of another type.
     """
-    texts = {name: _text(fields, name, default=getattr(fallback, name)) for name in _HEADER_FIELDS[:-1]}
+    texts = {name: text_of(fields, name, default=getattr(fallback, name)) for name in _HEADER_FIELDS[:-1]}
     versions = fields.get("versions", {})
     if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
         raise Misshapen("versions", "versions")
@@ -83,17 +83,17 @@ def utterance_fields(utterance: Utterance) -> dict[str, Any]:
 def utterance_of(value: object, where: str) -> tuple[Utterance, Fields]:
     """An utterance and the fields beside it; raises Misshapen."""
     fields = mapping(value, where)
-    spelling = _text(fields, "speaker", where)
+    spelling = text_of(fields, "speaker", where)
     if spelling not in _SPEAKERS:
         raise Misshapen(f"{where}.speaker", "speaker")
-    return Utterance(_SPEAKERS[spelling], _text(fields, "text", where)), without(fields, _UTTERANCE_FIELDS[:2])
+    return Utterance(_SPEAKERS[spelling], text_of(fields, "text", where)), without(fields, _UTTERANCE_FIELDS[:2])
 
 
 def reply_fields(turn: Turn) -> dict[str, Any]:
     """A turn's reply as an utterance; whatever the details say, they do not replace what was said."""
     _, reply = turn.utterances()
     kept = without(turn.details, (*_UTTERANCE_FIELDS, USER_FIELDS))
-    others = {**alternatives_fields(turn.others, turn.user), PLACE: turn.place} if turn.others else {}
+    others = {**alternatives_fields(turn.others, turn.user), INDEX: turn.index} if turn.others else {}
     return {**utterance_fields(reply), "finish_reason": turn.finish.value, **kept, **others}
 
 
@@ -109,21 +109,21 @@ def _alternative(reply: Turn, user: str) -> dict[str, Any]:
 
 
 def alternatives_of(fields: Fields, user: str) -> tuple[tuple[Turn, ...], int]:
-    """The other replies that `fields` hold, and the place of the one that counts.
+    """The other replies in `fields`, and the number of them that came before the chosen one.
 
-    None, where the field is not what bchat writes: then it is somebody else's, and kept as it is.
+    No replies if the field is not what bchat writes: another program's field is kept as it is.
     """
-    values, place = fields.get(ALTERNATIVES), fields.get(PLACE)
+    values, index = fields.get(ALTERNATIVES), fields.get(INDEX)
     try:
         replies = tuple(_alternative_of(value, user) for value in values) if isinstance(values, list) else ()
     except Misshapen:
         return (), 0
-    return replies, place if type(place) is int and 0 <= place <= len(replies) else 0
+    return replies, index if type(index) is int and 0 <= index <= len(replies) else 0
 
 
 def _alternative_of(value: object, user: str) -> Turn:
     fields = mapping(value, ALTERNATIVES)
-    words, reply = _text(fields, "user", ALTERNATIVES, user), _text(fields, "text", ALTERNATIVES)
+    words, reply = text_of(fields, "user", ALTERNATIVES, user), text_of(fields, "text", ALTERNATIVES)
     return Turn(words, reply, finish_of(fields, ALTERNATIVES), without(fields, ("user", *_UTTERANCE_FIELDS)))
 
 
@@ -166,11 +166,11 @@ def turns_of(values: Sequence[object], first: int) -> tuple[list[Turn], tuple[st
 
 
 def _turn_of(user: tuple[str, Fields], reply: str, beside: Fields, where: str) -> Turn:
-    others, place = alternatives_of(beside, user[0])
-    details = without(beside, ("finish_reason", *((ALTERNATIVES, PLACE) if others else ())))
+    others, index = alternatives_of(beside, user[0])
+    details = without(beside, ("finish_reason", *((ALTERNATIVES, INDEX) if others else ())))
     if user[1]:
         details[USER_FIELDS] = user[1]
-    return Turn(user[0], reply, finish_of(beside, where), details, others, place)
+    return Turn(user[0], reply, finish_of(beside, where), details, others, index)
 
 
 def said_in(conversation: Conversation, pending_user: str | None) -> list[Utterance]:
@@ -208,7 +208,7 @@ def without(fields: Fields, names: Sequence[str]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in names}
 
 
-def _text(fields: Fields, name: str, where: str = "", default: str | None = None) -> str:
+def text_of(fields: Fields, name: str, where: str = "", default: str | None = None) -> str:
     value = fields.get(name, default)
     if not isinstance(value, str):
         raise Misshapen(f"{where}.{name}" if where else name, "text")

@@ -48,7 +48,7 @@ def on_disk(session: Session) -> Loaded:
 def as_read(turn: Turn) -> Turn:
     """A turn whose details went through JSON."""
     others = tuple(map(as_read, turn.others))
-    return Turn(turn.user, turn.reply, turn.finish, json.loads(json.dumps(dict(turn.details))), others, turn.place)
+    return Turn(turn.user, turn.reply, turn.finish, json.loads(json.dumps(dict(turn.details))), others, turn.index)
 
 
 def test_a_stopped_retry_leaves_the_whole_reply_and_keeps_what_was_said(tmp_path: Path) -> None:

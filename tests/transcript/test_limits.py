@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 import tracemalloc
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ import pytest
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.storage import atomic
 from bilingual_chat.text.conversation import Conversation, FinishReason, Turn
-from bilingual_chat.transcript import files
+from bilingual_chat.transcript import files, replay, safe_json, story
 from bilingual_chat.transcript.document import read_document, write_document
 from bilingual_chat.transcript.history import list_conversations, search
 from bilingual_chat.transcript.journal import Journal, read_journal
@@ -151,6 +154,132 @@ def test_good_records_around_a_heap_of_junk_are_kept(tmp_path: Path, junk: bytes
     again = read_journal(path)
     assert again.conversation == loaded.conversation
     assert not again.problems
+
+
+BIG = 2**23
+WIDE = "x" * (BIG // 8) + "😀"
+
+
+@pytest.fixture
+def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bounds of a journal of 64 MiB, for one of BIG bytes."""
+    monkeypatch.setattr(story, "MOST_HELD", BIG * 15 // 8)
+    monkeypatch.setattr(replay, "_MOST_NEEDED", BIG * 2)
+    monkeypatch.setattr(replay, "_MOST_IN_ALL", BIG * 21 // 8)
+    monkeypatch.setattr(safe_json, "MAX_NEEDED", BIG * 11 // 4)
+
+
+def line_of(record: str, **fields: object) -> bytes:
+    return replay.line(record, "2025-08-02T10:15:00.000+09:00", **fields)
+
+
+FILES_OF_WIDE_TEXT = {
+    "turns": line_of("turn", user=WIDE, reply=WIDE) * 4,
+    "short turns": line_of("turn", user=WIDE[-1000:], reply="") * (BIG // 1100),
+    "one turn": line_of("turn", user=WIDE * 8, reply=""),
+    "an event": line_of("event", kind="x", details={"a": WIDE * 8}),
+    "replies": line_of("turn", user="", reply="") + line_of("reply", user=WIDE, reply="") * 7,
+    "openings": (
+        line_of("opening", utterances=[{"speaker": "ユーザー", "text": WIDE * 2}]) + line_of("user", text=WIDE)
+    )
+    * 2,
+    "half of a record": line_of("user", text=WIDE * 7)[:-3],
+    "surrogate halves": line_of("user", text="@" * BIG).replace(b"@", b"\\ud800", 1).replace(b"@", b"a"),
+    "a document": json.dumps([{"speaker": "ユーザー", "text": WIDE * 8}], ensure_ascii=False).encode(),
+}
+
+
+@pytest.mark.usefixtures("small_memory")
+@pytest.mark.parametrize("data", FILES_OF_WIDE_TEXT.values(), ids=FILES_OF_WIDE_TEXT)
+def test_wide_characters_take_no_more_than_four_times_the_size(tmp_path: Path, data: bytes) -> None:
+    """Python stores ASCII text with one emoji in it with four bytes for each character."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(data)
+    size, last = len(data), line_of("turn", user="end", reply="")
+    if not data.startswith(b"["):
+        path.write_bytes(data + b"\n" + last)
+    del data
+    tracemalloc.start()
+    try:
+        with suppress(BchatError):
+            loaded = read_document(path)
+            assert loaded.conversation.turns[-1].user == "end"
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 4 * max(size, BIG) + 2**20
+
+
+@pytest.mark.usefixtures("small_memory")
+def test_turns_that_do_not_fit_in_memory_stay_in_the_file_and_are_reported(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"".join(line_of("turn", user=f"{number}{WIDE}", reply="") for number in range(6)))
+    before = path.read_bytes()
+    journal, loaded = Journal.resume(path)
+    journal.close()
+    assert [turn.user[0] for turn in loaded.conversation.turns] == ["3", "4", "5"]
+    (said,) = (problem for problem in loaded.problems if problem.key == "transcript.too-large-to-hold")
+    assert said.values["count"] == 3
+    assert path.read_bytes().endswith(before)
+
+
+@pytest.mark.usefixtures("small_memory")
+def test_a_small_record_before_a_heap_of_wide_junk_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(line_of("user", text="a")[:-1] + WIDE.encode() * 8)
+    assert read_journal(path).pending_user == "a"
+
+
+def calls_for(path: Path, replies: int, details: dict[str, Any]) -> int:
+    """How many functions are called to read a journal with so many replies to one message."""
+    records = [
+        line_of("undo", replaces=True) + line_of("turn", user="a", reply=str(number), details=details)
+        for number in range(replies)
+    ]
+    path.write_bytes(line_of("turn", user="a", reply="") + b"".join(records))
+    count = 0
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(note)
+    try:
+        read_journal(path)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("details", [{}, {"seed": 3}])
+def test_each_reply_to_one_message_is_read_in_constant_time(tmp_path: Path, details: dict[str, Any]) -> None:
+    """Replacing the reply 800,000 times once took 15 s: each one was compared with a hundred others."""
+    few, many = (calls_for(tmp_path / f"{number}.jsonl", number, details) for number in (1000, 2000))
+    assert (many - few) / 1000 < 80
+
+
+def test_records_in_other_forms_than_bchats_own_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So are the attempts to read junk; a record that bchat wrote is read wherever it stands."""
+    monkeypatch.setattr(replay, "_MOST_ODD", 5)
+    path = tmp_path / "a.jsonl"
+    odd = b'{"record":"turn","user":"odd","reply":""}\n'
+    junk = b'{"record":"a","}\n'
+    path.write_bytes(odd + junk * 3 + odd * 4 + line_of("turn", user="own", reply=""))
+    assert [turn.user for turn in read_journal(path).conversation.turns] == ["odd", "odd", "own"]
+
+
+def test_every_record_that_bchat_writes_has_bchats_own_form(tmp_path: Path) -> None:
+    with Journal.create(tmp_path, HEADER, Conversation((), (Turn("a", "b", FinishReason.STOP),))) as journal:
+        journal.record_opening([])
+        journal.record_user("a")
+        journal.record_turn(Turn("a", "b", FinishReason.STOP), replaces=True)
+        journal.record_reply(Turn("a", "c", FinishReason.STOP))
+        journal.record_event("x")
+        journal.record_undo()
+        journal.record_clear()
+    lines = journal.path.read_bytes().splitlines()
+    assert len(lines) == 10
+    assert all(replay._OWN_RECORD.match(line) and replay._ANY_RECORD.match(line) for line in lines)
 
 
 def test_the_lines_that_are_left_out_are_counted_and_named(tmp_path: Path) -> None:
