@@ -29,7 +29,7 @@ from bilingual_chat.hub.file_download import FileDownload
 from bilingual_chat.hub.http import Hub
 from bilingual_chat.hub.listing import Listing, fetch_listing
 from bilingual_chat.hub.pool import Cancelled, FileProgress, TimedOut, raise_if_cancelled
-from bilingual_chat.hub.state import State, last_report, model_files, wants_md5
+from bilingual_chat.hub.state import State, last_report, wants_md5
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import ModelEntry, hub_folder, locate
 from bilingual_chat.storage import atomic, os_errors, paths, safe_stat
@@ -126,17 +126,6 @@ def download(
     return folder / "snapshots" / listing.commit
 
 
-def find_size(entry: ModelEntry) -> Size:
-    """Return the size of a model and of its missing part. Ask the hub if it is not here. Raise BchatError (MODEL)."""
-    directory = locate(entry)
-    if directory is not None:
-        return Size(safe_stat.total_size(directory / name for name in model_files(directory)), 0)
-    require_downloadable(entry)
-    with _explain_errors(entry):
-        hub, listing = _fetch_listing(entry)
-        return Size(listing.size, sum(each.missing for each in _plan(entry, hub, listing, accept_withdrawn=True)))
-
-
 def require_downloadable(entry: ModelEntry) -> None:
     """Raise BchatError (MODEL) if the model is not on the hub, or downloads are forbidden."""
     if not entry.hub_id:
@@ -160,7 +149,7 @@ def target_directory(entry: ModelEntry) -> Path:
     return paths.expand(entry.directory) if entry.directory else paths.hub_cache()
 
 
-def _fetch_listing(entry: ModelEntry, cancel: threading.Event | None = None) -> tuple[Hub, Listing]:
+def _fetch_listing(entry: ModelEntry, cancel: threading.Event | None) -> tuple[Hub, Listing]:
     hub = http.find_hub(entry)
     found: list[Listing] = []
     # In a thread, so that Ctrl-C works during a request, and an endless one times out.

@@ -104,7 +104,6 @@ def test_a_model_that_is_here_is_opened_without_asking_anyone(served: Hub, monke
     directory = pull()
     served.asked.clear()
     assert pull() == directory
-    assert download.find_size(ENTRY) == download.Size(SIZE, 0)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert pull() == directory
     assert served.asked == []
@@ -178,10 +177,16 @@ def test_rate_and_time_left_count_what_came_over_the_network_only(monkeypatch: p
     ]
 
 
-def test_the_size_is_told_before_anything_is_fetched(served: Hub) -> None:
+def test_the_size_is_known_before_anything_is_downloaded(served: Hub) -> None:
     partial().parent.mkdir(parents=True)
     partial().write_bytes(FILES[WEIGHTS][:100_000])
-    assert download.find_size(ENTRY) == download.Size(SIZE, SIZE - 100_000)
+
+    def stop(size: download.Size) -> None:
+        assert size == download.Size(SIZE, SIZE - 100_000)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download.download(ENTRY, lambda progress: None, on_start=stop)
     assert served.contents_asked() == []
 
 

@@ -515,7 +515,3 @@ def test_what_is_fetched_can_be_read_by_whoever_may_read_the_cache(served: Hub) 
     finally:
         os.umask(old)
     assert {stat.S_IMODE((directory / name).stat().st_mode) for name in WANTED} == {0o640}
-
-
-def test_the_size_of_a_model_in_a_directory_is_that_of_its_files(tmp_path: Path) -> None:
-    assert download.find_size(put_directory(tmp_path / "own", *WANTED)) == download.Size(SIZE, 0)
