@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,22 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def model(request: pytest.FixtureRequest) -> Any:
+    """A random GPTNeoXForCausalLM, with the options that a test module calls MODEL, or those of the family."""
+    from tests.models import FAMILY, make_model
+
+    return make_model(**getattr(request.module, "MODEL", FAMILY))
+
+
+@pytest.fixture(scope="module")
+def saved(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That model as a directory, which no test may change."""
+    path = tmp_path_factory.mktemp("model")
+    model.save_pretrained(path)
+    return path
 
 
 @pytest.fixture

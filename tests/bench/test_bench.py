@@ -27,27 +27,14 @@ from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.model import Model, open_model
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.storage import paths
-from tests.engines.test_local import SHAPES, VOCAB, make_model, open_local, prompt
+from tests.models import FAMILY, SHAPES, VOCAB, make_model, open_local, prompt
 from tests.runs import Run
 from tests.scripted import ScriptedEngine, tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-FAMILY = SHAPES["the family's own: sequential, whole head rotated"]
 CHAT = "ユーザー: What is 'cat' in Japanese?\nシステム: \"cat\" in Japanese is 猫 (neko).\n" * 8
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return make_model(**FAMILY)
-
-
-@pytest.fixture(scope="module")
-def saved(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model")
-    model.save_pretrained(path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from bilingual_chat.messages.errors import ExitStatus
 from bilingual_chat.settings import catalogue
 from bilingual_chat.settings.config import load_config
 from bilingual_chat.storage import safe_stat
-from tests.engines.test_neox_family import CARDS, install, random_model
 from tests.loopback_hub import WEIGHTS, Hub
+from tests.model_cards import CARDS, install, random_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # a model is made, and torch imported
 

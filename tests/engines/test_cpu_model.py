@@ -7,7 +7,6 @@ person's machine compiles, and once more without its vector instructions of the 
 from __future__ import annotations
 
 import ctypes
-import json
 import math
 import platform
 import shutil
@@ -22,7 +21,6 @@ from torch import Tensor
 
 from bilingual_chat.engines import device, local
 from bilingual_chat.engines.generation import threads as reply_threads
-from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.neox import build, cpu_model
 from bilingual_chat.engines.neox.config import HEAD, NeoxConfig, parse_config
 from bilingual_chat.engines.neox.cpu_model import CpuNeox
@@ -36,22 +34,11 @@ from bilingual_chat.engines.weights.quantized_matrix import QuantizedMatrix, had
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.settings.config import load_config
-from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.storage import paths
 from bilingual_chat.terminal.display import sentence
-from tests.engines.test_local import EOS, generate, make_model
+from tests.cpu_kernels import GREEDY, QUANTIZED, SIZES, VOCAB, network, open_engine, some_ids
+from tests.models import generate, make_model
 
-VOCAB = 192
-SIZES: dict[str, Any] = {
-    "vocab_size": VOCAB,
-    "hidden_size": 128,
-    "num_attention_heads": 4,
-    "intermediate_size": 192,
-    "max_position_embeddings": 300,
-    "use_parallel_residual": False,
-    "rotary_pct": 1.0,
-    "initializer_range": 0.2,
-}
 VARIANTS: dict[str, dict[str, Any]] = {
     "the family's own": {},
     "parallel, a quarter rotated": {"use_parallel_residual": True, "rotary_pct": 0.25},
@@ -64,35 +51,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 CPU = torch.device("cpu")
 LIBRARIES = {"this processor": "compiled", "AVX2": "older", "any processor": "portable"}
 PRECISIONS = ("float32", "bfloat16", "int8", "w8a8", "int4")
-QUANTIZED = ("int8", "w8a8", "int4")
-GREEDY = DecodingParameters(temperature=0.0, max_new_tokens=40)
 
-pytestmark = pytest.mark.slow  # something is compiled
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("two_threads")]  # something is compiled
+MODEL = SIZES
 needs_compiler = pytest.mark.usefixtures("compiled")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny kernels on a busy machine: two threads mostly wait for each other. Two where that is the subject."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def compiled() -> ctypes.CDLL:
-    library = build.load_library()
-    if library is None:
-        pytest.skip("no C compiler here")
-    return library
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model")
-    make_model(**SIZES).save_pretrained(path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -125,23 +87,6 @@ def library(request: pytest.FixtureRequest) -> ctypes.CDLL:
     return found
 
 
-def network(precision: str, seed: int = 0, **options: Any) -> tuple[NeoxConfig, dict[str, Tensor | QuantizedMatrix]]:
-    """Configuration and weights of a random model in `precision`."""
-    model = make_model(seed, **{**SIZES, **options})
-    config = parse_config(json.loads(model.config.to_json_string()))
-    weights: dict[str, Tensor | QuantizedMatrix] = {}
-    for name, tensor in model.state_dict().items():
-        called = HEAD if name == "lm_head.weight" else name
-        if called not in config.shapes():
-            continue
-        is_matrix = tensor.ndim == 2 and "embed_in" not in called
-        if precision in QUANTIZED:
-            weights[called] = quantize(tensor, precision) if is_matrix else tensor.bfloat16()  # type: ignore[arg-type]
-        else:
-            weights[called] = tensor.to(getattr(torch, precision))
-    return config, weights
-
-
 def native_network(config: NeoxConfig, weights: Any, library: ctypes.CDLL, precision: str) -> CpuNeox:
     return CpuNeox(config, weights, library, 1 if precision == "w8a8" else 2)
 
@@ -161,10 +106,6 @@ def exactly(weights: dict[str, Tensor | QuantizedMatrix]) -> dict[str, Tensor]:
         name: each.dequantized(torch.float32) if isinstance(each, QuantizedMatrix) else each.float()
         for name, each in weights.items()
     }
-
-
-def some_ids(count: int, seed: int = 0) -> Tensor:
-    return torch.randint(4, VOCAB, (count,), generator=torch.Generator().manual_seed(seed))
 
 
 def cache_for(model: GptNeox | CpuNeox) -> KVCache:
@@ -398,10 +339,6 @@ def test_what_four_bits_can_say_is_kept_exactly() -> None:
     matrix = (numbers * level_values()[levels][None, :, None]).bfloat16().float().reshape(8, 128) * 0.5
     kept = quantize(matrix, "int4")
     assert torch.allclose(kept.dequantized(torch.float32), matrix, rtol=0.01, atol=0)
-
-
-def open_engine(directory: Path, **options: Any) -> LocalEngine:
-    return LocalEngine(directory, **{"name": "tiny", "eos_id": EOS, "vocab_size": VOCAB, **options})
 
 
 @pytest.fixture

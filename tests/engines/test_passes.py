@@ -27,22 +27,11 @@ from bilingual_chat.engines.neox import build, kv_cache, torch_model
 from bilingual_chat.engines.neox.cpu_model import CpuNeox
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.text.conversation import FinishReason
-from tests.engines.test_cpu_model import (
-    GREEDY,
-    QUANTIZED,
-    VOCAB,
-    compiled,
-    needs_compiler,
-    network,
-    one_thread,
-    open_engine,
-    saved,
-    some_ids,
-)
+from tests.cpu_kernels import GREEDY, QUANTIZED, SIZES, VOCAB, network, open_engine, some_ids
 
-__all__ = ["compiled", "one_thread", "saved"]  # fixtures
-
-pytestmark = pytest.mark.slow  # something is compiled
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("two_threads")]  # something is compiled
+MODEL = SIZES
+needs_compiler = pytest.mark.usefixtures("compiled")
 
 
 def native_engine(directory: Path, precision: str) -> LocalEngine:

@@ -37,7 +37,7 @@ from bilingual_chat.session.model import Model, OpenOptions, open_model
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import load_config
 from bilingual_chat.storage import checksums, lock, paths
-from tests.engines.test_local import EOS, SHAPES, VOCAB, make_model, open_local, prompt, reply, save_pickle
+from tests.models import EOS, FAMILY, VOCAB, make_model, open_local, prompt, reply, save_pickle
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # models are written and converted
 
@@ -49,7 +49,7 @@ CPU = torch.device("cpu")
 def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory in float16 safetensors; tests that change it take `directory`."""
     path = tmp_path_factory.mktemp("half")
-    make_model(**SHAPES["the family's own: sequential, whole head rotated"]).half().save_pretrained(path)
+    make_model(**FAMILY).half().save_pretrained(path)
     return path
 
 

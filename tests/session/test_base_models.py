@@ -25,7 +25,7 @@ from bilingual_chat.text.sanitize import outward
 from bilingual_chat.text.tokenizer import Tokenizer
 from bilingual_chat.transcript import document
 from bilingual_chat.transcript.journal import read_journal
-from tests.engines.test_neox_family import CARDS, PHILOSOPHER, install, random_model, vocabulary
+from tests.model_cards import CARDS, PHILOSOPHER, install, random_model, vocabulary
 from tests.scripted import PLAIN, Script, ScriptedEngine, drain, make_desk, make_session, settings, tokenizer
 
 pytestmark = [

@@ -28,7 +28,7 @@ from bilingual_chat.text.tokenizer import Tokenizer
 from bilingual_chat.transcript.loaded import Loaded, new_header
 from tests.scripted import ENTRY, ScriptedEngine, drain
 from tests.scripted import settings as settings_of
-from tests.text.test_tokenizer import NEWLINE_SYMBOL, OWN_NEWLINE, trained
+from tests.sentencepiece_models import NEWLINE_SYMBOL, OWN_NEWLINE, trained
 
 EXAMPLES = int(os.environ.get("FORGERIES", "3000"))
 LABELS = ("ユーザー", "システム")
@@ -61,7 +61,7 @@ def case(normaliser: str, newline: str, model_type: str = "unigram") -> Case:
             ]
             tsv.write_text("\n".join(lines) + "\n")
             options = {**options, "normalization_rule_name": "", "normalization_rule_tsv": str(tsv)}
-        data = trained(symbols=tuple(OWN_NEWLINE if newline == "\n" else NEWLINE_SYMBOL), **options)
+        data = trained(symbols=OWN_NEWLINE if newline == "\n" else NEWLINE_SYMBOL, **options)
         path = Path(name) / "spiece.model"
         path.write_bytes(data)
         tokenizer = Tokenizer(path, newline=newline)
