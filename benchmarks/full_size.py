@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bilingual_chat.engines.neox.config import parse_config
 from bilingual_chat.engines.weights.convert import write_header
-from bilingual_chat.engines.weights.reader import Stored
+from bilingual_chat.engines.weights.quantize import Part
 from bilingual_chat.storage import paths
 
 VOCABULARIES = {"4b": 65536, "3.6b": 32000}
@@ -127,7 +127,7 @@ def piece(text: str, score: float, kind: int) -> bytes:
 def write_safetensors(path: Path, config: dict[str, Any], dtype: torch.dtype, seed: int) -> None:
     shapes = parse_config(config).shapes()
     with path.open("wb") as file:
-        write_header(file, [Stored(path, name, name, shape, dtype) for name, shape in shapes.items()], dtype, {})
+        write_header(file, [Part(name, shape, dtype) for name, shape in shapes.items()], {})
         for index, (name, shape) in enumerate(shapes.items()):
             write_numbers(file, name, shape, dtype, (seed, index))
 

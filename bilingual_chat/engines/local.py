@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,8 +20,6 @@ from bilingual_chat.engines.neox.torch_model import GptNeox
 from bilingual_chat.engines.protocol import DeviceName, DtypeName, Progress, QuantizeName
 from bilingual_chat.engines.weights.convert import open_weights
 from bilingual_chat.engines.weights.files import find_weights, read_json
-from bilingual_chat.engines.weights.quantize import open_quantized
-from bilingual_chat.engines.weights.quantized_matrix import QuantizedMatrix
 from bilingual_chat.engines.weights.reader import stored_dtype
 from bilingual_chat.engines.weights.withdrawn import check_withdrawn
 from bilingual_chat.messages import Phrase
@@ -122,11 +120,9 @@ def _load_model(
     config: NeoxConfig, paths: Sequence[Path], hardware: Hardware, progress: Progress | None
 ) -> tuple[GptNeox | CpuNeox, tuple[Phrase | None, ...]]:
     """Return the model, and the reasons why it opens or runs slowly."""
-    weights: Mapping[str, Tensor | QuantizedMatrix]
-    if hardware.precision is not None:
-        weights, problem = open_quantized(paths, config.shapes(), hardware.precision, progress)
-    else:
-        weights, problem = open_weights(paths, config.shapes(), hardware.dtype, hardware.device, progress)
+    weights, problem = open_weights(
+        paths, config.shapes(), hardware.dtype, hardware.device, hardware.precision, progress
+    )
     if hardware.device.type == "cuda":
         return CudaGraphNeox(config, weights), (problem,)
     if not _wants_kernels(config, hardware):

@@ -30,7 +30,12 @@ from bilingual_chat.engines.precision import PRECISIONS as PRECISION_TABLE
 from bilingual_chat.engines.precision import Precision, memory_in
 from bilingual_chat.engines.weights import convert
 from bilingual_chat.engines.weights import quantize as quantizing
-from bilingual_chat.engines.weights.quantized_matrix import QuantizedMatrix, hadamard_rotated, level_values, quantize
+from bilingual_chat.engines.weights.quantized_matrix import (
+    QuantizedMatrix,
+    hadamard_transformed,
+    level_values,
+    quantize,
+)
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.settings.config import load_config
@@ -93,10 +98,10 @@ def native_network(config: NeoxConfig, weights: Any, library: ctypes.CDLL, preci
 
 def in_bytes(weight: QuantizedMatrix, x: Tensor, bias: Tensor | None) -> Tensor:
     """`QuantizedMatrix.times` with activations rounded to 8 bits."""
-    x = hadamard_rotated(x.float())
+    x = hadamard_transformed(x.float())
     unit = x.abs().amax(-1, keepdim=True) / 127
     return torch.nn.functional.linear(
-        (x / unit).round() * unit, hadamard_rotated(weight.dequantized(torch.float32)), bias
+        (x / unit).round() * unit, hadamard_transformed(weight.dequantized(torch.float32)), bias
     )
 
 

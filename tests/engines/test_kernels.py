@@ -66,11 +66,11 @@ def test_python_and_c_agree_on_structures_and_sizes(tmp_path: Path) -> None:
     claims += [f"sizeof(struct {name}) == {ctypes.sizeof(mirror)}" for name, mirror in mirrors.items()]
     claims += [
         f"HADAMARD_SIZE == {quantized_matrix.HADAMARD_SIZE}",
-        f"INT4_GROUP == {quantized_matrix.GROUP}",
-        f"COLUMN_BLOCK == {quantized_matrix.BLOCK}",
-        f"TILE_OUTPUTS == {quantized_matrix.SIDE_BY_SIDE}",
-        f"ROWS_PER_TASK == {quantized_matrix.TOGETHER}",
-        f"INT8_GROUP == {quantized_matrix.FOUR}",
+        f"INT4_GROUP == {quantized_matrix.INT4_GROUP}",
+        f"COLUMN_BLOCK == {quantized_matrix.COLUMN_BLOCK}",
+        f"TILE_OUTPUTS == {quantized_matrix.TILE_OUTPUTS}",
+        f"ROWS_PER_TASK == {quantized_matrix.ROWS_PER_TASK}",
+        f"INT8_GROUP == {quantized_matrix.INT8_GROUP}",
         f"{kv_cache.CAPACITY_STEP} % MAX_LANES == 0",
         f"{cpu_model._COLUMN_STEP} == COLUMN_BLOCK",
         f"{cpu_model._INT8} == INT8 && {cpu_model._INT4} == INT4",

@@ -31,6 +31,7 @@ from bilingual_chat.engines.memory import estimate_memory, needed_memory
 from bilingual_chat.engines.neox.config import NeoxConfig, parse_config
 from bilingual_chat.engines.protocol import open_engine
 from bilingual_chat.engines.weights import cache, convert, reader
+from bilingual_chat.engines.weights.quantize import Part
 from bilingual_chat.engines.weights.reader import stored_dtype
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.model import Model, OpenOptions, open_model
@@ -385,7 +386,6 @@ def test_sweeping_after_a_model_was_removed_frees_its_conversions(directory: Pat
     open_local(directory, dtype="bfloat16")
     (kept,) = kept_files()
     size = kept.stat().st_size
-    assert cache.kept_bytes() == size
     assert cache.sweep() == 0
     shutil.rmtree(directory)
     assert cache.sweep() == size
@@ -458,7 +458,7 @@ def test_a_killed_conversion_leaves_a_part_that_the_next_one_removes(directory: 
 def test_a_conversion_is_not_written_through_a_link(directory: Path, tmp_path: Path, kind: str) -> None:
     other = tmp_path / "precious"
     other.write_text("precious")
-    (path,) = [cache.place([directory / "model.safetensors"], "torch.float32")]
+    (path,) = [cache.path_for([directory / "model.safetensors"], "torch.float32")]
     path.parent.mkdir(parents=True)
     getattr(path.with_name(path.name + ".part"), kind)(other)
     open_local(directory, dtype="float32")
@@ -485,7 +485,7 @@ def test_a_conversion_where_others_may_write_is_neither_used_nor_made(directory:
 def test_a_second_process_waits_for_the_first_ones_conversion(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It shows how far the other is, and then maps what the other made; a sweep leaves that alone."""
     source, whole = directory / "model.safetensors", state_of(directory)
-    kept = cache.place([source], "torch.bfloat16")
+    kept = cache.path_for([source], "torch.bfloat16")
     theirs = cache.claim(kept, lambda done: None)
     assert theirs is not None
     theirs.write(b"x" * 64)
@@ -499,10 +499,10 @@ def test_a_second_process_waits_for_the_first_ones_conversion(directory: Path, m
             theirs.truncate(0)
             theirs.seek(0)
             tensors = reader.survey([source], parse(directory).shapes())
-            convert.write_header(theirs, tensors, torch.bfloat16, {})
+            convert.write_header(theirs, [Part(each.name, each.shape, torch.bfloat16) for each in tensors], {})
             for each in tensors:
                 theirs.write(whole[each.name].bfloat16().view(torch.uint8).numpy().data)
-            cache.keep(theirs, kept)
+            cache.commit(theirs, kept)
 
     monkeypatch.setattr("time.sleep", finish)
     told: list[int] = []
@@ -519,7 +519,7 @@ def test_a_part_that_goes_between_opening_and_locking_is_not_taken(
     """Its owner gave it its name, and to empty it would destroy the result; or it was swept away."""
     source = tmp_path / "source"
     source.write_bytes(b"x")
-    kept = cache.place([source], "torch.bfloat16")
+    kept = cache.path_for([source], "torch.bfloat16")
     theirs = cache.claim(kept, lambda done: None)
     assert theirs is not None
     theirs.write(b"whole")
@@ -529,7 +529,7 @@ def test_a_part_that_goes_between_opening_and_locking_is_not_taken(
     def late(fd: int) -> bool:
         calls.append(fd)
         if len(calls) == 1:
-            cache.keep(theirs, kept) if finished else cache.drop(theirs, kept)
+            cache.commit(theirs, kept) if finished else cache.abandon(theirs, kept)
         return is_locked(fd)
 
     monkeypatch.setattr(lock, "try_lock", late)
@@ -540,7 +540,7 @@ def test_a_part_that_goes_between_opening_and_locking_is_not_taken(
     else:
         assert ours is not None
         ours.write(b"again")
-        cache.keep(ours, kept)
+        cache.commit(ours, kept)
         assert kept.read_bytes() == b"again"
 
 

@@ -1,7 +1,6 @@
-"""Weights that were converted for this machine, in bchat's cache: where they are, who writes them, which are stale.
+"""The cache of converted weights: paths, exclusive writing, removal of stale files. No torch here.
 
-converted/<hash of the source files and the dtype>/model.safetensors; what it was made from is in its header.
-No torch here.
+A file is converted/<hash of the source files and the target>/model.safetensors; its header names its sources.
 """
 
 from __future__ import annotations
@@ -25,27 +24,27 @@ _PAUSE_S = 0.2
 _MOST_HEADER = 16 << 20  # bytes
 
 
-def place(sources: Iterable[Path], dtype: str) -> Path:
-    """Where the conversion of these files to `dtype` is kept; another place as soon as one of them changes."""
-    identity = json.dumps([describe(sources), dtype])
+def path_for(sources: Iterable[Path], target: str) -> Path:
+    """Return the path of these files' conversion to `target`; it changes with every file. Raises OSError."""
+    identity = json.dumps([identify(sources), target])
     return _root() / hashlib.sha256(identity.encode()).hexdigest()[:32] / FILE
 
 
-def describe(sources: Iterable[Path]) -> list[list[Any]]:
-    """What tells these files from any others: path, size, mtime_ns and inode of each. Raises OSError."""
-    described: list[list[Any]] = []
+def identify(sources: Iterable[Path]) -> list[list[Any]]:
+    """Return path, size, mtime_ns and inode of each file. Raises OSError."""
+    identities: list[list[Any]] = []
     for path in sources:
         status = path.stat()
-        described.append([os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ino])
-    return described
+        identities.append([os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ino])
+    return identities
 
 
 def claim(path: Path, waiting: Callable[[int], None]) -> BinaryIO | None:
-    """An empty file beside `path` that only we write; None if `path` is there, or came while we waited.
+    """Return an empty, locked file beside `path`; None if `path` exists, or appeared while we waited.
 
-    Waits while another process writes it, and calls `waiting` with the bytes that it has. What a
-    killed process left is written over; what others put there, a link for example, is removed.
-    Raises OSError, also for a directory in which others may write. End it with `keep` or `drop`.
+    While another process writes it, waits and calls `waiting` with its size. Overwrites the part of a killed process;
+    removes links and files of others. Raises OSError, also for a directory that others may write.
+    End with `commit` or `abandon`.
     """
     part = path.with_name(_PART)
     while not is_kept(path):
@@ -54,14 +53,14 @@ def claim(path: Path, waiting: Callable[[int], None]) -> BinaryIO | None:
         own_files.require_our_directory(part.parent)
         try:
             fd = own_files.open_own(part)
-        except FileNotFoundError:  # somebody swept the folder away in between
+        except FileNotFoundError:  # another process swept the folder
             continue
         file = os.fdopen(fd, "r+b")
         if not lock.try_lock(fd):
             waiting(os.fstat(fd).st_size)
             file.close()
             time.sleep(_PAUSE_S)
-        elif not own_files.is_at(fd, part) or is_kept(path):  # its owner finished, or it was swept away
+        elif not own_files.is_at(fd, part) or is_kept(path):  # finished or swept by another process
             file.close()
         else:
             file.truncate(0)
@@ -70,15 +69,15 @@ def claim(path: Path, waiting: Callable[[int], None]) -> BinaryIO | None:
 
 
 def is_kept(path: Path) -> bool:
-    """Whether this conversion is there, and nobody but us can have written it."""
+    """Return True if this conversion exists and only this user can have written it."""
     return own_files.is_ours(path)
 
 
-def keep(file: BinaryIO, path: Path) -> None:
-    """Give a claimed file its name; only then is it there. Raises OSError."""
+def commit(file: BinaryIO, path: Path) -> None:
+    """Move a claimed file to `path`, atomically. Raises OSError."""
     file.flush()
     os.fsync(file.fileno())
-    if sys.platform == "win32":  # an open file cannot be renamed there
+    if sys.platform == "win32":  # Windows renames no open file
         file.close()
     path.with_name(_PART).replace(path)
     file.close()
@@ -86,41 +85,33 @@ def keep(file: BinaryIO, path: Path) -> None:
         atomic.sync_directory(path.parent)
 
 
-def drop(file: BinaryIO, path: Path) -> None:
-    """Give a claimed file up and remove it."""
+def abandon(file: BinaryIO, path: Path) -> None:
+    """Remove a claimed file."""
     if sys.platform == "win32":
         file.close()
-    _remove(path.with_name(_PART))
-    # What is in its buffer may be just what did not fit on the disk.
+    _remove_file(path.with_name(_PART))
+    # Closing flushes the buffer, which may not fit on the disk.
     with contextlib.suppress(OSError):
         file.close()
     _remove_folder(path.parent)
 
 
-def discard(path: Path) -> None:
+def remove(path: Path) -> None:
     """Remove one conversion."""
-    _remove(path)
+    _remove_file(path)
     _remove_folder(path.parent)
 
 
 def sweep() -> int:
-    """Remove conversions whose source is gone or changed, and what killed ones left. Returns bytes freed.
-
-    Also what `bchat rm` calls once a model is removed.
-    """
+    """Remove conversions whose sources changed, and the parts of killed processes; return the bytes freed."""
     freed = 0
     for folder in _folders():
         freed += _remove_if_abandoned(folder / _PART)
         result = folder / FILE
         if safe_stat.is_file(result) and not _is_current(result):
-            freed += _remove(result)
+            freed += _remove_file(result)
         _remove_folder(folder)
     return freed
-
-
-def kept_bytes() -> int:
-    """How much the cache of conversions takes."""
-    return sum(safe_stat.total_size(safe_stat.entries(folder)) for folder in _folders())
 
 
 def _root() -> Path:
@@ -132,13 +123,13 @@ def _folders() -> Iterator[Path]:
 
 
 def _is_current(result: Path) -> bool:
-    """Whether the files that it was made from are still the same."""
+    """Return True if the source files are unchanged."""
     try:
         with result.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = safe_read.parse_json(file.read(min(length, _MOST_HEADER)))
         sources = json.loads(header["__metadata__"][SOURCE_KEY])
-        return bool(describe(Path(source[0]) for source in sources) == sources)
+        return bool(identify(Path(source[0]) for source in sources) == sources)
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return False
 
@@ -149,12 +140,12 @@ def _remove_if_abandoned(part: Path) -> int:
     except OSError:
         return 0
     try:
-        return _remove(part) if lock.try_lock(fd) else 0
+        return _remove_file(part) if lock.try_lock(fd) else 0
     finally:
         os.close(fd)
 
 
-def _remove(path: Path) -> int:
+def _remove_file(path: Path) -> int:
     try:
         size = path.lstat().st_size
         path.unlink()
@@ -164,5 +155,5 @@ def _remove(path: Path) -> int:
 
 
 def _remove_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # mostly: not empty
+    with contextlib.suppress(OSError):  # not empty
         folder.rmdir()

@@ -1,4 +1,4 @@
-"""The files of a model directory, before anything in them is understood. No torch here."""
+"""The files of a model directory: finds them and refuses unusable ones. No torch here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 def read_json(
     path: Path, most: int = safe_read.JSON_LIMIT, most_values: int = safe_read.VALUES_LIMIT
 ) -> dict[str, Any]:
-    """The JSON object in `path`. Raises BchatError (MODEL): missing, a pointer, too large, not an object."""
+    """Return the JSON object in `path`. Raises BchatError (MODEL): missing, a pointer, too large, not an object."""
     check_file(path)
     try:
         return safe_read.read_json(path, most, most_values)
@@ -27,7 +27,7 @@ def read_json(
 
 
 def find_weights(directory: Path) -> list[Path]:
-    """The weight files of a model directory; several where it is sharded. Raises BchatError (MODEL)."""
+    """Return the weight files of a model directory, several if it is sharded. Raises BchatError (MODEL)."""
     for name in WEIGHT_FILES:
         path = directory / name
         if safe_stat.is_file(path):
@@ -36,14 +36,12 @@ def find_weights(directory: Path) -> list[Path]:
 
 
 def check_file(path: Path) -> None:
-    """A regular file with something in it that is not a Git-LFS pointer; else BchatError (MODEL)."""
+    """Raise BchatError (MODEL) unless `path` is a regular file, not empty, and no Git-LFS pointer."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise refused("engine.file-missing", path)
         with path.open("rb") as file:
             start = file.read(len(_POINTER))
-    except FileNotFoundError:
-        raise refused("engine.file-missing", path) from None
     except OSError as error:
         raise unreadable(path, error) from None
     if not start:
@@ -53,20 +51,24 @@ def check_file(path: Path) -> None:
 
 
 def refused(key: str, path: Path, **values: object) -> BchatError:
+    """Return the error for a file of a model."""
     return BchatError(key, status=ExitStatus.MODEL, file=path.name, directory=str(path.parent), **values)
 
 
 def unreadable(path: Path, error: OSError) -> BchatError:
+    """Return the error for a file that the system cannot read."""
+    if isinstance(error, FileNotFoundError):
+        return refused("engine.file-missing", path)
     return refused("engine.file-unreadable", path, reason=os_errors.reason(error))
 
 
 def _shards(index: Path) -> list[Path]:
-    """The files an index names; each must be a plain name, in the index's own directory."""
-    places = read_json(index).get("weight_map")
-    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+    """Return the files that an index names; each must be a plain name in the index's directory."""
+    files = read_json(index).get("weight_map")
+    if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
         raise refused("engine.json", index)
     suffix = ".safetensors" if ".safetensors." in index.name else ".bin"
-    names = sorted(set(places.values()))
+    names = sorted(set(files.values()))
     if any("/" in name or "\\" in name or "\0" in name or not name.endswith(suffix) for name in names):
         raise refused("engine.json", index)
     return [index.parent / name for name in names]

@@ -1,6 +1,6 @@
-"""Weights from a model directory, tensor by tensor, and a clear word when they are not what they should be.
+"""Reads weights tensor by tensor, and refuses unusable files with a clear error.
 
-Only safetensors and tensors-only pickles are read; nothing in a file is ever executed.
+Reads only safetensors and pickles of tensors; never executes anything in a file.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from bilingual_chat.engines.weights.files import check_file, refused, unreadable
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.storage import safe_read
 
-# Pages of a mapped file count as ours while the mapping lives: open it anew after so many bytes.
+# The pages of a mapped file count as this process's memory: map the file anew after so many bytes.
 BATCH = 256 << 20
-# Masks and tables that older versions of transformers saved; they are computed, not learned.
+# Computed masks and tables, which older versions of transformers saved.
 _HARMLESS = re.compile(
     r"(gpt_neox\.)?(layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)|rotary_emb\.inv_freq)"
 )
 _ALSO_CALLED = {"lm_head.weight": HEAD}
-_KINDS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_MOST_HEADER = 16 << 20  # bytes; those of the largest models have two
-_MOST_PICKLE = 2 << 20  # bytes of what describes the tensors of a pickle; 150 for each of them
-_MOST_DIRECTORY = 16 << 20  # bytes of what lists the members of its zip
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_MOST_HEADER = 16 << 20  # bytes; the largest models need two
+_MOST_PICKLE = 2 << 20  # bytes that describe the tensors, 150 each
+_MOST_DIRECTORY = 16 << 20  # bytes of the zip's central directory
 _ZIP_END, _ZIP64_END = b"PK\x05\x06", b"PK\x06\x06"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One learned tensor in a file: what it is called there and here, and what it is stored as."""
+    """One learned tensor in a file: its name there and in bchat, its shape and dtype."""
 
     path: Path
     stored_name: str
@@ -55,9 +55,9 @@ class Stored:
 
 
 def survey(paths: Iterable[Path], shapes: Mapping[str, tuple[int, ...]]) -> list[Stored]:
-    """The tensors of `shapes` in these files; no number is read. An output head of a tied model is kept.
+    """Return the tensors of `shapes` in these files, without reading values. Accepts the head of a tied model.
 
-    Raises BchatError (MODEL) for missing, foreign or misshapen tensors and for unreadable files.
+    Raises BchatError (MODEL) for missing, unexpected or misshapen tensors and for unreadable files.
     """
     paths = list(paths)
     vocabulary_shape = shapes[EMBEDDING]
@@ -79,10 +79,10 @@ def survey(paths: Iterable[Path], shapes: Mapping[str, tuple[int, ...]]) -> list
 
 
 def load_weights(tensors: Sequence[Stored], dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-    """These tensors by name, as `dtype` on `device`.
+    """Return these tensors by name, as `dtype` on `device`.
 
-    Converted one at a time, and the file mapped anew now and then, so that no second copy of a model
-    is ever in memory; tensors that are stored as `dtype` stay mapped to the file.
+    Converts one at a time and maps the file anew now and then, so that memory never holds a second copy of the model.
+    Tensors stored as `dtype` stay mapped to the file.
     """
     copied = sum(each.count * dtype.itemsize for each in tensors if each.dtype != dtype or device.type != "cpu")
     batch = BATCH if copied > BATCH else None
@@ -92,7 +92,7 @@ def load_weights(tensors: Sequence[Stored], dtype: torch.dtype, device: torch.de
 
 
 def read_stored(tensors: Sequence[Stored], batch: int | None = BATCH) -> Iterator[tuple[Stored, Tensor]]:
-    """Each tensor, mapped; a mapping ends after `batch` bytes, if nobody keeps a tensor of it."""
+    """Yield each tensor, mapped; after `batch` bytes the file is mapped anew."""
     for path, wanted in _batches(tensors, batch):
         for stored_name, tensor in read_tensors(path, wanted):
             yield wanted[stored_name], tensor
@@ -115,16 +115,16 @@ def count_stored(paths: Iterable[Path]) -> Counter[torch.dtype]:
 
 
 def read_tensors(path: Path, names: Collection[str] | None = None) -> Iterator[tuple[str, Tensor]]:
-    """Name and tensor, lazily, of one weight file. Raises BchatError (MODEL) if it is not one.
+    """Yield name and tensor of one weight file, lazily. Raises BchatError (MODEL) for anything else.
 
-    names: the tensors that are wanted; None for all.
+    names: the tensors to read; None reads all.
     """
     check_file(path)
     return _read_safetensors(path, names) if path.suffix == ".safetensors" else _read_pickle(path, names)
 
 
 def _batches(tensors: Sequence[Stored], batch: int | None) -> Iterator[tuple[Path, dict[str, Stored]]]:
-    """Tensors of one file by stored name, at most `batch` bytes of them at a time (but at least one)."""
+    """Yield tensors of one file by stored name, at least one and at most `batch` bytes at a time."""
     part: dict[str, Stored] = {}
     size = 0
     path: Path | None = None
@@ -154,7 +154,7 @@ def _read_safetensors(path: Path, names: Collection[str] | None) -> Iterator[tup
 
 
 def _check_safetensors_length(path: Path) -> None:
-    """Tell a file that was cut off from one that was never safetensors; the library's words say neither."""
+    """Refuse a truncated file and one that is not safetensors; the library's errors do not tell them apart."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -186,7 +186,7 @@ def _read_pickle(path: Path, names: Collection[str] | None) -> Iterator[tuple[st
         raise unreadable(path, error) from None
     except (MemoryError, BchatError):
         raise
-    except Exception:  # torch.load raises whatever its parser trips over in a damaged file
+    except Exception:  # torch.load raises anything for a damaged file
         raise refused("engine.weights-damaged", path) from None
     if not isinstance(state, dict):
         raise refused("engine.weights-damaged", path)
@@ -198,29 +198,29 @@ def _read_pickle(path: Path, names: Collection[str] | None) -> Iterator[tuple[st
 
 
 def _check_zip(path: Path) -> None:
-    """The zip that torch.save writes: whole, and with nothing compressed (it is mapped, not unpacked)."""
+    """Refuse anything but a complete zip of torch.save, without compression (bchat maps it, never unpacks it)."""
     try:
         with path.open("rb") as file:
             is_zip = file.read(4) == b"PK\x03\x04" and _directory_size(file) <= _MOST_DIRECTORY
         if not is_zip:
             raise refused("engine.weights-damaged", path)
         with zipfile.ZipFile(path) as archive:
-            stored = all(map(_is_fit, archive.infolist()))
+            is_plain = all(map(_is_plain, archive.infolist()))
     except OSError as error:
         raise unreadable(path, error) from None
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         raise refused("engine.weights-cut", path) from None
-    if not stored:
+    if not is_plain:
         raise refused("engine.weights-damaged", path)
 
 
-def _is_fit(member: zipfile.ZipInfo) -> bool:
+def _is_plain(member: zipfile.ZipInfo) -> bool:
     is_description = member.filename.endswith(".pkl")
     return member.compress_type == zipfile.ZIP_STORED and not (is_description and member.file_size > _MOST_PICKLE)
 
 
 def _directory_size(file: BinaryIO) -> int:
-    """Bytes of the list of members that `zipfile` would read at once; 0 where there is none."""
+    """Return the bytes of the central directory, which `zipfile` reads at once; 0 if there is none."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - (1 << 17), 0))
     tail = file.read()
@@ -233,5 +233,5 @@ def _check_tensor(path: Path, name: str, tensor: Tensor, expected: tuple[int, ..
     if tuple(tensor.shape) != expected:
         shape, wanted = "×".join(map(str, tensor.shape)), "×".join(map(str, expected))
         raise refused("engine.weights-shape", path, name=name, shape=shape, expected=wanted)
-    if tensor.dtype not in _KINDS or tensor.layout != torch.strided or tensor.device.type != "cpu":
+    if tensor.dtype not in _DTYPES or tensor.layout != torch.strided or tensor.device.type != "cpu":
         raise refused("engine.weights-kind", path, name=name, kind=str(tensor.dtype).removeprefix("torch."))

@@ -1,4 +1,4 @@
-"""Weights that their publisher withdrew: told by their MD5, which is computed once a file. No torch here."""
+"""Recognises weights that their publisher withdrew, by MD5, computed once per file. No torch here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from bilingual_chat.engines.protocol import Progress
 from bilingual_chat.engines.weights.files import refused, unreadable
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError
@@ -15,19 +16,16 @@ from bilingual_chat.storage.checksums import MD5
 
 _PICKLE = ".bin"
 _ITEMSIZE = 2  # bytes of a weight in a pickle
-_OF_WEIGHTS = (0.95, 1.25)  # a file's size, of that of its weights
-
-Progress = Callable[[int, int], None]
+_SIZE_RATIOS = (0.95, 1.25)  # least and most size of a file, relative to its weights
 
 
 def check_withdrawn(
     weights: Iterable[Path], entry: ModelEntry, *, accept: bool, progress: Progress | None = None
 ) -> bool:
-    """Whether one of these files, or a pickle beside them, is withdrawn (only possible with `accept`).
+    """Return True if one of these files, or a pickle beside them, is withdrawn. Raises BchatError without `accept`.
 
-    What was withdrawn was published as a pickle, so that no safetensors file is read for this. What lies beside
-    withdrawn weights was made from them. Raises BchatError (MODEL) without `accept`.
-    Reads nothing that was read before, by `pull` for example, and has not changed since.
+    Only pickles were withdrawn, so no safetensors file is read; one beside a withdrawn pickle was converted from it.
+    Known checksums of unchanged files, from `pull` for example, are not computed again.
     """
     if not entry.withdrawn_md5:
         return False
@@ -44,11 +42,10 @@ def check_withdrawn(
 
 
 def with_suspicions(entry: ModelEntry, directory: Path, others: Iterable[ModelEntry]) -> ModelEntry:
-    """`entry`, to be checked also for what was withdrawn of others: a directory's name says nothing of its weights.
+    """Return `entry` with the withdrawn checksums of other models too, whose weights the directory may hold.
 
-    Judged by size, so that nothing is read where no file can be it: the withdrawn weights of a model are a
-    pickle in 16 bits. Where one could be it, the entry that comes back names that model, whose good weights
-    are what a person then needs.
+    Only of models whose size fits a pickle in the directory, so that no other file is read. The entry then has the
+    name of that model, whose good weights the error recommends.
     """
     sizes = [safe_stat.size_of(path) or 0 for path in pickles_in(directory)]
     for other in others:
@@ -60,32 +57,32 @@ def with_suspicions(entry: ModelEntry, directory: Path, others: Iterable[ModelEn
 
 
 def _could_be(size: int, entry: ModelEntry) -> bool:
-    """By size; the older files' masks add a few percent, and a model without a known size may be of any."""
-    least, most = _OF_WEIGHTS
+    """Return True if the size fits, or is unknown; masks in older files add a few percent."""
+    least, most = _SIZE_RATIOS
     return not entry.parameters or least <= size / (entry.parameters * _ITEMSIZE) <= most
 
 
 def md5_of(files: Iterable[Path], progress: Progress | None = None) -> dict[Path, str]:
-    """The MD5 of each file in hexadecimal, from the store of checksums where it is known.
+    """Return the hexadecimal MD5 of each file, from the store of checksums if known.
 
-    progress: called with bytes read and bytes to read, if there are any. BchatError (MODEL) if one cannot be read.
+    progress: called with bytes read and bytes in all. Raises BchatError (MODEL) for an unreadable file.
     """
     files = list(files)
     unread = [path for path in files if MD5 not in checksums.known_digests(path)]
     total, done = safe_stat.total_size(unread), 0
 
-    def came(count: int) -> None:
+    def add(count: int) -> None:
         nonlocal done
         done += count
         if progress is not None:
             progress(done, max(done, total))
 
-    return {path: _md5(path, came if path in unread else lambda count: None) for path in files}
+    return {path: _md5(path, add if path in unread else lambda count: None) for path in files}
 
 
-def _md5(path: Path, came: Callable[[int], None]) -> str:
+def _md5(path: Path, on_read: Callable[[int], None]) -> str:
     try:
-        return checksums.compute_digests(path, (MD5,), came)[MD5]
+        return checksums.compute_digests(path, (MD5,), on_read)[MD5]
     except OSError as error:
         raise unreadable(path, error) from None
 
