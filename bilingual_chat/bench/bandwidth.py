@@ -1,4 +1,4 @@
-"""How fast the memory of this machine gives a model's own weights: no kernel can run ahead of it."""
+"""The memory bandwidth at which this machine reads a model's weights: an upper limit for every kernel."""
 
 from __future__ import annotations
 
@@ -9,59 +9,58 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from bilingual_chat.engines.generation import threads as computing_threads
+from bilingual_chat.engines.generation import limit_threads
 
-LEAST_S = 0.2  # a shorter look says more of the clock than of the memory
+LEAST_S = 0.2  # a shorter measurement measures the clock
 MOST_PASSES = 200
 SMALL_BYTES = 1 << 28
 
 
 def read_bandwidth(weights: Sequence[Tensor], passes: int = 3) -> float:
-    """Bytes a second at which these tensors are read, by all of torch's threads: the best of some passes.
+    """Return the bytes per second at which all of torch's threads read these tensors: the best of some passes.
 
-    The best, because it is meant as a limit, and other programs only make it less. A small model is read as
-    often as it takes to tell, and by one thread, too: where several meet after each tensor, a busy machine makes
-    them wait for each other longer than they read. One that fits the processor's cache is read from there.
+    The best pass, because other programs only slow a pass down. A small model takes more passes, and one thread too:
+    on a busy machine, several threads wait for each other after each tensor. Small models may fit the CPU cache.
     """
     views = [_words(tensor) for tensor in weights if tensor.nbytes >= 8]
     size = sum(view.nbytes for view in views)
-    _read(views)  # pages that are not in memory yet
+    _read(views)  # loads mapped pages
     best = math.inf
-    for count in (threads(), 1) if size < SMALL_BYTES else (threads(),):
-        with computing_threads(count):
+    for count in (all_threads(), 1) if size < SMALL_BYTES else (all_threads(),):
+        with limit_threads(count):
             seconds: list[float] = []
             while len(seconds) < passes or (sum(seconds) < LEAST_S and len(seconds) < MOST_PASSES):
-                seconds.append(timed(lambda: _read(views), views[0].device))
+                seconds.append(time_of(lambda: _read(views), views[0].device))
         best = min(best, *seconds)
     return size / best
 
 
-def threads() -> int:
-    """How many of them compute at once on the CPU."""
+def all_threads() -> int:
+    """Return the number of torch's threads."""
     return torch.get_num_threads()
 
 
-def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds that `work` takes, with what it left to a GPU."""
-    _wait(device)
+def time_of(work: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds that `work` takes, with the GPU's part."""
+    _synchronize(device)
     began = time.perf_counter()
     work()
-    _wait(device)
+    _synchronize(device)
     return time.perf_counter() - began
 
 
 def _words(tensor: Tensor) -> Tensor:
-    """Its bytes as 64-bit words, whatever they mean: adding floats may stumble over denormal ones."""
+    """Return the bytes as 64-bit integers: adding floats is slow for denormal ones."""
     flat = tensor.detach().reshape(-1).view(torch.uint8)
     return flat[: flat.numel() // 8 * 8].view(torch.int64)
 
 
 def _read(views: Sequence[Tensor]) -> None:
-    """Reads every word once. On this path torch adds five times faster than the memory gives."""
+    """Read every word once; torch's sum is five times faster than memory."""
     for view in views:
         view.sum()
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,6 +1,6 @@
-"""How well a model expects a text, and how far from a reference: perplexity, KL divergence, likeliest tokens.
+"""Perplexity of a text, and KL divergence and top-token agreement with a reference model.
 
-The reference's log-probabilities wait in a file without a name, so that one model is in memory at a time.
+The reference's log probabilities are kept in an unnamed file, so that only one model is in memory at a time.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.storage.sizes import format_bytes
 
-ROWS = 32  # at once, in float64: 65,536 tokens a row
+ROWS = 32  # at a time, in float64: 65,536 tokens a row
 MARGIN = 256 << 20  # bytes left free on the disk
 
 
 class Window(NamedTuple):
-    """Ids that a model reads at once, and the place of the first that is judged: 1 or later."""
+    """Ids that a model reads at once, and the index of the first that is judged, at least 1."""
 
     ids: Sequence[int]
     begin: int = 1
@@ -37,7 +37,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Judged:
-    """One value a position: surprise and KL divergence in nats, and whether the likeliest token is the same."""
+    """One value per position: surprise and KL divergence in nats, and agreement of the likeliest token."""
 
     surprise: Tensor
     divergence: Tensor
@@ -61,13 +61,13 @@ class Judged:
 
 
 class Reference:
-    """What the first model that is judged expects; close it (`with`), and its file is gone."""
+    """The log probabilities of the first model. A context manager, which removes the file."""
 
     def __init__(self, directory: Path) -> None:
-        """directory: where the disk has room."""
+        """directory: on a disk with room."""
         self._directory = directory
         self._file: IO[bytes] | None = None
-        self.is_whole = False
+        self.is_complete = False
 
     def __enter__(self) -> Reference:
         return self
@@ -76,84 +76,82 @@ class Reference:
         if self._file is not None:
             self._file.close()
 
-    def begin(self, positions: int, vocabulary: int) -> None:
-        """From the first row again. Raises BchatError where there is no room for them."""
+    def rewind(self, positions: int, vocabulary: int) -> None:
+        """Start from the first row. Raises BchatError if the disk has no room for the rows."""
         needed = positions * vocabulary * 4
         try:
             if self._file is None:
                 self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - closed by `with` of the whole
+                self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - `__exit__` closes it
             self._file.seek(0)
             free = shutil.disk_usage(self._directory).free
         except OSError as error:
-            raise self._not_kept(error) from None
-        if not self.is_whole and free < needed + MARGIN:
-            raise BchatError(
-                "bench.no-room",
-                directory=self._directory,
-                needed=format_bytes(needed + MARGIN),
-                free=format_bytes(free),
-            )
+            raise self._error(error) from None
+        if not self.is_complete and free < needed + MARGIN:
+            shown = format_bytes(needed + MARGIN)
+            raise BchatError("bench.no-room", directory=self._directory, needed=shown, free=format_bytes(free))
 
     def finish(self) -> None:
-        """All rows are in: from now on they are compared with, not written. Raises BchatError as `begin` does."""
-        if not self.is_whole and self._file is not None:
+        """Complete the reference: later rows are compared with it. Raises BchatError as `rewind` does."""
+        if not self.is_complete and self._file is not None:
             try:
                 self._file.flush()
             except OSError as error:
-                raise self._not_kept(error) from None
-        self.is_whole = True
+                raise self._error(error) from None
+        self.is_complete = True
 
     def compare(self, logprobs: Tensor) -> tuple[Tensor, Tensor]:
-        """KL divergence from the next rows to these, and whether the likeliest token is the same.
+        """Return the KL divergence from the reference's next rows, and the agreement of the likeliest token.
 
-        While it is not whole yet, these are kept, and compared with themselves.
+        Until the reference is complete, its rows are these.
         """
         assert self._file is not None
-        if not self.is_whole:
+        if not self.is_complete:
             try:
                 self._file.write(logprobs.contiguous().view(torch.uint8).numpy().data)
             except OSError as error:
-                raise self._not_kept(error) from None
+                raise self._error(error) from None
             return torch.zeros(len(logprobs), dtype=torch.float64), torch.ones(len(logprobs), dtype=torch.bool)
         rows = bytearray(self._file.read(logprobs.nbytes))
         kept = torch.frombuffer(rows, dtype=torch.float32).view(logprobs.shape)
         own, exact = logprobs.double(), kept.double()
         return (exact.exp() * (exact - own)).sum(-1), exact.argmax(-1) == own.argmax(-1)
 
-    def _not_kept(self, error: OSError) -> BchatError:
+    def _error(self, error: OSError) -> BchatError:
         reason = error.strerror or type(error).__name__
         return BchatError("bench.not-kept", directory=self._directory, reason=reason)
 
 
-def judge(engine: LocalEngine, windows: Sequence[Window], reference: Reference, told: Callable[[int], None]) -> Judged:
-    """The tokens of each window from its `begin` on. The first model that is judged becomes the reference.
+def judge(
+    engine: LocalEngine, windows: Sequence[Window], reference: Reference, report: Callable[[int], None]
+) -> Judged:
+    """Judge the tokens of each window from its `begin` on. The first model becomes the reference.
 
-    told: how many tokens are judged, now and then. Raises BchatError as `LocalEngine.score` does, and where
-    the reference cannot be kept.
+    report: called with the number of tokens judged. Raises BchatError as `LocalEngine.score` does, and if the
+    reference cannot be kept.
     """
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     done = 0
-    for logits, targets in _expected(engine, windows):
+    for logits, targets in _score(engine, windows):
         if not found:
-            reference.begin(sum(window.judged for window in windows), logits.shape[-1])
+            reference.rewind(sum(window.judged for window in windows), logits.shape[-1])
         logprobs = logits.log_softmax(-1)
         surprise = -logprobs.gather(-1, targets[:, None])[:, 0]
         found.append((surprise.double(), *reference.compare(logprobs)))
         done += len(targets)
-        told(done)
+        report(done)
     reference.finish()
     return Judged(*(torch.cat(part) for part in zip(*found, strict=True)))
 
 
-def _expected(engine: LocalEngine, windows: Sequence[Window]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits (rows, vocabulary) and the ids that did follow (rows,), a few at a time."""
+def _score(engine: LocalEngine, windows: Sequence[Window]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield logits (rows, vocabulary) and the ids that followed (rows,), some rows at a time."""
     for ids, begin in windows:
-        at = 1  # the place of what the next row expects
+        index = 1  # of the id that the next row predicts
         for block in engine.score(ids):
             for logits in torch.split(block, ROWS):
-                skipped = max(0, begin - at)
-                targets = torch.tensor(ids[at + skipped : at + len(logits)], dtype=torch.int64)
-                at += len(logits)
+                skipped = max(0, begin - index)
+                targets = torch.tensor(ids[index + skipped : index + len(logits)], dtype=torch.int64)
+                index += len(logits)
                 if len(targets):
                     yield logits[skipped : skipped + len(targets)], targets

@@ -1,6 +1,6 @@
-"""What a model does on this machine: its speed beside what the memory allows, from load to the twentieth turn.
+"""The speed of a model on this machine, from load to the twentieth turn, beside the limit of the memory bandwidth.
 
-The figures come one after another, so that whoever stops a measurement keeps what there is.
+The figures come one after another, so that an interrupted measurement keeps those it has.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from bilingual_chat.engines import memory
-from bilingual_chat.engines.protocol import QuantizeName
+from bilingual_chat.engines.protocol import Progress, QuantizeName
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.model import Model
@@ -24,30 +24,29 @@ from bilingual_chat.settings.decoding import DecodingParameters
 if TYPE_CHECKING:
     from bilingual_chat.engines.local import LocalEngine
 
-PROMPT, SHORT, LONG = 512, 128, 1500  # tokens of a prompt; positions before what is decoded
+PROMPT, SHORT, LONG = 512, 128, 1500  # tokens of a prompt; positions before the decoded tokens
 TURNS = (1, 5, 10, 20)
-QUESTION, REPLY = 20, 60  # tokens a turn, where the context has room for the last of TURNS
+QUESTION, REPLY = 20, 60  # tokens of a turn, if the context has room for the last of TURNS
 MOST_STEPS, ENOUGH_STEPS, ENOUGH_S = 64, 8, 2.0
-MOST_TIMES, SHORT_S = 9, 0.5  # what takes less is measured again, and again
-STEPS = 6  # that are told of
+MOST_TIMES, SHORT_S = 9, 0.5  # a shorter measurement is repeated
+STEPS = 6  # reported
 
-Progress = Callable[[int, int], None]
 Open = Callable[[QuantizeName, Progress], Model]
-Tell = Callable[[Phrase], None]
+Report = Callable[[Phrase], None]
 
 
 @dataclass(frozen=True)
 class Decode:
-    """Tokens after tokens, with so many positions before them."""
+    """Decoding, with so many positions in the KV cache."""
 
     positions: int
     tokens_per_s: float
-    bandwidth: float  # bytes a second, read from the weights just before
+    bandwidth: float  # bytes per second, measured just before
     bytes_per_token: int
 
     @property
     def limit(self) -> float:
-        """Tokens a second that no program can exceed which reads these weights once a token."""
+        """The most tokens per second of any program that reads these weights once per token."""
         return self.bandwidth / self.bytes_per_token
 
     @property
@@ -57,7 +56,7 @@ class Decode:
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured so far of one precision; None: not yet, or it cannot be told here."""
+    """The figures of one precision so far; None: not yet, or not known on this system."""
 
     quantize: QuantizeName
     precision: str
@@ -65,7 +64,7 @@ class Speed:
     threads: int
     bytes_per_token: int
     load_s: float
-    bandwidth: float | None = None  # bytes a second
+    bandwidth: float | None = None  # bytes per second
     prefill_tokens: int = 0
     prefill_per_s: float | None = None
     decodes: tuple[Decode, ...] = ()
@@ -79,59 +78,59 @@ class Speed:
         return None if self.bandwidth is None else self.bandwidth / self.bytes_per_token
 
 
-def measure(quantize: QuantizeName, open_: Open, text: str, tell: Tell) -> Iterator[Speed]:
-    """The figures of one precision; each value has one more than that before it.
+def measure(quantize: QuantizeName, open_: Open, text: str, report: Report) -> Iterator[Speed]:
+    """Yield the figures of one precision; each value has one figure more.
 
-    text: what is read as a prompt, over and over if it is short. Raises BchatError as opening does.
+    text: the prompt, repeated if it is short. Raises BchatError as opening does.
     """
-    from bilingual_chat.bench.bandwidth import read_bandwidth, threads  # and torch, which is not in the time to load
+    from bilingual_chat.bench.bandwidth import read_bandwidth  # imports torch, which does not count as loading
 
-    said = Steps(quantize, tell, STEPS)
-    can_tell_peak = memory.reset_peak()
-    said.next("load")
+    steps = Steps(quantize, report, STEPS)
+    has_peak = memory.reset_peak()
+    steps.start("load")
     began = time.perf_counter()
-    model = open_(quantize, said.preparing)
+    model = open_(quantize, steps.prepare)
     load_s = time.perf_counter() - began
     engine = local_engine(model)
     ids = _endless(encode(model, text), engine.context_length)
-    speed = Speed(quantize, engine.precision, engine.device_name, threads(), engine.bytes_per_token, load_s)
+    speed = Speed(quantize, engine.precision, engine.device_name, engine.threads, engine.bytes_per_token, load_s)
     yield speed
 
-    said.next("bandwidth")
+    steps.start("bandwidth")
     speed = replace(speed, bandwidth=read_bandwidth(engine.weights))
     yield speed
 
-    said.next("prefill")
+    steps.start("prefill")
     room = engine.context_length - 1
     speed = replace(speed, prefill_tokens=min(PROMPT, room))
     seconds = _first_token_s(engine, ids[: speed.prefill_tokens], cached=0)
     speed = replace(speed, prefill_per_s=speed.prefill_tokens / seconds)
     yield speed
 
-    steps = min(MOST_STEPS, engine.context_length // 4)
-    short, long = (max(1, min(wanted, room - steps)) for wanted in (SHORT, LONG))
-    said.next("decode", positions=short)
-    speed = replace(speed, decodes=(_decode(engine, ids, short, steps),))
+    most = min(MOST_STEPS, engine.context_length // 4)
+    short, long = (max(1, min(positions, room - most)) for positions in (SHORT, LONG))
+    steps.start("decode", positions=short)
+    speed = replace(speed, decodes=(_decode(engine, ids, short, most),))
     yield speed
 
-    said.next("turns")
-    new, all_ = _turn_sizes(engine.context_length)
-    speed = replace(speed, tokens_per_turn=all_)
-    for first in _first_tokens(engine, ids, new, all_):
+    steps.start("turns")
+    new, whole = _turn_sizes(engine.context_length)
+    speed = replace(speed, tokens_per_turn=whole)
+    for first in _first_tokens(engine, ids, new, whole):
         speed = replace(speed, first_token_s=(*speed.first_token_s, first))
         yield speed
 
-    said.next("decode", positions=long)
+    steps.start("decode", positions=long)
     if long > short:
-        speed = replace(speed, decodes=(*speed.decodes, _decode(engine, ids, long, steps)))
+        speed = replace(speed, decodes=(*speed.decodes, _decode(engine, ids, long, most)))
     private, peak = memory.used_memory()
-    yield replace(speed, private_bytes=private, peak_bytes=peak if can_tell_peak else None)
+    yield replace(speed, private_bytes=private, peak_bytes=peak if has_peak else None)
     del model, engine
     gc.collect()  # so that two precisions are never in memory together
 
 
 def local_engine(model: Model) -> LocalEngine:
-    """What can be measured here: weights in this process. Raises BchatError (MODEL) for anything else."""
+    """Return the engine of a GPT-NeoX model. Raises BchatError (MODEL) for other families."""
     from bilingual_chat.engines.local import LocalEngine
 
     if not isinstance(model.engine, LocalEngine):
@@ -140,42 +139,42 @@ def local_engine(model: Model) -> LocalEngine:
 
 
 def encode(model: Model, text: str) -> list[int]:
-    """The ids of a text as it stands in this model's prompts."""
+    """Return the ids of a text within this model's prompts."""
     return model.tokenizer.encode(text.replace("\n", model.format.newline))
 
 
 class Steps:
-    """Says which step of a precision is being taken, and how far a long one is."""
+    """Reports the steps of a measurement, and the progress of a long one."""
 
-    def __init__(self, quantize: QuantizeName, tell: Tell, steps: int) -> None:
-        self._quantize, self._tell, self._steps = quantize, tell, steps
+    def __init__(self, quantize: QuantizeName, report: Report, steps: int) -> None:
+        self._quantize, self._report, self._steps = quantize, report, steps
         self._step = 0
         self._doing = Phrase("nothing")
         self._tenths = 0
 
-    def next(self, what: str, **values: object) -> None:
+    def start(self, what: str, **values: object) -> None:
         self._step += 1
         self._begin(Phrase(f"bench.doing.{what}", **values))
 
-    def at(self, done: int, total: int) -> None:
-        """How far it is; told at each tenth."""
+    def update(self, done: int, total: int) -> None:
+        """Report each tenth."""
         tenths = 10 * done // max(total, 1)
         if tenths not in (self._tenths, 10):
             self._tenths = tenths
             self._say(Phrase("bench.percent", doing=self._doing, percent=10 * tenths))
 
-    def preparing(self, done: int, total: int) -> None:
-        """Weights are verified or converted while they are opened, which happens once."""
+    def prepare(self, done: int, total: int) -> None:
+        """Report that weights are verified or converted, which happens once."""
         if self._doing.key != "bench.doing.prepare":
             self._begin(Phrase("bench.doing.prepare"))
-        self.at(done, total)
+        self.update(done, total)
 
     def _begin(self, doing: Phrase) -> None:
         self._doing, self._tenths = doing, 0
         self._say(doing)
 
     def _say(self, doing: Phrase) -> None:
-        self._tell(Phrase("bench.step", name=self._quantize, step=self._step, steps=self._steps, doing=doing))
+        self._report(Phrase("bench.step", name=self._quantize, step=self._step, steps=self._steps, doing=doing))
 
 
 def _endless(ids: Sequence[int], length: int) -> list[int]:
@@ -183,11 +182,11 @@ def _endless(ids: Sequence[int], length: int) -> list[int]:
 
 
 def _first_token_s(engine: LocalEngine, ids: Sequence[int], cached: int) -> float:
-    """From the prompt to its first token, with so many of its ids in the KV cache: the median of some times."""
+    """Return the median seconds from a prompt to its first token, with `cached` of its ids in the KV cache."""
     seconds: list[float] = []
     while not seconds or (sum(seconds) < SHORT_S and len(seconds) < MOST_TIMES):
         if cached:
-            _run(engine, ids[:cached])  # as the turn before left it, or as this one found it
+            _run(engine, ids[:cached])  # also drops the ids of the last repetition
         else:
             engine.forget()
         began = time.perf_counter()
@@ -203,38 +202,36 @@ def _run(engine: LocalEngine, ids: Sequence[int]) -> None:
 
 
 def _decode(engine: LocalEngine, ids: Sequence[int], positions: int, most: int) -> Decode:
-    """Up to `most` tokens after so many of `ids`, fewer where that takes long.
+    """Measure up to `most` tokens after `positions` of `ids`, fewer if that takes long.
 
-    The text gives the tokens, one at a time, not the model: an engine that guesses ahead where a reply repeats
-    itself would be measured by how much that one does.
+    The text supplies the tokens, not the model: lookahead would make the speed depend on how much a reply repeats.
     """
     from bilingual_chat.bench.bandwidth import read_bandwidth
 
     bandwidth = read_bandwidth(engine.weights)
     _run(engine, ids[:positions])
-    steps, taken = 0, 0.0
+    steps, seconds = 0, 0.0
     began = time.perf_counter()
-    while steps < most and (steps < ENOUGH_STEPS or taken < ENOUGH_S):
+    while steps < most and (steps < ENOUGH_STEPS or seconds < ENOUGH_S):
         steps += 1
         _run(engine, ids[: positions + steps])
-        taken = time.perf_counter() - began
-    return Decode(positions, steps / taken, bandwidth, engine.bytes_per_token)
+        seconds = time.perf_counter() - began
+    return Decode(positions, steps / seconds, bandwidth, engine.bytes_per_token)
 
 
 def _turn_sizes(context_length: int) -> tuple[int, int]:
-    """New tokens of a turn, and all of it, so that the last of TURNS fits."""
+    """Return the new tokens and all tokens of a turn, so that the last of TURNS fits."""
     whole = max(2, min(QUESTION + REPLY, (context_length - 1) // max(TURNS)))
     return max(1, whole * QUESTION // (QUESTION + REPLY)), whole
 
 
 def _first_tokens(engine: LocalEngine, ids: Sequence[int], new: int, whole: int) -> Iterator[tuple[int, float]]:
-    """Turn and seconds to its first token, in a chat whose turns have `new` tokens to read and `whole` in all.
+    """Yield turn and seconds to its first token, in a chat whose turns have `new` prompt tokens and `whole` in all.
 
-    What was said before is put into the KV cache as a prompt, replies too, instead of being decoded: that
-    leaves the same behind in a fraction of the time.
+    Earlier replies are prefilled instead of decoded: the KV cache is the same, in a fraction of the time.
     """
     for turn in TURNS:
-        begins = (turn - 1) * whole
+        start = (turn - 1) * whole
         if turn * whole >= engine.context_length:
             return
-        yield turn, _first_token_s(engine, ids[: begins + new], cached=begins)
+        yield turn, _first_token_s(engine, ids[: start + new], cached=start)

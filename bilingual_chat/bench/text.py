@@ -1,7 +1,8 @@
-"""What models are measured with: a text of the person's, or what ships with bchat."""
+"""The texts of measurements: the user's own, or those that ship with bchat."""
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 
 from bilingual_chat import messages
@@ -14,15 +15,14 @@ MOST_BYTES = 64 << 20
 
 
 def own_sentences() -> str:
-    """Everything bchat says, each sentence in English and then in Japanese: a text that is always there."""
-    return "\n".join(f"{said.en}\n{said.ja}" for said in messages.TABLE.values() if said.en)
+    """Return all messages of bchat, each in English and then in Japanese."""
+    return "\n".join(f"{each.en}\n{each.ja}" for each in messages.TABLE.values() if each.en)
 
 
 def own_conversation() -> list[Utterance]:
-    """Questions and answers in both languages, in turn: what a model that talks should expect."""
+    """Return a conversation in both languages."""
     lines = Path(__file__).with_name("talk.txt").read_text(encoding="utf-8").splitlines()
-    speakers = (Speaker.USER, Speaker.SYSTEM)
-    return [Utterance(speakers[at % 2], line) for at, line in enumerate(lines)]
+    return [Utterance(speaker, line) for speaker, line in zip(cycle((Speaker.USER, Speaker.SYSTEM)), lines)]
 
 
 def read(path: Path, encoding: str | None = None) -> str:

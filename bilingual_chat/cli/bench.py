@@ -12,7 +12,7 @@ from bilingual_chat.bench import speed, text
 from bilingual_chat.bench.quality import Quality, judge
 from bilingual_chat.cli.errors import leave
 from bilingual_chat.cli.startup import Options, begin
-from bilingual_chat.engines.protocol import QuantizeName
+from bilingual_chat.engines.protocol import Progress, QuantizeName
 from bilingual_chat.messages import Phrase, did_you_mean
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.model import Model, open_model, versions
@@ -85,7 +85,7 @@ def _opener(options: Options, display: Display) -> tuple[str, speed.Open]:
     """The model's name, and what opens it in a precision."""
     startup = begin(options, display)
 
-    def open_(kind: QuantizeName, progress: speed.Progress) -> Model:
+    def open_(kind: QuantizeName, progress: Progress) -> Model:
         return open_model(startup.entry, replace(startup.how, quantize=kind), progress)
 
     return startup.entry.name, open_

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from bilingual_chat.engines.generation import Generation, PrefillProgress, allocation_errors, check_ids, threads
+from bilingual_chat.engines.generation import Generation, PrefillProgress, allocation_errors, check_ids, limit_threads
 from bilingual_chat.engines.lookahead import Lookahead
 from bilingual_chat.engines.neox.cpu_model import CpuNeox
 from bilingual_chat.engines.protocol import Chunk, Progress, one_after_another
@@ -83,8 +83,13 @@ class CachedEngine:
         return str(self._model.device)
 
     @property
+    def threads(self) -> int:
+        """The CPU threads of a pass."""
+        return self._threads or torch.get_num_threads()
+
+    @property
     def notices(self) -> tuple[Phrase, ...]:
-        """What the user should know about how the model was opened."""
+        """Notices for the user about how the model was opened."""
         return self._notices
 
     @property
@@ -236,15 +241,15 @@ class CachedEngine:
         return hidden
 
     def _pass(self, ids: list[int], start: int, cache: Any, keep: int | None = None) -> Tensor:
-        with allocation_errors(), threads(self._threads):
+        with allocation_errors(), limit_threads(self._threads):
             return self._model.run(torch.tensor(ids, device=self._model.device), start, cache, keep)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits (rows, tokenizer's vocabulary). On NaN or infinity, forget and raise BchatError."""
         try:
-            with allocation_errors(), threads(self._threads):
+            with allocation_errors(), limit_threads(self._threads):
                 logits = self._model.logits(hidden)[:, : self._vocab_size]
-            with threads(1):
+            with limit_threads(1):
                 is_finite = bool(logits.isfinite().all())
             if not is_finite:
                 raise BchatError("engine.not-numbers", status=ExitStatus.MODEL)

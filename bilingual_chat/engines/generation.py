@@ -52,7 +52,7 @@ class Generation:
 
     def add(self, logits: Tensor) -> Chunk:
         """Choose the next token from float32 `logits` (vocabulary,)."""
-        with threads(1):
+        with limit_threads(1):
             token, logprob = choose(
                 logits, self._seen, self._new_tokens, self._parameters, self._eos_ids, self._generator
             )
@@ -99,7 +99,7 @@ class PrefillProgress:
 
 
 @contextmanager
-def threads(count: int | None) -> Iterator[None]:
+def limit_threads(count: int | None) -> Iterator[None]:
     """Limit torch to `count` threads; None changes nothing.
 
     Sampling and small models run tiny kernels. On a busy machine two threads wait up to 8 ms for each other at

@@ -1,7 +1,4 @@
-"""How much memory a model needs, and how much is left: for the machine, and for the control group we run in.
-
-No torch here, so that a list of models can say it too.
-"""
+"""The memory that a model needs, and the free memory of the machine and of this process's cgroup. No torch here."""
 
 from __future__ import annotations
 
@@ -9,22 +6,21 @@ from pathlib import Path
 
 from bilingual_chat.settings.catalogue import ModelEntry
 
-SMALL = 100_000_000  # parameters; below, float32 on the CPU is quick enough and holds any 16-bit weight exactly
-WORKING_MEMORY = 128 << 20  # bytes for activations and logits, beside weights and KV cache
+SMALL = 100_000_000  # parameters; a smaller model computes in float32 on the CPU: fast enough, and exact
+WORKING_MEMORY = 128 << 20  # bytes for activations and logits
 UNLIMITED = 1 << 60  # cgroup v1 writes "no limit" as a number near 2**63
-_USUAL_CONTEXT = 2048  # positions, where an entry does not say
+_USUAL_CONTEXT = 2048  # positions, if an entry does not say
 
 
 def needed_memory(parameters: int, cache_elements: int, itemsize: int) -> int:
-    """Bytes for weights and a full KV cache in numbers of `itemsize` bytes, and for working."""
+    """Return the bytes of weights and a full KV cache in values of `itemsize` bytes, and of activations."""
     return (parameters + cache_elements) * itemsize + WORKING_MEMORY
 
 
 def estimate_memory(entry: ModelEntry, itemsize: int) -> int:
-    """`needed_memory` from what the catalogue knows, within a few percent; 0 if it does not know the size.
+    """Estimate `needed_memory` from a catalogue entry, within a few percent; 0 if its size is unknown.
 
-    The KV cache follows from the size for the usual shape: 12·layers·hidden² parameters, and hidden
-    about 80 times the layers.
+    The KV cache follows from the usual shape: 12·layers·hidden² parameters, hidden about 80 times the layers.
     """
     if not entry.parameters:
         return 0
@@ -34,20 +30,19 @@ def estimate_memory(entry: ModelEntry, itemsize: int) -> int:
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that can still be used without swapping, or None where the system does not say.
+    """Return the bytes that are free without swapping; None if the system does not say.
 
-    The least of /proc/meminfo's MemAvailable and what each enclosing cgroup (v2 or v1) leaves;
-    file pages count as free, because the kernel gives them back. `root` is where proc and sys lie.
+    The least of /proc/meminfo's MemAvailable and the rest of each enclosing cgroup (v2 or v1). File pages count as
+    free, because the kernel can drop them. root: the directory of proc and sys.
     """
-    found = [_machine(root), *_groups(root)]
-    known = [size for size in found if size is not None]
-    return min(known) if known else None
+    known = [size for size in (_machine(root), *_cgroups(root)) if size is not None]
+    return min(known, default=None)
 
 
 def used_memory(root: Path = Path("/")) -> tuple[int | None, int | None]:
-    """Bytes that are this process's alone now, and the most it had in memory, mapped files included.
+    """Return this process's private bytes now, and its peak with mapped files; None if the system does not say.
 
-    None where the system does not say. What is mapped from a file can be taken back, what is private cannot.
+    The kernel can drop mapped pages, but not private ones.
     """
     lines = (line.split() for line in _read(root / "proc/self/status").splitlines())
     known = {words[0]: _number(words[1]) * 1024 for words in lines if len(words) == 3 and words[2] == "kB"}
@@ -55,7 +50,7 @@ def used_memory(root: Path = Path("/")) -> tuple[int | None, int | None]:
 
 
 def reset_peak(root: Path = Path("/")) -> bool:
-    """Begin the most that `used_memory` tells anew; False where that cannot be done."""
+    """Reset the peak of `used_memory`; return False if the system cannot."""
     try:
         (root / "proc/self/clear_refs").write_text("5")
     except OSError:
@@ -70,8 +65,8 @@ def _machine(root: Path) -> int | None:
     return None
 
 
-def _groups(root: Path) -> list[int | None]:
-    """What is left in our memory cgroup and in each of its parents."""
+def _cgroups(root: Path) -> list[int | None]:
+    """Return the rest of our memory cgroup and of each of its parents."""
     left: list[int | None] = []
     for line in _read(root / "proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")

@@ -1,4 +1,4 @@
-"""torch's largest library, loaded without stopping the other threads."""
+"""Loads torch's largest library without blocking other threads."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ _LIBRARY = {"linux": "libtorch_cpu.so", "darwin": "libtorch_cpu.dylib"}
 
 
 def load_library() -> None:
-    """Let `import torch` find libtorch_cpu in memory.
+    """Load libtorch_cpu, so that `import torch` finds it in memory.
 
-    The import holds Python's lock while the system loads and relocates it (0.3–0.5 s, the longest
-    that a key waits for its echo during the start); called through ctypes, dlopen does not. What
-    goes wrong here goes wrong again, with words, in the import.
+    The import would hold the GIL for 0.3 to 0.5 s while the system loads it, and typed keys would wait; dlopen through
+    ctypes releases the GIL. Errors are ignored: the import reports them.
     """
     name = _LIBRARY.get(sys.platform)
     spec = importlib.util.find_spec("torch") if name and "torch" not in sys.modules else None

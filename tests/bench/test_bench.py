@@ -203,7 +203,7 @@ def test_a_disk_that_fills_up_meanwhile_is_one_sentence(saved: Path, reference: 
     with pytest.raises(BchatError) as caught:
         judged(saved, WINDOWS, reference)
     assert "No space left on device" in caught.value.sentence()
-    assert not reference.is_whole
+    assert not reference.is_complete
 
 
 @pytest.mark.slow
@@ -358,6 +358,17 @@ def test_a_small_context_is_not_exceeded(saved: Path, short: None, monkeypatch: 
     assert [turn for turn, _ in last.first_token_s] == [1, 5, 10, 20]
 
 
+def test_the_threads_are_those_that_compute(saved: Path, short: None) -> None:
+    """A small model takes one, whatever torch has."""
+    engine = open_local(saved)
+    opened = Model(ModelEntry("tiny"), SimpleNamespace(encode=lambda said: [5, 6, 7]), engine)  # type: ignore[arg-type]
+    torch.set_num_threads(2)
+    assert next(speed.measure("none", lambda quantize, progress: opened, "x", silent)).threads == 1
+    engine._threads = None  # as for a large model
+    assert next(speed.measure("none", lambda quantize, progress: opened, "x", silent)).threads == 2
+    torch.set_num_threads(1)
+
+
 def test_the_first_token_of_a_turn_waits_for_what_is_new_in_it_only(
     saved: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -415,7 +426,7 @@ def test_twenty_turns_fit_where_there_is_room(context: int) -> None:
 def test_the_bandwidth_of_a_small_model_is_read_by_one_thread_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine several wait for each other; a large model's weights are read by all."""
     counts: list[int] = []
-    monkeypatch.setattr(bandwidth, "threads", lambda: 2)
+    monkeypatch.setattr(bandwidth, "all_threads", lambda: 2)
     monkeypatch.setattr(bandwidth, "_read", lambda views: counts.append(torch.get_num_threads()))
     before = torch.get_num_threads()
     bandwidth.read_bandwidth([torch.zeros(8)])
@@ -460,9 +471,9 @@ def test_only_weights_in_this_process_can_be_measured() -> None:
 def test_preparing_is_told_at_each_tenth() -> None:
     said: list[str] = []
     steps = speed.Steps("none", lambda phrase: said.append(messages.render(phrase.key, "en", **phrase.values)), 2)
-    steps.next("load")
+    steps.start("load")
     for done in range(0, 101, 5):
-        steps.preparing(done, 100)
+        steps.prepare(done, 100)
     assert said[:3] == [
         "none 1/2: loading the model …",
         "none 1/2: converting the weights (first time only) …",

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from bilingual_chat.engines import device, local
-from bilingual_chat.engines.generation import threads as reply_threads
+from bilingual_chat.engines.generation import limit_threads
 from bilingual_chat.engines.neox import build, cpu_model
 from bilingual_chat.engines.neox.config import HEAD, NeoxConfig, parse_config
 from bilingual_chat.engines.neox.cpu_model import CpuNeox
@@ -250,7 +250,7 @@ def test_how_many_threads_compute_changes_no_bit(library: ctypes.CDLL, precision
     ids = some_ids(90)
     found = []
     for threads in (1, 2, 7):
-        with reply_threads(threads):
+        with limit_threads(threads):
             model = native_network(config, weights, library, precision)
         cache = cache_for(model)
         found.append(

@@ -1,7 +1,7 @@
-"""The tokenizer and the chat template of a model of another family: transformers' own, from tokenizer.json.
+"""The tokenizer and the chat template of other families: transformers' own, from tokenizer.json.
 
-What a person types never becomes a special token: its spelling is broken before the template is
-applied, and the text around it is encoded without special tokens. The ids say whether that held.
+User text never becomes a special token: its spelling is broken before the template is applied, and text is encoded
+without special tokens. The resulting ids are checked.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from bilingual_chat.text.encoding import encode_prompt
 from bilingual_chat.text.prompt import Prompt, PromptFormat
 
 TOKENIZER_FILE = "tokenizer.json"
-_MOST, _MOST_VALUES = 64 << 20, 4_000_000  # bytes of it, and values; one of 262,000 pieces has 34 and 1,800,000
+_MOST, _MOST_VALUES = 64 << 20, 4_000_000  # bytes and values; a vocabulary of 262,000 has 34 MB and 1,800,000
 _ROLES = {Speaker.USER: "user", Speaker.SYSTEM: "assistant"}
 _SPACE = "▁"
 _BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
-# Not characters, so that no text is about them: one breaks the spelling of a special token.
+# Noncharacters, which no text needs: one breaks the spelling of a special token.
 _MARKS = "".join(map(chr, range(0xFDD0, 0xFDF0)))
-# Each must come back exactly; what a tokenizer makes of compatibility characters is its own affair.
+# Must survive a round trip; compatibility characters need not.
 _SAMPLES = {
     "space": ("a b", " a", "a ", "a  b", "はい  いいえ"),
     "newline": ("a\nb", "a\n\nb\n", "\n"),
@@ -41,10 +41,10 @@ _SAMPLES = {
 
 
 class TemplateTokenizer:
-    """tokenizer.json, and the chat template beside it.
+    """The tokenizer in tokenizer.json, and the chat template beside it.
 
-    Raises BchatError (MODEL): a file that is missing or damaged, a tokenizer that loses what it is
-    given, no template although `format` wants one, one that cannot be applied.
+    Raises BchatError (MODEL): a missing or damaged file, a tokenizer that loses text, a missing template although
+    `format` needs one, a template that fails.
     """
 
     def __init__(self, directory: Path, format: PromptFormat) -> None:
@@ -54,7 +54,7 @@ class TemplateTokenizer:
         added = self._tokenizer.added_tokens_decoder
         self.eos_ids = _end_ids(directory, self._tokenizer)
         self._skipped = frozenset(number for number, token in added.items() if token.special)
-        # An end that the tokenizer does not call special must not be typed either.
+        # Also end tokens that the tokenizer does not call special.
         self._reserve(self._skipped | {number for number in self.eos_ids if number in added})
         self.vocab_size: int = max(self._tokenizer.get_vocab().values()) + 1
         self._check(format)
@@ -70,16 +70,16 @@ class TemplateTokenizer:
         )
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text in which nothing is a special token."""
+        """Return the ids of a text, without special tokens."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
         if self.reserved_ids.isdisjoint(ids):
             return ids
-        # A spelling of which tokenizer.json does not say that it is special, or that its normaliser makes.
+        # An added token that tokenizer.json does not call special, or that its normalizer makes.
         ids = [each for character in text for each in self._tokenizer.encode(character, add_special_tokens=False)]
         return ids if self.reserved_ids.isdisjoint(ids) else self.spell(text)
 
     def spell(self, text: str) -> list[int]:
-        """The ids of `text` without the normaliser and without added tokens; none of them is reserved."""
+        """Return the ids of `text` without the normalizer and without added tokens; none is reserved."""
         backend = self._tokenizer.backend_tokenizer
         text = text if backend.pre_tokenizer or not self._decoder.is_spaced else text.replace(" ", _SPACE)
         words = backend.pre_tokenizer.pre_tokenize_str(text) if backend.pre_tokenizer else [(text, None)]
@@ -87,16 +87,16 @@ class TemplateTokenizer:
         return [each for each in ids if each not in self.reserved_ids]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, special tokens left out."""
+        """Return the text of `ids` without special tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def piece(self, token_id: int) -> Piece:
-        """What one token adds to a text; see `Detokenizer`."""
+        """Return the text or the bytes of one token; see `Detokenizer`."""
         token = None if token_id in self._skipped else self._tokenizer.backend_tokenizer.id_to_token(token_id)
         return b"" if token is None else self._decoder.piece(token)
 
     def detokenizer(self, format: PromptFormat) -> Detokenizer:
-        """For one reply; its text is `decode` of the reply's ids."""
+        """Return the detokenizer for one reply; its text equals `decode` of the ids."""
         return Detokenizer(
             self.piece,
             stop_strings=format.stop_strings,
@@ -106,9 +106,9 @@ class TemplateTokenizer:
         )
 
     def tell(self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True) -> Prompt:
-        """A prompt; with `asks` it ends where the reply begins. BchatError: see `_apply`.
+        """Return a prompt; with `asks` it ends where the reply begins. Raises BchatError as `_apply` does.
 
-        If nobody typed the spelling of a special token, the ids are those of
+        Unless the text contains the spelling of a special token, the ids are those of
         `apply_chat_template(tokenize=True)`.
         """
         if format.kind != "template":
@@ -127,48 +127,48 @@ class TemplateTokenizer:
         return Prompt(text, tuple(self._encode_between(parts, mark)))
 
     def _is_as_rendered(self, ids: Sequence[int], parts: Sequence[str]) -> bool:
-        """Whether `ids` hold the template's special tokens, each in its place, and no others.
+        """Return True if `ids` contain the template's special tokens in order, and no others.
 
-        `parts`: the template's text between special tokens, at even places, and their spellings. White space
-        does not count: some special tokens take what stands beside them.
+        parts: at even indices the template's text, at odd ones the spellings of special tokens. White space is
+        ignored: some special tokens absorb it.
         """
-        at = [-1, *(place for place, each in enumerate(ids) if each in self.reserved_ids), len(ids)]
-        if [ids[place] for place in at[1:-1]] != [self._added[spelling][0] for spelling in parts[1::2]]:
+        borders = [-1, *(index for index, each in enumerate(ids) if each in self.reserved_ids), len(ids)]
+        if [ids[index] for index in borders[1:-1]] != [self._added[spelling][0] for spelling in parts[1::2]]:
             return False
-        texts = (self.decode(ids[a + 1 : b]) for a, b in pairwise(at))
+        texts = (self.decode(ids[start + 1 : end]) for start, end in pairwise(borders))
         return all(
             text == part or _squeezed(text) in (_squeezed(part), _squeezed(self.decode(self.encode(part))))
             for text, part in zip(texts, parts[::2], strict=True)
         )
 
     def _apply(self, utterances: Iterable[Utterance], asks: bool) -> str:
-        """The template's text (jinja2's sandbox, as transformers has it). BchatError (MODEL) where it refuses."""
-        said = [{"role": _ROLES[u.speaker], "content": u.text} for u in utterances]
+        """Return the template's text (transformers has a jinja2 sandbox). Raises BchatError (MODEL) if it fails."""
+        messages = [{"role": _ROLES[u.speaker], "content": u.text} for u in utterances]
         try:
-            return str(self._tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=asks))
-        except Exception as error:  # a template raises what it likes
+            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks))
+        except Exception as error:  # a template raises anything
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise BchatError(
                 "tokenizer.template", status=ExitStatus.MODEL, path=self.path.parent, reason=reason
             ) from None
 
     def _encode_between(self, parts: Sequence[str], mark: str) -> list[int]:
-        """The template's special tokens, and between them text in which nothing is special."""
+        """Return the ids of the template's special tokens, and of the text between them."""
         ids: list[int] = []
-        for at, part in enumerate(parts):
-            if at % 2:
+        for index, part in enumerate(parts):
+            if index % 2:
                 ids.append(self._added[part][0])
                 continue
-            if at and self._added[parts[at - 1]][1].rstrip:
+            if index and self._added[parts[index - 1]][1].rstrip:
                 part = part.lstrip()
-            if at + 1 < len(parts) and self._added[parts[at + 1]][1].lstrip:
+            if index + 1 < len(parts) and self._added[parts[index + 1]][1].lstrip:
                 part = part.rstrip()
             ids += self.encode(part.replace(mark, "")) if part else []
         return ids
 
     def _check(self, format: PromptFormat) -> None:
         for kind, samples in _SAMPLES.items():
-            if not all(self._comes_back(sample, format) for sample in samples):
+            if not all(self._survives(sample, format) for sample in samples):
                 raise _lossy(self.path, kind)
         if not self.eos_ids:
             raise _lossy(self.path, "no-end")
@@ -176,21 +176,21 @@ class TemplateTokenizer:
             return
         if not self._tokenizer.chat_template:
             raise BchatError("tokenizer.no-template", status=ExitStatus.MODEL, path=self.path.parent)
-        said = [Utterance(Speaker.USER, "一"), Utterance(Speaker.SYSTEM, "二"), Utterance(Speaker.USER, "三")]
+        sample = [Utterance(Speaker.USER, "一"), Utterance(Speaker.SYSTEM, "二"), Utterance(Speaker.USER, "三")]
         for count in (1, 3):
-            text = self._apply(said[:count], asks=True)
-            self._reserve(self.reserved_ids | self._framing(text, said))
-            if any(each.text not in text for each in said[:count]):
+            text = self._apply(sample[:count], asks=True)
+            self._reserve(self.reserved_ids | self._role_tokens(text, sample))
+            if any(each.text not in text for each in sample[:count]):
                 raise BchatError("tokenizer.template-silent", status=ExitStatus.MODEL, path=self.path.parent)
 
-    def _framing(self, text: str, said: Iterable[Utterance]) -> set[int]:
-        """The added tokens in a template's text; those that mark a role are not always called special."""
+    def _role_tokens(self, text: str, utterances: Iterable[Utterance]) -> set[int]:
+        """Return the added tokens in a template's text; the tokenizer may not call them special."""
         added = self._tokenizer.added_tokens_decoder
         ids = set(self._tokenizer.encode(text, add_special_tokens=False))
-        ids -= {each for u in said for each in self._tokenizer.encode(u.text, add_special_tokens=False)}
+        ids -= {each for u in utterances for each in self._tokenizer.encode(u.text, add_special_tokens=False)}
         return {each for each in ids if each in added and not added[each].content.isspace()}
 
-    def _comes_back(self, text: str, format: PromptFormat) -> bool:
+    def _survives(self, text: str, format: PromptFormat) -> bool:
         ids = self.encode(text)
         detokenizer = self.detokenizer(PromptFormat(kind="plain"))
         pieces = [detokenizer.push(each) for each in ids] + [detokenizer.finish()]
@@ -198,7 +198,7 @@ class TemplateTokenizer:
 
 
 class _Decoder:
-    """What tokenizer.json's decoder does, token by token."""
+    """The decoder of tokenizer.json, token by token."""
 
     def __init__(self, description: object) -> None:
         kinds = {step.get("type") for step in _steps(description)}
@@ -216,14 +216,14 @@ class _Decoder:
         if self.is_bytes:
             try:
                 return bytes(_BYTES[character] for character in token)
-            except KeyError:  # an added token is spelt as it is
+            except KeyError:  # an added token is plain text
                 return token.encode()
         if self._has_fallback and (found := _BYTE.fullmatch(token)):
             return bytes([int(found[1], 16)])
         return token.replace(_SPACE, " ") if self.is_spaced else token
 
     def begin(self, piece: Piece) -> Piece:
-        """The first piece, without the space that was put before the text."""
+        """Return the first piece without the space that the normalizer prepended."""
         if self._drops_first:
             return piece.replace(" ", "") if isinstance(piece, str) else piece
         for step in self._strips:
@@ -241,10 +241,10 @@ def _steps(description: object) -> list[dict[str, object]]:
 
 
 def _bytes_of_characters() -> dict[str, int]:
-    """GPT-2's table: printable Latin-1 stands for itself, the other bytes for U+0100 and on."""
-    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in own]
-    return {chr(byte): byte for byte in own} | {chr(0x100 + at): byte for at, byte in enumerate(others)}
+    """Return GPT-2's table: printable Latin-1 characters are their own bytes, U+0100 and later the other bytes."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + index): byte for index, byte in enumerate(others)}
 
 
 _BYTES = _bytes_of_characters()
@@ -259,14 +259,14 @@ def _open(directory: Path) -> PreTrainedTokenizerFast:
         tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(
             directory, local_files_only=True, trust_remote_code=False
         )
-    except Exception:  # whatever its parsers trip over
+    except Exception:  # the parsers raise anything
         raise refused("engine.json", directory / TOKENIZER_FILE) from None
-    tokenizer.clean_up_tokenization_spaces = False  # else decode takes the space before a "." away
+    tokenizer.clean_up_tokenization_spaces = False  # else decode removes the space before a "."
     return tokenizer
 
 
 def _end_ids(directory: Path, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
-    """Every id that ends a reply: generation_config's, config's, the tokenizer's, in that order."""
+    """Return the ids that end a reply: from generation_config.json, config.json and the tokenizer."""
     found: list[object] = []
     for name in ("generation_config.json", "config.json"):
         if (directory / name).is_file():

@@ -1,4 +1,4 @@
-"""Opens weights for computing. What takes long to convert is converted once, kept in bchat's cache, and then mapped.
+"""Opens weights for computing. Converts large weights once, keeps them in bchat's cache, and then only maps them.
 
 Otherwise a 7.6 GB pickle, float16 on a CPU, or quantization would cost time and a second copy at every start.
 """

@@ -48,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Target:
-    """What weights are converted to: `dtype`, and `precision` for the matrices; None quantizes nothing."""
+    """The form of converted weights: `dtype`, and `precision` for the matrices; None quantizes nothing."""
 
     dtype: torch.dtype
     precision: QuantizedPrecision | None = None
