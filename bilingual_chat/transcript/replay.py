@@ -155,7 +155,8 @@ def _bounded(raw: bytes, story: Story) -> bytes:
 
 
 def _no_journal(data: bytes, path: Path) -> BchatError:
-    if name := likely_encoding(data):
+    # A journal begins with a brace in every encoding; a few bytes of a picture can pass for Shift_JIS.
+    if b"{" in data[:8] and (name := likely_encoding(data)):
         return BchatError("transcript.invalid", status=ExitStatus.DATA, path=path, reason=_encoding(name))
     return BchatError("transcript.not-a-journal", status=ExitStatus.DATA, path=path)
 
