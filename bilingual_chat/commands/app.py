@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from bilingual_chat.hub.download import Progress
 
 Rows = list[tuple[str, ...]]
-_YES = ("y", "yes", "ok", "はい", "うん", "お願いします")
-_NO = ("n", "no", "いいえ", "いや", "いらない")
 
 
 class Screen(Protocol):
@@ -205,42 +202,3 @@ class Command:
     @property
     def description(self) -> Phrase:
         return Phrase(f"command.{self.name}")
-
-
-def folded(text: str) -> str:
-    """Return `text` in NFKC: full-width letters, digits, signs and spaces become ASCII."""
-    return unicodedata.normalize("NFKC", text)
-
-
-def word(text: str) -> str:
-    """Return `text` folded, stripped and in lower case, for comparisons."""
-    return folded(text).strip().lower()
-
-
-def agrees(answer: str) -> bool:
-    return word(answer) in _YES
-
-
-def declines(answer: str) -> bool:
-    return word(answer) in _NO
-
-
-def unquoted(argument: str) -> str:
-    """Return an argument without surrounding quotes."""
-    for quote in "'\"":
-        if len(argument) > 2 and argument[0] == argument[-1] == quote:
-            return argument[1:-1]
-    return argument
-
-
-def number_in(argument: str, most: int) -> int | None:
-    """Return the argument as a number from 1 to `most`, or None."""
-    typed = word(argument)
-    is_number = typed.isascii() and typed.isdecimal() and 1 <= int(typed[:9]) <= most
-    return int(typed) if is_number else None
-
-
-def shortened(text: str, limit: int = 40) -> str:
-    """Return the beginning of `text` on one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -6,9 +6,10 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 
-from bilingual_chat.commands.app import Action, App, Compare, Retry, number_in, shortened
+from bilingual_chat.commands.app import Action, App, Compare, Retry
+from bilingual_chat.commands.arguments import parse_change, parse_number, shortened, split_variants
 from bilingual_chat.commands.replies import choose
-from bilingual_chat.commands.settings import change_in, preset_choices, setting_choices, variants_in
+from bilingual_chat.commands.settings import preset_choices, setting_choices
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.compare import MOST, Variant
@@ -21,7 +22,7 @@ USUAL = ("calm", "balanced", "creative")
 def compare(app: App, argument: str) -> Action:
     """/compare: each word is a preset, or settings joined by commas. Variants without a seed share one."""
     message = app.session.last_words
-    words = variants_in(argument) or list(USUAL)
+    words = split_variants(argument) or list(USUAL)
     if not 2 <= len(words) <= MOST:
         raise BchatError("compare.count", status=ExitStatus.USAGE, count=len(words), most=MOST)
     settings = app.session.settings
@@ -32,7 +33,7 @@ def compare(app: App, argument: str) -> Action:
 
 
 def _variant(settings: Settings, text: str, seed: int) -> Variant:
-    change = change_in(text, settings.presets)
+    change = parse_change(text, settings.presets)
     parameters = settings.with_change(change).parameters
     return Variant(text, parameters if parameters.seed is not None else replace(parameters, seed=seed), change.preset)
 
@@ -41,7 +42,7 @@ def take(app: App, argument: str) -> Action:
     """/take: keep a compared reply. One that was generated in part only is generated again."""
     if not app.compared or app.session.last_words != app.compared_words:
         raise BchatError("take.nothing", status=ExitStatus.USAGE)
-    number = number_in(argument, len(app.compared))
+    number = parse_number(argument, len(app.compared))
     if number is None:
         raise BchatError("take.number", status=ExitStatus.USAGE, value=shortened(argument), most=len(app.compared))
     taken = app.compared[number - 1]

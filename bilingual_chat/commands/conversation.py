@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bilingual_chat.commands.app import Action, App, Edit, Leave, Retry, number_in, shortened, word
-from bilingual_chat.commands.settings import change_in
+from bilingual_chat.commands.app import Action, App, Edit, Leave, Retry
+from bilingual_chat.commands.arguments import parse_change, parse_number, shortened, word
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.persona import persona, remark_on_persona
@@ -46,7 +46,7 @@ def undo(app: App, argument: str) -> Action:
 
 
 def _count(argument: str, turns: int) -> int:
-    if (count := number_in(argument, turns)) is not None:
+    if (count := parse_number(argument, turns)) is not None:
         return count
     if not turns:
         raise BchatError("session.nothing-to-undo", status=ExitStatus.USAGE)
@@ -55,7 +55,7 @@ def _count(argument: str, turns: int) -> int:
 
 def retry(app: App, argument: str) -> Action:
     """/retry: answer the last message again."""
-    change = change_in(argument, app.session.settings.presets)
+    change = parse_change(argument, app.session.settings.presets)
     app.session.last_words  # noqa: B018  # raises if there is no message
     return Retry(change)
 

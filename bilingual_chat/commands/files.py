@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bilingual_chat import messages
-from bilingual_chat.commands.app import Action, App, Edit, agrees, unquoted, word
+from bilingual_chat.commands.app import Action, App, Edit
+from bilingual_chat.commands.arguments import agrees, unquoted, word
 from bilingual_chat.commands.conversation import show_history
 from bilingual_chat.commands.settings import changes_to_restore
 from bilingual_chat.messages import Phrase

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from bilingual_chat.commands import first_run
-from bilingual_chat.commands.app import Action, App, Rows, agrees, declines, unquoted, word
+from bilingual_chat.commands.app import Action, App, Rows
+from bilingual_chat.commands.arguments import agrees, declines, unquoted, word
 from bilingual_chat.commands.first_run import Offer
 from bilingual_chat.engines import memory
 from bilingual_chat.engines.precision import least_memory

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bilingual_chat.commands.app import Action, App, number_in, shortened
+from bilingual_chat.commands.app import Action, App
+from bilingual_chat.commands.arguments import parse_number, shortened
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.decoding import RANGES
@@ -24,7 +25,7 @@ def replies(app: App, argument: str) -> Action:
         app.show_rows([_row(app, known, index) for index in range(len(known))])
         app.say(Phrase("replies.choose" if len(known) > 1 else "replies.only"))
         return None
-    number = number_in(argument, len(known))
+    number = parse_number(argument, len(known))
     if number is None:
         raise BchatError("replies.number", status=ExitStatus.USAGE, value=shortened(argument), most=len(known))
     choose(app, number - 1)

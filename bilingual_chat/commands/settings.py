@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from itertools import pairwise
-from typing import Any
 
 from bilingual_chat import messages
-from bilingual_chat.commands.app import Action, App, Rows, folded, shortened, word
+from bilingual_chat.commands.app import Action, App, Rows
+from bilingual_chat.commands.arguments import folded, parse_settings, word
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import config, decoding
-from bilingual_chat.settings.config import RESET, Config, Settings, SettingsChange
+from bilingual_chat.settings.config import Config, Settings, SettingsChange
 from bilingual_chat.settings.decoding import RANGES, DecodingParameters
-from bilingual_chat.settings.presets import Preset, find_preset
+from bilingual_chat.settings.presets import Preset
 
 _ABBREVIATED = {
     "temperature": "temp",
@@ -23,75 +21,7 @@ _ABBREVIATED = {
     "max_new_tokens": "max",
     "min_new_tokens": "min",
 }
-_NUMBER = re.compile(r"[-+.\d\N{MINUS SIGN}]")
-_DEFAULT_WORDS = (RESET, "既定", "既定値", "デフォルト")
 _LANGUAGES = {"english": "en", "英語": "en", "japanese": "ja", "日本語": "ja"}
-
-
-def variants_in(text: str) -> list[str]:
-    """Split the argument of /compare at blanks. A comma or "=" joins: `temperature 0.3, top_p=0.9` is one variant."""
-    words: list[str] = []
-    for typed in re.sub(r"[,、]\s*", ",", re.sub(r"\s*=\s*", "=", folded(text))).split():
-        if words and _is_setting(words[-1].rpartition(",")[2]):  # NAME VALUE
-            words[-1] += f"={typed}"
-        elif words and words[-1].endswith(","):
-            words[-1] += typed
-        else:
-            words.append(typed)
-    return [word.strip(",") for word in words if word.strip(",")]
-
-
-def _is_setting(typed: str) -> bool:
-    with suppress(BchatError):
-        return bool(decoding.resolve_name(typed))
-    return False
-
-
-def change_in(text: str, presets: Mapping[str, Preset]) -> SettingsChange:
-    """Parse `creative temperature=0.7`: settings as for `settings_in`, with at most one preset among them."""
-    preset = ""
-    settings: list[str] = []
-    words = _words_of(text)
-    for before, each in pairwise(["", *words]):
-        name, _, value = each.rpartition("=")
-        is_of_setting = name not in ("", "preset") or _is_setting(each) or _is_setting(before)
-        if is_of_setting or (settings and _NUMBER.match(each)):
-            settings.append(each)
-        elif preset:
-            raise BchatError("command.one-value", status=ExitStatus.USAGE, name="preset", value=shortened(each))
-        else:
-            preset = _preset_of(shortened(value), presets)
-    return SettingsChange(preset, settings_in(" ".join(settings)))
-
-
-def _preset_of(typed: str, presets: Mapping[str, Preset]) -> str:
-    with suppress(BchatError):
-        return find_preset(presets, typed).name
-    suggestion = messages.did_you_mean(typed.lower(), [*presets, *RANGES])
-    known = ", ".join(presets)
-    raise BchatError("command.no-choice", status=ExitStatus.USAGE, name=typed, suggestion=suggestion, known=known)
-
-
-def _words_of(text: str) -> list[str]:
-    return re.sub(r"\s*=\s*", "=", re.sub("[,、]", " ", folded(text))).split()
-
-
-def settings_in(text: str) -> dict[str, Any]:
-    """Parse and check `temperature=0.7,top_p 0.9`, full-width or not. "default" becomes RESET."""
-    words = _words_of(text)
-    changes: dict[str, Any] = {}
-    name = ""
-    while words:
-        if name and _NUMBER.match(words[0]):  # no setting begins like a number
-            raise BchatError("command.one-value", status=ExitStatus.USAGE, name=name, value=shortened(words[0]))
-        name, equals, value = words.pop(0).partition("=")
-        name = decoding.resolve_name(name)
-        if not equals:
-            if not words:
-                raise BchatError("command.value-missing", status=ExitStatus.USAGE, name=name)
-            value = words.pop(0)
-        changes[name] = RESET if value.lower() in _DEFAULT_WORDS else decoding.checked(name, value)
-    return changes
 
 
 def show_settings(app: App, argument: str) -> Action:
@@ -103,7 +33,7 @@ def show_settings(app: App, argument: str) -> Action:
 
 def change_settings(app: App, argument: str) -> Action:
     """/set: change settings; without an argument, list them."""
-    changes = settings_in(argument)
+    changes = parse_settings(argument)
     if not changes:
         return show_settings(app, "")
     app.session.change(app.session.settings.with_change(SettingsChange(values=changes)))

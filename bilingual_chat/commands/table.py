@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable
 
 from bilingual_chat.commands import compare, conversation, files, models, replies, settings
-from bilingual_chat.commands.app import Action, App, Command, shortened, word
+from bilingual_chat.commands.app import Action, App, Command
+from bilingual_chat.commands.arguments import shortened, word
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import decoding

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from bilingual_chat import messages
 from bilingual_chat.commands import table
 from bilingual_chat.commands.app import App, Compare, Edit, Leave, Retry
-from bilingual_chat.commands.settings import preset_rows, settings_in
+from bilingual_chat.commands.arguments import parse_settings
+from bilingual_chat.commands.settings import preset_rows
 from bilingual_chat.commands.table import COMMANDS, execute, find, is_command, message_of
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
@@ -730,10 +731,10 @@ def test_the_model_in_force_is_not_opened_again(app: tuple[App, Shown, Any]) -> 
 
 
 def test_text_of_settings_is_checked_and_named_in_full() -> None:
-    assert settings_in("") == {}
-    assert settings_in("temp=1，　ｔｏｐ＿ｋ５".replace("ｋ５", "ｋ＝５")) == {"temperature": 1.0, "top_k": 5}
+    assert parse_settings("") == {}
+    assert parse_settings("temp=1，　ｔｏｐ＿ｋ５".replace("ｋ５", "ｋ＝５")) == {"temperature": 1.0, "top_k": 5}
     with pytest.raises(BchatError) as caught:
-        settings_in("temperature 0,7")
+        parse_settings("temperature 0,7")
     assert caught.value.status is ExitStatus.USAGE
 
 
@@ -764,6 +765,16 @@ def test_retry_and_compare_take_the_same_forms(app: tuple[App, Shown, Any], type
     wanted = chat.session.settings.with_change(change).parameters
     assert replace(variant.parameters, seed=None) == replace(wanted, seed=None)
     assert variant.preset == change.preset
+
+
+def test_a_preset_with_a_long_name_can_be_compared(app: tuple[App, Shown, Any], here: Path) -> None:
+    """Only an error shows the beginning of the name alone."""
+    chat, _, _ = app
+    (here / "bchat.toml").write_text(f"[presets.{'long' * 15}]\ntemperature = 0.31\n")
+    chat.session.settings = settings_for(load_config(environment={}), chat.session.entry)
+    action = execute(f"/retry {'long' * 15}", chat)
+    assert isinstance(action, Retry)
+    assert action.change.preset == "long" * 15
 
 
 @pytest.mark.parametrize("line", ["/retry {}", "/compare greedy {}"])

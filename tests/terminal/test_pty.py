@@ -42,7 +42,7 @@ def test_a_chat_from_the_banner_to_the_end(home: Path, tmp_path: Path) -> None:
     terminal.wait_for("はい、日本語でも話せま\nす。")
     terminal.wait_for(at_prompt)
     terminal.type("／ｕｎｄｏ" + ENTER)
-    terminal.wait_for("Taken back: 日本語は？")
+    terminal.wait_for("Undone: 日本語は？")
     terminal.wait_for(at_prompt)
     terminal.type(CTRL_D)
     assert terminal.leave() == 0
@@ -83,7 +83,7 @@ def test_how_far_a_long_prompt_is_read_shows_until_the_reply_begins(home: Path, 
         return
     terminal.wait_for(at_prompt)
     terminal.type("Again?" + ENTER)
-    terminal.wait_for("Again?\n(the model reads the conversation")
+    terminal.wait_for("Again?\n(the model is reading the conversation")
     terminal.type(CTRL_C)
     terminal.wait_for("(stopped)")
     terminal.wait_for(at_prompt)
@@ -288,7 +288,7 @@ def test_a_model_that_does_not_load_is_said_and_the_prompt_comes_back() -> None:
     terminal = begin(load_error="/models/broken")
     terminal.wait_for("not loaded")
     terminal.type("Hi" + ENTER)
-    terminal.wait_for("/models/broken holds no complete model")
+    terminal.wait_for("The model in /models/broken is incomplete")
     terminal.wait_for(at_prompt)
     assert terminal.text.count("/models/broken") == 1
     terminal.type(CTRL_D)

@@ -25,7 +25,8 @@ from prompt_toolkit.output import Output
 from prompt_toolkit.styles import Style
 
 from bilingual_chat.commands import table
-from bilingual_chat.commands.app import App, Command, folded
+from bilingual_chat.commands.app import App, Command
+from bilingual_chat.commands.arguments import folded
 from bilingual_chat.commands.table import COMMANDS
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.terminal.editor.graphemes import grapheme_keys, grapheme_output, work_by_graphemes

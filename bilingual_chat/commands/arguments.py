@@ -1,0 +1,127 @@
+"""The arguments of commands: words, numbers, paths, presets and settings, full-width or not."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+from bilingual_chat import messages
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.settings import decoding
+from bilingual_chat.settings.config import RESET, SettingsChange
+from bilingual_chat.settings.decoding import RANGES
+from bilingual_chat.settings.presets import Preset, find_preset
+
+_YES = ("y", "yes", "ok", "はい", "うん", "お願いします")
+_NO = ("n", "no", "いいえ", "いや", "いらない")
+_NUMBER = re.compile(r"[-+.\d\N{MINUS SIGN}]")
+_DEFAULT_WORDS = (RESET, "既定", "既定値", "デフォルト")
+
+
+def folded(text: str) -> str:
+    """Return `text` in NFKC: full-width letters, digits, signs and spaces become ASCII."""
+    return unicodedata.normalize("NFKC", text)
+
+
+def word(text: str) -> str:
+    """Return `text` folded, stripped and in lower case, for comparisons."""
+    return folded(text).strip().lower()
+
+
+def agrees(answer: str) -> bool:
+    return word(answer) in _YES
+
+
+def declines(answer: str) -> bool:
+    return word(answer) in _NO
+
+
+def unquoted(argument: str) -> str:
+    """Return an argument without surrounding quotes."""
+    for quote in "'\"":
+        if len(argument) > 2 and argument[0] == argument[-1] == quote:
+            return argument[1:-1]
+    return argument
+
+
+def parse_number(argument: str, most: int) -> int | None:
+    """Return the argument as a number from 1 to `most`, or None."""
+    typed = word(argument)
+    is_number = typed.isascii() and typed.isdecimal() and 1 <= int(typed[:9]) <= most
+    return int(typed) if is_number else None
+
+
+def shortened(text: str, limit: int = 40) -> str:
+    """Return the beginning of `text` on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def split_variants(text: str) -> list[str]:
+    """Split the argument of /compare at blanks. A comma or "=" joins: `temperature 0.3, top_p=0.9` is one variant."""
+    words: list[str] = []
+    for typed in re.sub(r"[,、]\s*", ",", re.sub(r"\s*=\s*", "=", folded(text))).split():
+        if words and _is_setting(words[-1].rpartition(",")[2]):  # NAME VALUE
+            words[-1] += f"={typed}"
+        elif words and words[-1].endswith(","):
+            words[-1] += typed
+        else:
+            words.append(typed)
+    return [word.strip(",") for word in words if word.strip(",")]
+
+
+def _is_setting(typed: str) -> bool:
+    with suppress(BchatError):
+        return bool(decoding.resolve_name(typed))
+    return False
+
+
+def parse_change(text: str, presets: Mapping[str, Preset]) -> SettingsChange:
+    """Parse `creative temperature=0.7`: settings as for `parse_settings`, with at most one preset among them."""
+    preset = ""
+    settings: list[str] = []
+    words = _words_of(text)
+    for before, each in pairwise(["", *words]):
+        name, _, value = each.rpartition("=")
+        is_of_setting = name not in ("", "preset") or _is_setting(each) or _is_setting(before)
+        if is_of_setting or (settings and _NUMBER.match(each)):
+            settings.append(each)
+        elif preset:
+            raise BchatError("command.one-value", status=ExitStatus.USAGE, name="preset", value=shortened(each))
+        else:
+            preset = _preset_of(value, presets)
+    return SettingsChange(preset, parse_settings(" ".join(settings)))
+
+
+def _preset_of(typed: str, presets: Mapping[str, Preset]) -> str:
+    with suppress(BchatError):
+        return find_preset(presets, typed).name
+    suggestion = messages.did_you_mean(typed.lower(), [*presets, *RANGES])
+    name, known = shortened(typed), ", ".join(presets)
+    raise BchatError("command.no-choice", status=ExitStatus.USAGE, name=name, suggestion=suggestion, known=known)
+
+
+def _words_of(text: str) -> list[str]:
+    return re.sub(r"\s*=\s*", "=", re.sub("[,、]", " ", folded(text))).split()
+
+
+def parse_settings(text: str) -> dict[str, Any]:
+    """Parse and check `temperature=0.7,top_p 0.9`, full-width or not. "default" becomes RESET."""
+    words = _words_of(text)
+    changes: dict[str, Any] = {}
+    name = ""
+    while words:
+        if name and _NUMBER.match(words[0]):  # no setting begins like a number
+            raise BchatError("command.one-value", status=ExitStatus.USAGE, name=name, value=shortened(words[0]))
+        name, equals, value = words.pop(0).partition("=")
+        name = decoding.resolve_name(name)
+        if not equals:
+            if not words:
+                raise BchatError("command.value-missing", status=ExitStatus.USAGE, name=name)
+            value = words.pop(0)
+        changes[name] = RESET if value.lower() in _DEFAULT_WORDS else decoding.checked(name, value)
+    return changes
