@@ -1,7 +1,6 @@
-"""One turn, whole: from what a person typed to a reply that is on the screen and on disk. READ FIRST.
+"""One turn, whole: from the typed text to a reply on the screen and on disk. READ FIRST.
 
-`Session.reply` is the program; everything else serves it. It knows no terminal: it yields pieces of
-text (str) and remarks (`messages.Phrase`), and whoever consumes it shows them.
+`Session.reply` is the program. It knows no terminal: it yields pieces of text (str) and remarks (`messages.Phrase`).
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import NO_CHANGE, Settings, SettingsChange
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.text import prompt
+from bilingual_chat.storage.signals import postpone_signals
 from bilingual_chat.text.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
 from bilingual_chat.text.prompt import Prompt, PromptFormat
 from bilingual_chat.text.sanitize import inward
@@ -126,8 +126,8 @@ class Session:
         return self._keep(lambda journal: journal.record_user(text))
 
     def _answer(self, asked: Asked) -> Generator[Event, None, None]:
-        """Stream the reply, then keep the turn. The order in `finally` is the promise of this program."""
-        # Once for each message: where the user's words could not be saved, that was said already.
+        """Stream the reply, then keep the turn: `finally` is the promise of this program."""
+        # bchat has already reported it if the user's message could not be saved.
         was_saved = self._journal is None or not self._journal.unsaved
         detokenizer = asked.model.tokenizer.detokenizer(asked.model.format)
         ids: list[int] = []
@@ -145,8 +145,7 @@ class Session:
                     first = time.perf_counter() - began if first is None else first
                     cached = chunk.cached_tokens
                     if chunk.finish is FinishReason.STOP:
-                        # Only the model's own end makes text of what was held back: where it was cut
-                        # short, that is the beginning of a label or a part of a character.
+                        # A reply that is cut short drops the text held back: a part of a label or a character.
                         piece = detokenizer.finish()
                     else:
                         ids.append(chunk.token_id)
@@ -159,17 +158,18 @@ class Session:
                 else:
                     raise BchatError("session.broke-off")
         except BaseException as error:
-            # No Exception: Ctrl-C, a signal that ends the program, a consumer that closes.
+            # Not an Exception: Ctrl-C, another signal, a consumer that closes.
             finish = FinishReason.FAILED if isinstance(error, Exception) else FinishReason.INTERRUPTED
             raise
         finally:
             took = time.perf_counter() - began
-            text = detokenizer.text
-            self.last = Completion(
-                asked.model.record, asked.prompt, text, tuple(ids), finish, asked.parameters, cached, first, took
-            )
-            turn = Turn(asked.text, text, finish, details_of(asked, self.last))
-            problem = self._settle(turn, asked.replaces)
+            with postpone_signals():
+                text = detokenizer.text
+                self.last = Completion(
+                    asked.model.record, asked.prompt, text, tuple(ids), finish, asked.parameters, cached, first, took
+                )
+                turn = Turn(asked.text, text, finish, details_of(asked, self.last))
+                problem = self._settle(turn, asked.replaces)
         if problem is not None and was_saved:
             yield problem
         yield from remarks_after(self.last)

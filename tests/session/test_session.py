@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +146,21 @@ def test_ctrl_c_in_the_engine_keeps_what_was_said(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         drain(session.reply("話して"))
     assert (kept(session).reply, kept(session).finish) == ("途中まで", FinishReason.INTERRUPTED)
+
+
+def test_a_signal_while_a_turn_is_being_saved_does_not_lose_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C raises in the middle of any line; the turn is on disk first."""
+    session, _ = make_session(tmp_path, ["はい"])
+    settle = session._settle
+
+    def interrupted(turn: Turn, replaces: Turn | None) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return settle(turn, replaces)
+
+    monkeypatch.setattr(session, "_settle", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        drain(session.reply("a"))
+    assert kept(session).reply == "はい"
 
 
 @pytest.mark.parametrize("way", ["close", "throw"])
