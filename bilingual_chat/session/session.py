@@ -23,8 +23,8 @@ from bilingual_chat.session.turn import Asked, details_of, left_out, remark_on_s
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import NO_CHANGE, Settings, SettingsChange
 from bilingual_chat.settings.decoding import DecodingParameters
-from bilingual_chat.text import prompt
 from bilingual_chat.storage.signals import postpone_signals
+from bilingual_chat.text import prompt
 from bilingual_chat.text.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
 from bilingual_chat.text.prompt import Prompt, PromptFormat
 from bilingual_chat.text.sanitize import inward
