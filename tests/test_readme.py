@@ -12,6 +12,7 @@ from bilingual_chat.cli import models_table
 from bilingual_chat.commands.table import COMMANDS
 from bilingual_chat.settings.config import load_config
 from bilingual_chat.terminal.display import Display
+from docs import pictures
 from tests.pseudo_terminal import pty
 
 ROOT = Path(__file__).parent.parent
@@ -114,6 +115,13 @@ def test_the_picture_of_bchat_models_is_what_it_prints(name: str, monkeypatch: p
     with pty(80) as screen:
         models_table.show_all(load_config(), Display(LANGUAGES[name], out=screen.file, err=screen.file))
         assert screen.see().splitlines() == block[1].splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("language", "name"), [("en", "chat.svg"), ("ja", "chat.ja.svg")])
+def test_the_picture_of_a_chat_is_what_it_shows(language: str, name: str) -> None:
+    """A session in a real terminal; after a change of words, `python docs/pictures.py` draws it again."""
+    assert pictures.text_of(read(f"docs/{name}")) == pictures.text_of(pictures.draw(language))
 
 
 @pytest.mark.parametrize("name", LANGUAGES)

@@ -28,5 +28,5 @@ def postpone_signals() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    for number, frame in received:
-        handlers[number](number, frame)
+    for arrived, frame in received:
+        handlers[signal.Signals(arrived)](arrived, frame)
