@@ -51,7 +51,7 @@ class LocalEngine(CachedEngine):
 
         Raises BchatError (MODEL): unsupported, withdrawn, damaged, incomplete, too large for the memory.
         """
-        entry = entry or ModelEntry(name)
+        entry, others = entry or ModelEntry(name), tuple(others)
         config = parse_config(read_json(directory / "config.json"))
         if config.vocab_size < vocab_size:
             status = ExitStatus.MODEL
@@ -73,7 +73,7 @@ class LocalEngine(CachedEngine):
             others=others,
         )
         self._quantized = hardware.precision
-        self._withdrawn = check_withdrawn(paths, entry, accept=accept_withdrawn, progress=progress)
+        self._withdrawn = check_withdrawn(paths, entry, others, accept=accept_withdrawn, progress=progress)
         with allocation_errors():
             model, problems = _load_model(config, paths, hardware, progress)
         is_small = hardware.device.type == "cpu" and size.parameters < SMALL and isinstance(model, GptNeox)

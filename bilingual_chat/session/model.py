@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from bilingual_chat import __version__
 from bilingual_chat.engines import protocol
 from bilingual_chat.engines.weights.files import find_weights
-from bilingual_chat.engines.weights.withdrawn import check_withdrawn, with_suspicions
+from bilingual_chat.engines.weights.withdrawn import check_withdrawn
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import (
@@ -103,14 +103,13 @@ def open_model(
     if is_other and opening.quantize not in ("auto", "none"):
         raise BchatError("engine.quantize-family", status=ExitStatus.MODEL, name=entry.name, precision=opening.quantize)
     _check_whole(entry, directory, progress)
-    suspect = with_suspicions(entry, directory, opening.others)
     accept = opening.accept_withdrawn
     if is_other:
         from bilingual_chat.engines.other_families.transformers_engine import (
             open_transformers_engine,  # seconds, for such a model only
         )
 
-        is_withdrawn = check_withdrawn(find_weights(directory), suspect, accept=accept, progress=progress)
+        is_withdrawn = check_withdrawn(find_weights(directory), entry, opening.others, accept=accept, progress=progress)
         words, foreign = open_transformers_engine(
             directory,
             entry.prompt,
@@ -124,7 +123,7 @@ def open_model(
         directory,
         tokenizer,
         name=entry.name,
-        entry=suspect,
+        entry=entry,
         device=opening.device,
         quantize=opening.quantize,
         accept_withdrawn=accept,

@@ -1,7 +1,6 @@
-"""The models bchat knows: what each is, how it wants to be spoken to, and where it lies on this machine.
+"""The catalogue of models: prompt format, published data and local directory of each. Uses no network.
 
-A model is data: a table of configs/models.toml or of the user's TOML, whose keys are the fields of
-`ModelEntry`. Nothing here touches the network.
+A model is a table of configs/models.toml or of the user's TOML; its keys are the fields of `ModelEntry`.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any, Literal
 from bilingual_chat.messages import LANGUAGES, Phrase, did_you_mean
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import toml_tables
-from bilingual_chat.settings.toml_tables import WrongValue
+from bilingual_chat.settings.toml_tables import WrongValue, fold_name
 from bilingual_chat.storage import paths, safe_read, safe_stat
 from bilingual_chat.text.prompt import TEMPLATE, PromptFormat
 
@@ -27,18 +25,18 @@ DEFAULT_MODEL = "sft"
 DEMO_MODEL = "demo"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "spiece.model"
-OTHER_TOKENIZER_FILE = "tokenizer.json"  # of other families, which come with a chat template
-# In the order in which they are preferred; an index names the shards beside it.
+OTHER_TOKENIZER_FILE = "tokenizer.json"  # of other families, with a chat template
+# In order of preference; an index names its shards.
 WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-# What was ever withdrawn was published as this: the pickle of transformers.
+# All withdrawn weights were published as a pickle of transformers.
 PICKLES = "pytorch_model*.bin"
 DTYPES = ("float16", "bfloat16", "float32")
-# The cards of newer chat models have temperatures from 0.6 to 0.8; 1.0 is that of rinna's.
+# The cards of newer chat models give temperatures from 0.6 to 0.8; rinna's give 1.0.
 OTHER_PRESET = "balanced"
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _MOST_REF = 1000  # bytes of the file that names a commit
@@ -51,21 +49,21 @@ _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One model. What is empty or 0 is not known, and read from the model's own files."""
+    """One model. Empty and 0 mean unknown: bchat then reads the model's own files."""
 
     name: str
     aliases: tuple[str, ...] = ()
     hub_id: str = ""  # "owner/name" on the hub
     revision: str = "main"
-    directory: str = ""  # where it lies if not in the hub's cache; "~" is understood
+    directory: str = ""  # if not in the hub's cache; "~" is expanded
     embedded: bool = False  # ships inside bchat
     kind: Literal["chat", "base"] = "chat"
     prompt: PromptFormat = field(default_factory=PromptFormat)
-    follows_persona: bool = True  # False where a model is known not to be what its opening says
+    follows_persona: bool = True  # False if the model is known to ignore its opening
     context_length: int = 0  # positions
     preset: str = "card"
     parameters: int = 0
-    dtype: str = ""  # the 16- or 32-bit type that loses nothing
+    dtype: str = ""  # the smallest lossless dtype
     licence: str = ""
     description: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # by language
     weights_md5: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # known good, by file
@@ -74,48 +72,47 @@ class ModelEntry:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Everything it is called by: its name, its aliases, its hub id with and without the owner."""
+        """All names: name, aliases, hub id with and without its owner."""
         hub = (self.hub_id, self.hub_id.rpartition("/")[2]) if self.hub_id else ()
         return tuple(dict.fromkeys((self.name, *self.aliases, *hub)))
 
     @property
     def stored_bytes(self) -> int:
-        """About what its weights take on the disk: the family is published in 16 bits. 0 if not known."""
+        """The approximate size of the weights on disk: 16 bits unless `dtype` says float32. 0 if unknown."""
         return self.parameters * (4 if self.dtype == "float32" else 2)
 
     def describe(self, lang: str) -> str:
-        """What it is for, in `lang` if that is written down, else in English, else nothing."""
+        """Return the description in `lang`, else in English, else ""."""
         return self.description.get(lang) or self.description.get("en", "")
 
 
 def load_catalogue(
     models: Mapping[str, Any], known: Mapping[str, ModelEntry] = MappingProxyType({})
 ) -> dict[str, ModelEntry]:
-    """`known` with `models` laid over it, key by key: each a model by its name.
+    """Return `known` models by name, updated key by key with the tables of `models`.
 
-    Raises WrongValue for unknown keys, wrong types, names that are taken, and new models that lie nowhere.
+    Raises WrongValue: unknown key, wrong type, name taken, new model without hub id and directory.
     """
     toml_tables.check_size((), models)
     catalogue = dict(known)
-    taken = {_fold(each): entry.name for entry in known.values() for each in entry.names}
+    taken = {fold_name(each): entry.name for entry in known.values() for each in entry.names}
     for name, table in models.items():
         toml_tables.name((name,), name)
         entry = _parse_entry(name, toml_tables.table((name,), table), catalogue.get(name, ModelEntry(name)))
         _check_names(entry, taken)
         catalogue[name] = entry
-        taken |= dict.fromkeys(map(_fold, entry.names), name)
+        taken |= dict.fromkeys(map(fold_name, entry.names), name)
     return catalogue
 
 
 def find(catalogue: Mapping[str, ModelEntry], name: str, *, advises_path: bool = True) -> ModelEntry:
-    """The model called `name` in any of its names, or the one in the directory of that path.
+    """Return the model called `name`, case and width folded, or the one in the directory `name`.
 
-    Case and width are folded. Raises BchatError (MODEL) with the nearest name; `advises_path` is false
-    where a path would not help: what is not on this machine has none.
+    Raises BchatError (MODEL) with the nearest name; `advises_path` False: without the advice to give a path.
     """
-    wanted = _fold(name)
+    wanted = fold_name(name)
     for entry in catalogue.values():
-        if wanted in map(_fold, entry.names):
+        if wanted in map(fold_name, entry.names):
             return entry
     directory = paths.expand(name.strip())
     is_path = name.lstrip().startswith((".", "~")) or directory.is_absolute()
@@ -132,12 +129,11 @@ def find(catalogue: Mapping[str, ModelEntry], name: str, *, advises_path: bool =
 
 
 def open_path(directory: Path, catalogue: Mapping[str, ModelEntry] = MappingProxyType({})) -> ModelEntry:
-    """An entry for a model directory, named after it.
+    """Return an entry for a model directory, named after it.
 
-    Where the directory, or the model it was saved from, is one of the catalogue's, its format and
-    settings are taken from there; else it is a chat model, in the speaker/text format or, if it is
-    of another family, with the chat template in its files.
-    Raises BchatError (MODEL) for a directory that holds no whole model, or cannot be looked at.
+    Format and settings come from the catalogue if it has that name, or the model that transformers saved these files
+    from. Otherwise it is a chat model in the speaker/text format or, of another family, with its own chat template.
+    Raises BchatError (MODEL) for a directory that is incomplete or unreadable.
     """
     check_readable([directory, directory / CONFIG_FILE])
     if not safe_stat.is_dir(directory):
@@ -156,29 +152,26 @@ def open_path(directory: Path, catalogue: Mapping[str, ModelEntry] = MappingProx
 
 
 def spoken_to_like(entry: ModelEntry, other: ModelEntry) -> ModelEntry:
-    """`entry` with the prompt format and the card's settings of `other`: a directory does not say what it wants."""
+    """Return `entry` with kind, prompt format and preset of `other`; a directory does not record them."""
     return replace(entry, kind=other.kind, prompt=other.prompt, preset=other.preset)
 
 
 def with_withdrawn_of(entry: ModelEntry, others: Iterable[ModelEntry]) -> ModelEntry:
-    """`entry`, with the digests that were withdrawn of `others` too: a file is what it is, wherever it lies.
+    """Return `entry` with the withdrawn checksums of `others` too: a directory may hold any model's weights.
 
-    For who reads the files anyway. The opening of a model does not, and looks at sizes first (`engines.withdrawn`).
+    For callers that hash the files anyway; opening a model compares sizes first (`check_withdrawn`).
     """
     digests = (*entry.withdrawn_md5, *(md5 for other in others for md5 in other.withdrawn_md5))
     return replace(entry, withdrawn_md5=tuple(dict.fromkeys(digests)))
 
 
 def locate(entry: ModelEntry) -> Path | None:
-    """The directory that holds the whole model on this machine, None if there is none. No network.
-
-    What cannot be looked at is passed over, whatever the reason; `trouble` tells it.
-    """
+    """Return the directory of the complete model, None if there is none. Skips unreadable ones: see `trouble`."""
     return next((directory for directory in _candidates(entry) if missing_file(directory) is None), None)
 
 
 def trouble(entry: ModelEntry) -> tuple[Path, Phrase] | None:
-    """Where this model would lie and cannot be looked at, and why; None if it is here or nothing is in the way."""
+    """Return the unreadable path that may hide this model, and the reason; None if it is here or nothing hides it."""
     if locate(entry) is not None:
         return None
     is_cached = not (entry.directory or entry.embedded)
@@ -189,7 +182,7 @@ def trouble(entry: ModelEntry) -> tuple[Path, Phrase] | None:
 
 
 def require_here(entry: ModelEntry) -> Path:
-    """`locate`. Raises BchatError (MODEL): it is not here, or cannot be looked at."""
+    """Return the directory of the complete model. Raises BchatError (MODEL): not here, or unreadable."""
     directory = locate(entry)
     if directory is not None:
         return directory
@@ -199,33 +192,33 @@ def require_here(entry: ModelEntry) -> Path:
 
 
 def check_readable(places: Iterable[Path]) -> None:
-    """Raises BchatError (MODEL) for the first of `places` that may be there but cannot be looked at."""
+    """Raise BchatError (MODEL) for the first of `places` that may exist but is unreadable."""
     if (found := safe_stat.find_trouble(places)) is not None:
         raise BchatError("model.unreadable", status=ExitStatus.MODEL, path=found[0], reason=found[1])
 
 
 def pickles_in(directory: Path) -> list[Path]:
-    """The files of a model directory that are named as transformers names its pickles."""
+    """Return the files in a model directory that have the name of a transformers pickle."""
     return [
         path for path in safe_stat.entries(directory) if fnmatch.fnmatch(path.name, PICKLES) and safe_stat.is_file(path)
     ]
 
 
 def _candidates(entry: ModelEntry) -> list[Path]:
-    """The directories in which the model may lie, the best first."""
+    """Return the directories that may hold the model, the best first."""
     if entry.embedded:
         return [paths.demo_model_dir()]
     return [paths.expand(entry.directory)] if entry.directory else _snapshots(entry)
 
 
 def default_entry(catalogue: Mapping[str, ModelEntry]) -> ModelEntry:
-    """What opens when nobody chose: the 4B SFT model if it is on this machine, else the embedded one."""
+    """Return the default model: the 4B SFT model if it is here, otherwise the embedded one."""
     best = catalogue[DEFAULT_MODEL]
     return best if locate(best) is not None else catalogue[DEMO_MODEL]
 
 
 def missing_file(directory: Path) -> str | None:
-    """The first file that a model directory lacks, None for a whole one (content is not looked at)."""
+    """Return the first missing file of a model directory, None if it is complete. Does not check contents."""
     if not safe_stat.is_file(directory / CONFIG_FILE):
         return CONFIG_FILE
     if not safe_stat.is_file(directory / TOKENIZER_FILE) and not is_other_family(directory):
@@ -241,7 +234,7 @@ def missing_file(directory: Path) -> str | None:
 
 
 def is_other_family(directory: Path) -> bool:
-    """Whether this is a model directory whose tokenizer is not sentencepiece's but transformers' own."""
+    """Return True if the directory has a tokenizer of transformers and none of sentencepiece."""
     return safe_stat.is_file(directory / OTHER_TOKENIZER_FILE) and not safe_stat.is_file(directory / TOKENIZER_FILE)
 
 
@@ -253,12 +246,12 @@ def _missing_shard(index: Path) -> str | None:
 
 
 def hub_folder(hub_id: str) -> Path:
-    """Where the hub's cache keeps a repository: blobs/, refs/ and snapshots/ below it."""
+    """Return the folder of a repository in the hub's cache; it holds blobs/, refs/ and snapshots/."""
     return paths.hub_cache() / f"models--{hub_id.replace('/', '--')}"
 
 
 def _snapshots(entry: ModelEntry) -> list[Path]:
-    """The snapshot that the entry's revision names, then, if that is only a branch, the others, newest first."""
+    """Return the snapshot of the entry's revision, then, for the main branch, the others, newest first."""
     if not entry.hub_id:
         return []
     folder = hub_folder(entry.hub_id)
@@ -274,13 +267,13 @@ def _snapshots(entry: ModelEntry) -> list[Path]:
 
 
 def _changed(path: Path) -> float:
-    """When; long ago for what cannot be looked at."""
+    """Return the modification time, 0 for an unreadable path."""
     found = safe_stat.status(path)
     return found.st_mtime if found is not None else 0.0
 
 
 def _absolute(directory: Path) -> Path:
-    """As it is where nobody knows where we are: the directory bchat was started in may be gone."""
+    """Return the absolute path; unchanged if the working directory was deleted."""
     try:
         return directory.absolute()
     except OSError:
@@ -288,23 +281,23 @@ def _absolute(directory: Path) -> Path:
 
 
 def _name_of(directory: Path) -> str:
-    """The last part of the path; for a snapshot in the hub's cache, the repository's name."""
+    """Return the last part of the path; for a snapshot in the hub's cache, the repository's name."""
     if directory.parent.name == "snapshots" and directory.parent.parent.name.startswith("models--"):
         return directory.parent.parent.name.rpartition("--")[2]
     return Path(os.path.realpath(directory)).name or str(directory)
 
 
 def _known_as(name: str, entries: Iterable[ModelEntry]) -> ModelEntry | None:
-    wanted = _fold(name)
+    wanted = fold_name(name)
     return next(
-        (e for e in entries if e.hub_id and wanted in map(_fold, (e.hub_id, e.hub_id.rpartition("/")[2]))), None
+        (e for e in entries if e.hub_id and wanted in map(fold_name, (e.hub_id, e.hub_id.rpartition("/")[2]))), None
     )
 
 
 def _saved_from(directory: Path, entries: Iterable[ModelEntry]) -> ModelEntry | None:
-    """The chat model that transformers says these files were saved from.
+    """Return the chat model that config.json names as the source of these files.
 
-    Not a base model: what was trained from one is usually trained to chat.
+    Not a base model: models trained from one are usually chat models.
     """
     source = _read_json(directory / CONFIG_FILE).get("_name_or_path")
     known = _known_as(source, entries) if isinstance(source, str) else None
@@ -312,21 +305,17 @@ def _saved_from(directory: Path, entries: Iterable[ModelEntry]) -> ModelEntry | 
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`, an empty one where there is none: the engine says what is wrong with it."""
+    """Return the JSON object in `path`, {} if it is invalid; the engine reports that."""
     try:
         return safe_read.read_json(path)
     except (OSError, ValueError):
         return {}
 
 
-def _fold(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).strip().casefold()
-
-
 def _check_names(entry: ModelEntry, taken: Mapping[str, str]) -> None:
-    """taken: the model that has a name, by the name as it is compared."""
+    """taken: the owner of each folded name."""
     for name in (entry.name, *entry.aliases):
-        owner = taken.get(_fold(name), entry.name)
+        owner = taken.get(fold_name(name), entry.name)
         if owner != entry.name:
             path = (entry.name,) if name == entry.name else (entry.name, "aliases")
             raise WrongValue(path, Phrase("config.taken", field=name, name=owner))

@@ -1,11 +1,10 @@
-"""Settings: TOML files, the environment and options laid over each other, and where each value came from.
+"""Settings in layers: TOML files, environment, options, session; and the origin of each value.
 
-Layers, weakest first: the fields' defaults, the model's own
-preset, the user's TOML, the project's TOML, the environment, options, `/set` in the session.
+Layers, weakest first: defaults, the model's preset, the user's TOML, the project's TOML, the environment, options,
+`/set` in the session.
 
-One preset is chosen at a time: the one that the strongest layer names. Its values stand where it was
-named: a preset in a TOML is overridden by that file's own [decoding], a preset chosen later (on the
-command line, by /preset) overrides [decoding] of every file. What it leaves out is as without it.
+One preset is in force: the one that the strongest layer names. It ranks with that layer: a file's [decoding] overrides
+the preset named in that file; a preset from the command line or /preset overrides [decoding] of every file.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ from bilingual_chat.settings.toml_tables import KeyPath, WrongValue
 from bilingual_chat.storage import paths, safe_stat
 
 DEFAULT, ENVIRONMENT, OPTION, SESSION = "default", "environment", "option", "session"
-RESET = "default"  # as a value: what is in force without /set
-PRESET = "preset "  # before its name, where a value came from one
+RESET = "default"  # as a value: undo /set
+PRESET = "preset "  # the label of a value from a preset: this and its name
 _PREFIX = "BCHAT_"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 Entry = TypeVar("Entry")
@@ -38,10 +37,10 @@ Entry = TypeVar("Entry")
 
 @dataclass(frozen=True)
 class Layer:
-    """What one place says: a file, the environment, the options, the session."""
+    """The values of one source: a file, the environment, the options, the session."""
 
     label: str
-    values: Mapping[str, Any] = field(default_factory=dict)  # of decoding parameters, checked
+    values: Mapping[str, Any] = field(default_factory=dict)  # checked decoding parameters by name
     preset: str = ""
     model: str = ""
     lang: str = ""
@@ -51,12 +50,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything the files and the environment say. `layers`: weakest first."""
+    """The content of the files and the environment. `layers`: weakest first."""
 
     layers: tuple[Layer, ...]
     presets: Mapping[str, Preset]
     catalogue: Mapping[str, ModelEntry]
-    notices: tuple[Phrase, ...] = ()  # what is to be said once of how they were read
+    notices: tuple[Phrase, ...] = ()  # problems to report once, such as a skipped file
 
     @property
     def model(self) -> str:
@@ -95,24 +94,20 @@ NO_CHANGE = SettingsChange()
 
 @dataclass(frozen=True)
 class Settings:
-    """The decoding parameters in force, and for each the label of the layer it came from.
+    """The decoding parameters in force, and the label of the layer that each came from.
 
-    `preset` is the one chosen, or the model's own. A new value or preset makes new Settings.
+    `preset`: the chosen one, or the model's own.
     """
 
     parameters: DecodingParameters = field(default_factory=DecodingParameters)
     provenance: Mapping[str, str] = field(default_factory=lambda: MappingProxyType(dict.fromkeys(PARAMETERS, DEFAULT)))
     preset: str = ""
-    model: str = ""
-    lang: str = ""
-    persona: str = ""
     layers: tuple[Layer, ...] = (Layer(DEFAULT),)  # the first is the model's
     presets: Mapping[str, Preset] = field(default_factory=lambda: MappingProxyType({}))
 
     def changed(self, name: str, value: Any, layer: str = SESSION) -> Settings:
-        """These with one value set, as by /set. Raises BchatError (USAGE): no such name, type or range."""
-        parameter = decoding.resolve_name(name)
-        checked = decoding.checked(parameter, value)
+        """Return settings with one value set, as by /set. BchatError (USAGE): unknown name, wrong type or range."""
+        parameter, checked = decoding.checked_by_name(name, value)
         before = self._layer(layer)
         layers = self._with_layer(replace(before, values={**before.values, parameter: checked}))
         return replace(
@@ -130,15 +125,15 @@ class Settings:
         return settings
 
     def reset(self, name: str) -> Settings:
-        """These without what the session set for one name. Raises BchatError (USAGE): no such name."""
+        """Return settings without the session's value of one name. Raises BchatError (USAGE): unknown name."""
         before = self._layer(SESSION)
         kept = {key: value for key, value in before.values.items() if key != decoding.resolve_name(name)}
         return _settle(replace(self, layers=self._with_layer(replace(before, values=kept))))
 
     def with_preset(self, name: str, layer: str = SESSION) -> Settings:
-        """These with a preset chosen, as by /preset: it overrides what was set before it.
+        """Return settings with a preset chosen, as /preset does. Raises BchatError (USAGE) for an unknown one.
 
-        Values set in the session stay only where the preset sets none. Raises BchatError (USAGE).
+        The preset overrides earlier values, those of the session too.
         """
         preset = find_preset(self.presets, name)
         before = self._layer(layer)
@@ -146,21 +141,14 @@ class Settings:
         return _settle(replace(self, layers=self._with_layer(replace(before, values=kept, preset=preset.name))))
 
     def for_model(self, entry: ModelEntry) -> Settings:
-        """These over another model's own preset, as by /model; what was chosen stays chosen."""
-        own = entry.preset if entry.preset in self.presets else ""
-        return _settle(replace(self, model=entry.name, layers=(Layer(DEFAULT, preset=own), *self.layers[1:])))
-
-    def differing(self) -> dict[str, Any]:
-        """The parameters whose value is not the one that the presets, or else the defaults, give."""
-        bare = tuple(replace(layer, values=_NOTHING) for layer in self.layers)
-        plain = _settle(replace(self, layers=bare)).parameters
-        return {name: value for name, value in vars(self.parameters).items() if value != getattr(plain, name)}
+        """Return settings over another model's preset, as /model does; choices stay."""
+        return _settle(replace(self, layers=(_model_layer(entry, self.presets), *self.layers[1:])))
 
     def _layer(self, label: str) -> Layer:
         return next((layer for layer in self.layers if layer.label == label), Layer(label))
 
     def _with_layer(self, layer: Layer) -> tuple[Layer, ...]:
-        """The layers with this one in its place; a new one is the strongest but for the session's."""
+        """Return the layers with `layer` replaced, or added below the session's."""
         if any(each.label == layer.label for each in self.layers):
             return tuple(layer if each.label == layer.label else each for each in self.layers)
         session = tuple(each for each in self.layers if each.label == SESSION)
@@ -170,45 +158,37 @@ class Settings:
 def settings_for(
     config: Config, entry: ModelEntry, preset: str | None = None, options: Mapping[str, Any] = _NOTHING
 ) -> Settings:
-    """What is in force for a model: its own preset, then what the files and the environment say, then
-    `preset` and `options` (name to value, as on the command line).
+    """Return the settings for a model, with `preset` and `options` (value by name) as the command line gives them.
 
-    Raises BchatError (USAGE): no such preset, name, type or range.
+    Raises BchatError (USAGE): unknown preset or name, wrong type or range.
     """
-    values: dict[str, Any] = {}
-    for name, value in options.items():
-        parameter = decoding.resolve_name(name)
-        values[parameter] = decoding.checked(parameter, value)
+    values = dict(decoding.checked_by_name(name, value) for name, value in options.items())
     chosen = find_preset(config.presets, preset).name if preset else ""
-    own = entry.preset if entry.preset in config.presets else ""
-    return _settle(
-        Settings(
-            model=entry.name,
-            lang=config.lang,
-            persona=config.persona,
-            layers=(Layer(DEFAULT, preset=own), *config.layers, Layer(OPTION, values, chosen)),
-            presets=config.presets,
-        )
-    )
+    layers = (_model_layer(entry, config.presets), *config.layers, Layer(OPTION, values, chosen))
+    return _settle(Settings(layers=layers, presets=config.presets))
+
+
+def _model_layer(entry: ModelEntry, presets: Mapping[str, Preset]) -> Layer:
+    return Layer(DEFAULT, preset=entry.preset if entry.preset in presets else "")
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
-    """The values of `--set NAME=VALUE,… …`, by parameter. Raises BchatError (USAGE)."""
+    """Return the values of `--set NAME=VALUE,… …` by parameter. Raises BchatError (USAGE)."""
     values: dict[str, Any] = {}
     for text in (each for joined in texts for each in re.split("[,，、]", joined)):
         name, sign, value = text.partition("=")
         if not sign:
             raise BchatError("config.assignment", status=ExitStatus.USAGE, text=text)
-        parameter = decoding.resolve_name(name)
-        values[parameter] = decoding.checked(parameter, value)
+        parameter, checked = decoding.checked_by_name(name, value)
+        values[parameter] = checked
     return values
 
 
 def load_config(file: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
-    """The shipped tables, then the user's file and the project's, or `file` in place of both, then BCHAT_*.
+    """Read the shipped tables, the user's and the project's file (or `file` in place of both), and BCHAT_*.
 
-    A file that nobody named and that cannot be read is passed over with a notice.
-    Raises BchatError: DATA for a file, with its line, USAGE for the environment.
+    An unreadable file that the user did not name is skipped with a notice.
+    Raises BchatError: DATA for a file, with its line; USAGE for the environment.
     """
     shipped_presets = toml_tables.explained(paths.shipped_config("presets.toml"), load_presets)
     shipped_models = toml_tables.explained(paths.shipped_config("models.toml"), load_catalogue)
@@ -220,7 +200,7 @@ def load_config(file: Path | None = None, environment: Mapping[str, str] | None 
 
 
 def _settle(settings: Settings) -> Settings:
-    """`settings` with parameters, provenance and preset as its layers say."""
+    """Return `settings` with parameters, provenance and preset computed from its layers."""
     values: dict[str, Any] = {}
     origin = dict.fromkeys(PARAMETERS, DEFAULT)
     own, *others = settings.layers
@@ -308,10 +288,9 @@ _TOP_LEVEL: dict[str, toml_tables.Read] = {
 
 
 def _environment_layer(environment: Mapping[str, str], presets: Mapping[str, Preset]) -> Layer:
-    """BCHAT_TEMPERATURE and the other parameters, BCHAT_MODEL, BCHAT_PRESET, BCHAT_LANG, BCHAT_PERSONA,
-    BCHAT_QUANTIZE.
+    """Return the layer of BCHAT_TEMPERATURE and so on, BCHAT_MODEL, _PRESET, _LANG, _PERSONA and _QUANTIZE.
 
-    A name that is nearly one of these is refused as a slip; others may be someone else's.
+    A near miss of one of these names is refused; other names may belong to other programs.
     """
     known = {_PREFIX + name.upper(): name for name in (*_TOP_LEVEL, *PARAMETERS)}
     values: dict[str, Any] = {}

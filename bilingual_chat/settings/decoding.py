@@ -1,11 +1,11 @@
-"""Decoding parameters: their names, ranges and how one is changed by name."""
+"""Decoding parameters: names, ranges, and checked values."""
 
 from __future__ import annotations
 
 import math
 import re
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from bilingual_chat import messages
@@ -14,10 +14,9 @@ from bilingual_chat.messages.errors import BchatError, ExitStatus
 
 @dataclass(frozen=True)
 class DecodingParameters:
-    """How the next token is chosen; names and meaning are Hugging Face's (`GenerationConfig`).
+    """How the next token is chosen. Names, meaning and defaults are those of transformers' `GenerationConfig`.
 
-    The defaults are transformers' own, so that a card's snippet and bchat agree; top_k = 50 is in
-    force there although no card writes it. `seed` None means: a fresh one for each reply, recorded.
+    So a model card's code and bchat agree: top_k = 50 applies there too. `seed` None: a fresh seed for each reply.
     """
 
     temperature: float = 1.0
@@ -31,7 +30,7 @@ class DecodingParameters:
 
 @dataclass(frozen=True)
 class ParameterRange:
-    """The values a parameter takes, both ends included."""
+    """The values of a parameter, both ends included."""
 
     kind: type[int] | type[float]
     low: float
@@ -56,7 +55,7 @@ _NONE_WORDS = ("none", "random", "null", "off", "")
 
 
 def resolve_name(name: str) -> str:
-    """The parameter that `name` means (an alias, "top-p" or "Top_P"); BchatError if there is none."""
+    """Return the parameter that `name` means, for example "Top-P" or an alias. Raises BchatError (USAGE)."""
     folded = name.strip().lower().replace("-", "_")
     folded = ALIASES.get(folded, folded)
     if folded not in RANGES:
@@ -71,10 +70,9 @@ def resolve_name(name: str) -> str:
 
 
 def checked(name: str, value: Any) -> Any:
-    """`value` as the type of parameter `name`, within its range.
+    """Return `value` as the type of parameter `name`. Raises BchatError (USAGE) for a wrong type or range.
 
-    Text is parsed; an int is taken where a float is wanted; bool and NaN are refused.
-    Raises BchatError (status USAGE) for anything else.
+    Text is parsed, an int becomes a float; bool and NaN are refused.
     """
     spec = RANGES[name]
     if spec.optional and (value is None or (isinstance(value, str) and value.strip().lower() in _NONE_WORDS)):
@@ -112,22 +110,22 @@ def checked(name: str, value: Any) -> Any:
     return number
 
 
-def changed(parameters: DecodingParameters, name: str, value: Any) -> DecodingParameters:
-    """`parameters` with one value replaced; the name may be an alias, the value text."""
-    field = resolve_name(name)
-    return replace(parameters, **{field: checked(field, value)})
+def checked_by_name(name: str, value: Any) -> tuple[str, Any]:
+    """Return the parameter that `name` means and the checked value. Raises BchatError as both do."""
+    parameter = resolve_name(name)
+    return parameter, checked(parameter, value)
 
 
 def _as_meant(text: str) -> str:
-    """A number as Python writes it, from one as an input method may: `０．９`, `0。9`, `−1`. ValueError for `1_0`."""
-    if "_" in text:  # which Python takes for a digit separator, and a person for a slip
+    """Return a number of an input method (`０．９`, `0。9`, `−1`) as Python writes it. ValueError for `1_0`."""
+    if "_" in text:  # Python's digit separator; here a typing error
         raise ValueError
     folded = unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-")
     return re.sub(r"(?<=\d)。(?=\d)", ".", folded).strip()
 
 
 def _shown(value: object) -> object:
-    """A wrong value for a sentence: never longer than one, and never an int of more digits than Python writes out."""
+    """Return a wrong value for a sentence, shortened; Python refuses to write out very long ints."""
     if isinstance(value, int) and abs(value) >= _LONG:
         return f"{'-' if value < 0 else ''}1e{int(value.bit_length() * math.log10(2))}"
     if value is None or isinstance(value, bool | int | float):

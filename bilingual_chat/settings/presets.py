@@ -1,12 +1,7 @@
-"""Presets: named sets of decoding parameters, as data.
-
-A preset is a table of configs/presets.toml or of the user's TOML; its keys are the fields of
-`DecodingParameters`, and a description.
-"""
+"""Presets: named sets of decoding parameters, from configs/presets.toml and the user's TOML."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -16,17 +11,14 @@ from bilingual_chat.messages import LANGUAGES, Phrase, did_you_mean
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import decoding, toml_tables
 from bilingual_chat.settings.decoding import DecodingParameters
-from bilingual_chat.settings.toml_tables import KeyPath, WrongValue
+from bilingual_chat.settings.toml_tables import KeyPath, WrongValue, fold_name
 
 PARAMETERS = tuple(each.name for each in fields(DecodingParameters))
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A named set of values; `values` has only the parameters that it sets.
-
-    `sources`: the file of each value that is not bchat's own.
-    """
+    """A named set of values. `sources`: the file of each value, "" for bchat's own."""
 
     name: str
     values: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -34,17 +26,14 @@ class Preset:
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def describe(self, lang: str) -> str:
-        """What it is for, in `lang` if that is written down, else in English, else nothing."""
+        """Return the description in `lang`, else in English, else ""."""
         return self.description.get(lang) or self.description.get("en", "")
 
 
 def load_presets(
     new: Mapping[str, Any], known: Mapping[str, Preset] = MappingProxyType({}), source: str = ""
 ) -> dict[str, Preset]:
-    """`known` with `new`, of the file `source` ("": bchat's own), laid over it, key by key: each a preset by its name.
-
-    Raises WrongValue.
-    """
+    """Return `known` presets by name, updated key by key with the tables of the file `source`. Raises WrongValue."""
     toml_tables.check_size((), new)
     presets = dict(known)
     for name, table in new.items():
@@ -67,22 +56,22 @@ def load_presets(
 
 
 def find_preset(presets: Mapping[str, Preset], name: str) -> Preset:
-    """The preset of that name, case and width folded. Raises BchatError (USAGE) with the nearest one."""
+    """Return the preset called `name`, case and width folded. Raises BchatError (USAGE) with the nearest name."""
     for preset in presets.values():
-        if _fold(preset.name) == _fold(name):
+        if fold_name(preset.name) == fold_name(name):
             return preset
     problem = no_preset(name, presets)
     raise BchatError(problem.key, status=ExitStatus.USAGE, **problem.values)
 
 
 def no_preset(name: str, presets: Iterable[str]) -> Phrase:
-    """The clause that says that there is no preset `name`, with the nearest one."""
+    """Return the clause that there is no preset `name`, with the nearest name."""
     known = list(presets)
     return Phrase("preset.unknown", name=name, suggestion=did_you_mean(name, known), known=", ".join(known))
 
 
 def read_values(path: KeyPath, table: Any, also: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Decoding parameters from a table: exact names and types, unlike what a person types at the prompt."""
+    """Read decoding parameters from a table: with exact names and types, unlike those typed at the prompt."""
     values = {}
     for key, value in toml_tables.table(path, table).items():
         if key in decoding.ALIASES:
@@ -97,7 +86,7 @@ def read_values(path: KeyPath, table: Any, also: tuple[str, ...] = ()) -> dict[s
 def _checked(path: KeyPath, value: Any) -> Any:
     name = path[-1]
     try:
-        # A number in quotes is a slip; only "random", for a fresh seed each time, is a word.
+        # A number in quotes is a mistake; only "random", for a fresh seed each time, is a word.
         if isinstance(value, str) and not (decoding.RANGES[name].optional and value == "random"):
             raise WrongValue(path, Phrase("config.type", field=name, kind=_kind(name)))
         return decoding.checked(name, value)
@@ -107,7 +96,3 @@ def _checked(path: KeyPath, value: Any) -> Any:
 
 def _kind(name: str) -> Phrase:
     return Phrase("kind.int" if decoding.RANGES[name].kind is int else "kind.float")
-
-
-def _fold(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).strip().casefold()

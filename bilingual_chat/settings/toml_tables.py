@@ -1,7 +1,7 @@
-"""TOML tables: read from a file, checked value by value, and refused with file, line and key.
+"""Reads TOML files and checks each value; errors name file, line and key. The only importer of tomllib.
 
-The only room that imports tomllib. `explained` runs what reads the tables; a reader is a function
-from where a value stands and the value to what it means, or WrongValue.
+`explained` runs a function that reads the tables. A reader takes a key path and a value, and returns the checked value
+or raises WrongValue.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from types import MappingProxyType
@@ -31,9 +32,9 @@ _SHOWN = 60  # characters of a wrong one
 
 
 class WrongValue(Exception):
-    """A key or value that cannot be used; `explained` adds the file and the line.
+    """A wrong key or value; `explained` adds the file and the line.
 
-    `path` leads to it from the top of the file: ("models", "sft", "prompt", "kind").
+    `path`: its keys from the top of the file, for example ("models", "sft", "prompt", "kind").
     """
 
     def __init__(self, path: KeyPath, problem: Phrase) -> None:
@@ -42,14 +43,14 @@ class WrongValue(Exception):
         self.problem = problem
 
     def below(self, *path: str) -> WrongValue:
-        """The same, for a table that itself lies at `path`."""
+        """Return the same for a table that is itself at `path`."""
         return WrongValue((*path, *self.path), self.problem)
 
 
 def explained(path: Path, load: Callable[[Mapping[str, Any]], Result]) -> Result:
-    """`load` of the tables in `path`; the WrongValue that it raises is told with file and line.
+    """Return `load` of the tables in `path`.
 
-    Raises BchatError (DATA), also for a file that cannot be read or is not TOML.
+    Raises BchatError (DATA): a WrongValue with file and line, an unreadable file, invalid TOML.
     """
     text = _read(path)
     try:
@@ -102,9 +103,9 @@ def _where(path: Path, line: int | None) -> str:
 
 
 def line_of(text: str, path: KeyPath) -> int | None:
-    """The number of the line on which the key at `path` is first set in a TOML text; else that of its table, or None.
+    """Return the line number where the key at `path` is first set, otherwise that of its table, or None.
 
-    tomllib tells no positions, so the text is gone through once more, for its keys alone.
+    tomllib reports no positions, so this scans the text again for keys.
     """
     lines: dict[KeyPath, int] = {}
     for line, key in _keys(text):
@@ -113,7 +114,7 @@ def line_of(text: str, path: KeyPath) -> int | None:
     return next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), None)
 
 
-# What a TOML text consists of, as far as keys are concerned. No part of it can be matched in two ways.
+# The tokens of TOML, as far as keys need them. Nothing matches in two ways, so matching is linear.
 _TOKEN = re.compile(
     r"""
       (?P<space>[ \t\r]++|\#[^\n]*+)
@@ -128,13 +129,13 @@ _TOKEN = re.compile(
 
 
 def _keys(text: str) -> Iterator[tuple[int, KeyPath]]:
-    """Every key and table header of a TOML text, whole paths, with the number of its line; inline tables included.
+    """Yield (line number, key path) of every key and table header, inline tables included, in one pass.
 
-    One pass. What is not TOML gives some keys or none; escapes in a key are not looked into.
+    Invalid TOML yields some keys or none. Escapes in keys are not decoded.
     """
     header: KeyPath = ()
     key: list[str] = []
-    inside: list[tuple[str, KeyPath]] = []  # the brackets that are open in a value, each with the key it belongs to
+    inside: list[tuple[str, KeyPath]] = []  # open brackets in a value, each with its key path
     line, is_value, is_header = 1, False, False
     for found in _TOKEN.finditer(text):
         kind, token = found.lastgroup, found[0]
@@ -160,7 +161,7 @@ def _keys(text: str) -> Iterator[tuple[int, KeyPath]]:
 
 
 def check_key(path: KeyPath, key: str, known: Iterable[str]) -> None:
-    """Raises WrongValue for a `key` of the table at `path` that is not one of `known`."""
+    """Raise WrongValue for an unknown `key` of the table at `path`."""
     names = list(known)
     if key not in names:
         problem = Phrase("config.key", field=key[:_SHOWN], suggestion=did_you_mean(key, names), known=", ".join(names))
@@ -168,13 +169,13 @@ def check_key(path: KeyPath, key: str, known: Iterable[str]) -> None:
 
 
 def check_size(path: KeyPath, value: Sized) -> None:
-    """Raises WrongValue for a table at `path` of more entries than anybody writes."""
+    """Raise WrongValue for too many entries."""
     if len(value) > _MOST_ENTRIES:
         raise WrongValue(path, Phrase("config.too-many", limit=_MOST_ENTRIES))
 
 
 def text(path: KeyPath, value: Any) -> str:
-    """Text, not empty (it may well be nothing but a newline)."""
+    """Return text that is not empty; a newline alone is fine."""
     if not isinstance(value, str):
         raise _wrong_type(path, "str")
     if not value:
@@ -185,21 +186,21 @@ def text(path: KeyPath, value: Any) -> str:
 
 
 def name(path: KeyPath, value: Any) -> str:
-    """Text that is more than spaces."""
+    """Return text that is more than spaces."""
     if not text(path, value).strip():
         raise _empty(path)
     return str(value)
 
 
 def path(where: KeyPath, value: Any) -> str:
-    """Text that can be the name of a file."""
+    """Return text that can be a file name."""
     if "\0" in name(where, value):
         raise WrongValue(where, Phrase("config.path", field=where[-1]))
     return str(value)
 
 
 def shaped(pattern: re.Pattern[str], kind: str) -> Read:
-    """A reader of text that `pattern` matches, as `kind` says."""
+    """Return a reader of text that `pattern` matches; `kind` names it in the error."""
 
     def read(path: KeyPath, value: Any) -> str:
         if not pattern.fullmatch(name(path, value)):
@@ -216,7 +217,7 @@ def flag(path: KeyPath, value: Any) -> bool:
 
 
 def count(most: int) -> Read:
-    """A reader of whole numbers from 0 to `most`."""
+    """Return a reader of integers from 0 to `most`."""
 
     def read(path: KeyPath, value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
@@ -229,7 +230,7 @@ def count(most: int) -> Read:
 
 
 def number(path: KeyPath, value: Any) -> float:
-    """A number that a float can be: neither infinite nor NaN."""
+    """Return a finite float."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise _wrong_type(path, "float")
     try:
@@ -241,7 +242,7 @@ def number(path: KeyPath, value: Any) -> float:
 
 
 def list_of(read: Read) -> Callable[[KeyPath, Any], tuple[Any, ...]]:
-    """A reader of a list whose elements `read` reads."""
+    """Return a reader of a list with elements that `read` checks."""
 
     def read_all(path: KeyPath, value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
@@ -252,6 +253,11 @@ def list_of(read: Read) -> Callable[[KeyPath, Any], tuple[Any, ...]]:
     return read_all
 
 
+def fold_name(name: str) -> str:
+    """Return `name` for comparison, without case, width and outer spaces."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
+
+
 def table(path: KeyPath, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise _wrong_type(path, "table")
@@ -259,7 +265,7 @@ def table(path: KeyPath, value: Any) -> Mapping[str, Any]:
 
 
 def choice(*choices: str) -> Callable[[KeyPath, Any], str]:
-    """A reader of a text that must be one of `choices`."""
+    """Return a reader of text that is one of `choices`."""
 
     def read(path: KeyPath, value: Any) -> str:
         if text(path, value) not in choices:
@@ -273,7 +279,7 @@ def choice(*choices: str) -> Callable[[KeyPath, Any], str]:
 
 
 def mapping(read: Read, *keys: str) -> Callable[[KeyPath, Any], Mapping[str, Any]]:
-    """A reader of a table whose values `read` reads, and whose keys are among `keys` if there are any."""
+    """Return a reader of a table with values that `read` checks, and keys from `keys` if given."""
 
     def read_all(path: KeyPath, value: Any) -> Mapping[str, Any]:
         check_size(path, table(path, value))

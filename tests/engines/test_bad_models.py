@@ -141,7 +141,7 @@ def test_too_little_memory(model: Path, said: Callable[..., str], monkeypatch: p
     """With the numbers, and something smaller that would fit."""
     monkeypatch.setattr(device, "available_memory", lambda: 1_000_000)
     sentence = said("ask", "--model", str(model), "Hello")
-    assert "GB of memory, but only 0.0 GB are free; close other programs, or choose a smaller model" in sentence
+    assert "MB of memory, but only 1.0 MB are free; close other programs, or choose a smaller model" in sentence
 
 
 def test_no_directory_and_no_such_name(said: Callable[..., str]) -> None:

@@ -651,7 +651,7 @@ FULL = {
         (9, torch.float32, "in bfloat16 it needs 8.6 GB and fits"),
         (8.4, torch.bfloat16, "`bchat --quantize int8` in the shell needs 5.0 GB and fits"),
         (4, torch.bfloat16, "`bchat --quantize int4` in the shell needs 3.3 GB and fits"),
-        (2, torch.bfloat16, "the model demo needs 0.2 GB and fits"),
+        (2, torch.bfloat16, "the model demo needs 154 MB and fits"),
         (0.1, torch.bfloat16, "choose a smaller model"),
     ],
 )

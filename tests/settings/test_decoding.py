@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.settings.decoding import ALIASES, RANGES, DecodingParameters, changed, checked, resolve_name
+from bilingual_chat.settings.decoding import ALIASES, RANGES, DecodingParameters, checked, checked_by_name, resolve_name
 
 
 def refusal(name: str, value: Any) -> BchatError:
     with pytest.raises(BchatError) as caught:
-        changed(DecodingParameters(), name, value)
+        checked_by_name(name, value)
     assert caught.value.status is ExitStatus.USAGE
     assert caught.value.sentence("en")
     assert caught.value.sentence("ja")
@@ -40,8 +40,8 @@ def test_a_name_may_be_spelt_as_people_spell_it(name: str) -> None:
 
 
 def test_an_alias_changes_the_parameter_it_means() -> None:
-    assert changed(DecodingParameters(), "temp", "0.7") == DecodingParameters(temperature=0.7)
-    assert changed(DecodingParameters(), "max-tokens", "8").max_new_tokens == 8
+    assert checked_by_name("temp", "0.7") == ("temperature", 0.7)
+    assert checked_by_name("max-tokens", "8") == ("max_new_tokens", 8)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:

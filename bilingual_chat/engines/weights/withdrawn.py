@@ -1,12 +1,10 @@
-"""Recognises weights that their publisher withdrew, by MD5, computed once per file. No torch here."""
+"""Recognises withdrawn weights by MD5; each file is hashed once. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from bilingual_chat.engines.protocol import Progress
 from bilingual_chat.engines.weights.files import refused, unreadable
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError
@@ -16,49 +14,42 @@ from bilingual_chat.storage.checksums import MD5
 
 _PICKLE = ".bin"
 _ITEMSIZE = 2  # bytes of a weight in a pickle
-_SIZE_RATIOS = (0.95, 1.25)  # least and most size of a file, relative to its weights
+_SIZE_RATIO = (0.95, 1.25)  # of a file to its weights: older files add masks, a few percent
+
+Progress = Callable[[int, int], None]
 
 
 def check_withdrawn(
-    weights: Iterable[Path], entry: ModelEntry, *, accept: bool, progress: Progress | None = None
+    weights: Sequence[Path],
+    entry: ModelEntry,
+    others: Iterable[ModelEntry] = (),
+    *,
+    accept: bool,
+    progress: Progress | None = None,
 ) -> bool:
-    """Return True if one of these files, or a pickle beside them, is withdrawn. Raises BchatError without `accept`.
+    """Return True if these weights are withdrawn and accepted. Raises BchatError (MODEL) without `accept`.
 
-    Only pickles were withdrawn, so no safetensors file is read; one beside a withdrawn pickle was converted from it.
-    Known checksums of unchanged files, from `pull` for example, are not computed again.
+    All withdrawn weights were published as pickles, so only pickles are hashed, also those beside `weights`, which
+    may be their source. A directory may hold the weights of `others` too: those are compared if a size fits.
     """
-    if not entry.withdrawn_md5:
-        return False
-    withdrawn = {digest.lower() for digest in entry.withdrawn_md5}
-    listed = list(weights)
-    beside = (path for directory in sorted({each.parent for each in listed}) for path in pickles_in(directory))
-    pickles = dict.fromkeys([*(path for path in listed if path.suffix == _PICKLE), *beside])
-    for path, digest in md5_of(pickles, progress).items():
+    beside = (path for directory in sorted({each.parent for each in weights}) for path in pickles_in(directory))
+    pickles = dict.fromkeys([*(path for path in weights if path.suffix == _PICKLE), *beside])
+    sizes = [safe_stat.size_of(path) or 0 for path in pickles]
+    withdrawn: dict[str, ModelEntry] = {}
+    for model in (entry, *(each for each in others if any(_may_be(size, each) for size in sizes))):
+        for digest in model.withdrawn_md5:
+            withdrawn.setdefault(digest.lower(), model)
+    for path, digest in md5_of(pickles, progress).items() if withdrawn else ():
         if digest in withdrawn:
             if accept:
                 return True
-            raise _withdrawn(path, entry)
+            raise _withdrawn(path, withdrawn[digest])
     return False
 
 
-def with_suspicions(entry: ModelEntry, directory: Path, others: Iterable[ModelEntry]) -> ModelEntry:
-    """Return `entry` with the withdrawn checksums of other models too, whose weights the directory may hold.
-
-    Only of models whose size fits a pickle in the directory, so that no other file is read. The entry then has the
-    name of that model, whose good weights the error recommends.
-    """
-    sizes = [safe_stat.size_of(path) or 0 for path in pickles_in(directory)]
-    for other in others:
-        is_new = not set(other.withdrawn_md5) <= set(entry.withdrawn_md5)
-        if is_new and any(_could_be(size, other) for size in sizes):
-            withdrawn = (*entry.withdrawn_md5, *other.withdrawn_md5)
-            entry = replace(entry, name=other.name, withdrawn_md5=withdrawn, weights_md5=other.weights_md5)
-    return entry
-
-
-def _could_be(size: int, entry: ModelEntry) -> bool:
-    """Return True if the size fits, or is unknown; masks in older files add a few percent."""
-    least, most = _SIZE_RATIOS
+def _may_be(size: int, entry: ModelEntry) -> bool:
+    """Return True if a pickle of `size` bytes may hold the weights of `entry`, or if their size is unknown."""
+    least, most = _SIZE_RATIO
     return not entry.parameters or least <= size / (entry.parameters * _ITEMSIZE) <= most
 
 
