@@ -11,7 +11,8 @@ from bilingual_chat import messages
 from bilingual_chat.bench import speed, text
 from bilingual_chat.bench.quality import Quality, judge
 from bilingual_chat.cli.errors import leave
-from bilingual_chat.cli.startup import Options, begin
+from bilingual_chat.cli.options import Options
+from bilingual_chat.cli.startup import begin
 from bilingual_chat.engines.protocol import Progress, QuantizeName
 from bilingual_chat.messages import Phrase, did_you_mean
 from bilingual_chat.messages.errors import BchatError, ExitStatus

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from bilingual_chat import __version__
-from bilingual_chat.cli.startup import Options, Startup, begin
+from bilingual_chat.cli.options import Options
+from bilingual_chat.cli.startup import Startup, begin
 from bilingual_chat.commands.app import Reader, build_app
 from bilingual_chat.commands.files import say_resumed
 from bilingual_chat.commands.first_run import SHOWN, Offer, find_offer, remember

@@ -8,39 +8,27 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bilingual_chat import __version__, messages
 from bilingual_chat.cli.errors import complete_streams, discard_output, ending, leave, report, tell_output_lost
-from bilingual_chat.cli.startup import Options, configured, spoken
+from bilingual_chat.cli.options import ALL, Options, callback, command
+from bilingual_chat.cli.startup import configured, spoken
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 
 if TYPE_CHECKING:
+    from bilingual_chat.terminal.display import Display
     from bilingual_chat.transcript.history import Summary
 
 # Every `help` here is a key of `messages`: `main` knows the language.
 app = typer.Typer(add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False, help="cli.app")
 transcripts = typer.Typer(rich_markup_mode=None, help="cli.transcripts")
-app.add_typer(transcripts, name="transcripts", invoke_without_command=True)
+app.add_typer(transcripts, name="transcripts")
 
-Model = Annotated[str | None, typer.Option("--model", "-m", metavar="NAME|PATH", help="option.model")]
-Preset = Annotated[str | None, typer.Option("--preset", "-p", metavar="NAME", help="option.preset")]
-Set = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="option.set")]
-Seed = Annotated[str | None, typer.Option("--seed", metavar="N", help="option.seed")]
-Persona = Annotated[str | None, typer.Option("--persona", metavar="TEXT", help="option.persona")]
-Load = Annotated[Path | None, typer.Option("--load", metavar="FILE", help="option.load")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="option.config")]
-Lang = Annotated[str | None, typer.Option("--lang", metavar="en|ja", help="option.lang")]
-Device = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="option.device")]
-Quantize = Annotated[str | None, typer.Option("--quantize", metavar="auto|none|int8|w8a8|int4", help="option.quantize")]
-As = Annotated[str, typer.Option("--as", metavar="json|md|html|jsonl", help="option.as")]
-AcceptWithdrawn = Annotated[bool, typer.Option("--accept-withdrawn", help="option.accept-withdrawn")]
-Like = Annotated[str | None, typer.Option("--like", metavar="NAME", help="option.like")]
-Encoding = Annotated[str | None, typer.Option("--encoding", metavar="NAME", help="option.encoding")]
-Debug = Annotated[bool, typer.Option("--debug", help="option.debug")]
+DISPLAY = ("lang", "debug")  # the options of every command
+CONFIG = ("config", *DISPLAY)
 _HELP_OF_TYPERS_OWN = {
     "help": "option.help",
     "install_completion": "option.install-completion",
@@ -137,249 +125,156 @@ def _translate(command: Any, lang: str) -> None:
 # -- commands -----------------------------------------------------------------------------------------
 
 
-@app.callback(invoke_without_command=True)
+@callback(app, *ALL)
 def start(
     context: typer.Context,
-    model: Model = None,
-    preset: Preset = None,
-    set_: Set = None,
-    seed: Seed = None,
-    persona: Persona = None,
-    load: Load = None,
-    config: ConfigFile = None,
-    lang: Lang = None,
-    debug: Debug = False,
-    device: Device = None,
-    quantize: Quantize = None,
-    accept_withdrawn: AcceptWithdrawn = False,
-    like: Like = None,
-    encoding: Encoding = None,
+    options: Options,
     version: Annotated[bool, typer.Option("--version", help="option.version")] = False,
 ) -> None:
     if version:
         typer.echo(f"bchat {__version__}")
         raise typer.Exit
-    context.obj = Options.among(locals())
+    context.obj = options
     if context.invoked_subcommand is None:
-        _chat(context.obj)
+        with ending(options) as display:
+            chat(options, display)
 
 
-@app.command(help="cli.chat")
-def chat(
-    context: typer.Context,
-    model: Model = None,
-    preset: Preset = None,
-    set_: Set = None,
-    seed: Seed = None,
-    persona: Persona = None,
-    load: Load = None,
-    config: ConfigFile = None,
-    lang: Lang = None,
-    debug: Debug = False,
-    device: Device = None,
-    quantize: Quantize = None,
-    accept_withdrawn: AcceptWithdrawn = False,
-    like: Like = None,
-    encoding: Encoding = None,
-) -> None:
-    _chat(Options.among(locals()).over(context.obj))
+@command(app, "cli.chat", *ALL)
+def chat(options: Options, display: Display) -> None:
+    from bilingual_chat.cli import chat
+
+    leave(chat.chat(options, display))
 
 
-def _chat(options: Options) -> None:
-    with ending(options) as display:
-        from bilingual_chat.cli import chat
-
-        leave(chat.chat(options, display))
-
-
-@app.command(help="cli.ask")
+@command(app, "cli.ask", *ALL)
 def ask(
-    context: typer.Context,
+    options: Options,
+    display: Display,
     text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT|-]", help="option.text")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="option.json")] = False,
-    model: Model = None,
-    preset: Preset = None,
-    set_: Set = None,
-    seed: Seed = None,
-    persona: Persona = None,
-    load: Load = None,
-    config: ConfigFile = None,
-    lang: Lang = None,
-    debug: Debug = False,
-    device: Device = None,
-    quantize: Quantize = None,
-    accept_withdrawn: AcceptWithdrawn = False,
-    like: Like = None,
-    encoding: Encoding = None,
 ) -> None:
-    options = Options.among(locals()).over(context.obj)
-    with ending(options) as display:
-        from bilingual_chat.cli import chat
+    from bilingual_chat.cli import chat
 
-        chat.ask(options, display, text or [], as_json)
+    chat.ask(options, display, text or [], as_json)
 
 
-@app.command(help="cli.presets")
-def presets(context: typer.Context, config: ConfigFile = None, lang: Lang = None, debug: Debug = False) -> None:
-    options = Options(config=config, lang=lang, debug=debug).over(context.obj)
-    with ending(options) as display:
-        from bilingual_chat.commands.settings import preset_rows
+@command(app, "cli.presets", *CONFIG)
+def presets(options: Options, display: Display) -> None:
+    from bilingual_chat.commands.settings import preset_rows
 
-        known = configured(options, display)
-        display.put_rows(preset_rows(known, display.lang))
+    known = configured(options, display)
+    display.put_rows(preset_rows(known, display.lang))
 
 
-@app.command(help="cli.models")
+@command(app, "cli.models", *CONFIG)
 def models(
-    context: typer.Context,
+    options: Options,
+    display: Display,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="option.name")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="option.verify")] = False,
-    config: ConfigFile = None,
-    lang: Lang = None,
-    debug: Debug = False,
 ) -> None:
-    options = Options(config=config, lang=lang, debug=debug).over(context.obj)
-    with ending(options) as display:
-        from bilingual_chat.cli import models
+    from bilingual_chat.cli import models
 
-        known = configured(options, display)
-        (models.verify_models if verify else models.show_models)(known, display, name)
+    known = configured(options, display)
+    (models.verify_models if verify else models.show_models)(known, display, name)
 
 
-@app.command(help="cli.pull")
-def pull(
-    context: typer.Context,
-    name: str,
-    config: ConfigFile = None,
-    lang: Lang = None,
-    debug: Debug = False,
-    accept_withdrawn: AcceptWithdrawn = False,
-) -> None:
-    options = Options(config=config, lang=lang, debug=debug, accept_withdrawn=accept_withdrawn).over(context.obj)
-    with ending(options) as display:
-        from bilingual_chat.cli import models
+@command(app, "cli.pull", *CONFIG, "accept_withdrawn")
+def pull(options: Options, display: Display, name: str) -> None:
+    from bilingual_chat.cli import models
 
-        models.pull(configured(options, display), display, name, accept_withdrawn=options.accept_withdrawn)
+    models.pull(configured(options, display), display, name, accept_withdrawn=options.accept_withdrawn)
 
 
-@app.command("rm", help="cli.rm")
-def remove(
-    context: typer.Context, name: str, config: ConfigFile = None, lang: Lang = None, debug: Debug = False
-) -> None:
-    options = Options(config=config, lang=lang, debug=debug).over(context.obj)
-    with ending(options) as display:
-        from bilingual_chat.cli import models
+@command(app, "cli.rm", *CONFIG, name="rm")
+def remove(options: Options, display: Display, name: str) -> None:
+    from bilingual_chat.cli import models
 
-        models.remove(configured(options, display), display, name)
+    models.remove(configured(options, display), display, name)
 
 
-@app.command(help="cli.bench")
+@command(app, "cli.bench", "model", *CONFIG, "device", "accept_withdrawn", "encoding")
 def bench(
-    context: typer.Context,
+    options: Options,
+    display: Display,
     name: Annotated[str | None, typer.Argument(metavar="[MODEL|FILE]", help="option.bench-name")] = None,
     quantize: Annotated[list[str] | None, typer.Option("--quantize", metavar="NAME|all", help="option.bench")] = None,
     quality: Annotated[bool, typer.Option("--quality", help="option.quality")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="option.json")] = False,
-    model: Model = None,
-    config: ConfigFile = None,
-    lang: Lang = None,
-    debug: Debug = False,
-    device: Device = None,
-    accept_withdrawn: AcceptWithdrawn = False,
-    encoding: Encoding = None,
 ) -> None:
-    options = Options(
-        model=model,
-        config=config,
-        lang=lang,
-        debug=debug,
-        device=device,
-        accept_withdrawn=accept_withdrawn,
-        encoding=encoding,
-    ).over(context.obj)
-    with ending(options) as display:
-        from bilingual_chat.cli import bench
+    from bilingual_chat.cli import bench
 
-        (bench.measure_quality if quality else bench.measure_speed)(options, display, name, quantize or [], as_json)
+    (bench.measure_quality if quality else bench.measure_speed)(options, display, name, quantize or [], as_json)
 
 
-@app.command(help="cli.where")
-def where(context: typer.Context, lang: Lang = None, debug: Debug = False) -> None:
-    options = Options(lang=lang, debug=debug).over(context.obj)
-    with ending(options) as display:
-        from bilingual_chat.storage import paths
+@command(app, "cli.where", *DISPLAY)
+def where(options: Options, display: Display) -> None:
+    from bilingual_chat.storage import paths
 
-        places = paths.all_paths().items()
-        display.put_rows([(messages.render(f"path.{name}", display.lang), str(path)) for name, path in places])
+    known = paths.all_paths().items()
+    display.put_rows([(messages.render(f"path.{name}", display.lang), str(path)) for name, path in known])
 
 
 # -- transcripts --------------------------------------------------------------------------------------
 
 
-@transcripts.callback()
-def transcripts_default(context: typer.Context, lang: Lang = None, debug: Debug = False) -> None:
-    context.obj = Options(lang=lang, debug=debug).over(context.obj)
+@callback(transcripts, *DISPLAY)
+def transcripts_default(context: typer.Context, options: Options) -> None:
+    context.obj = options
     if context.invoked_subcommand is None:
-        _list_transcripts(context.obj)
+        with ending(options) as display:
+            transcripts_list(options, display)
 
 
-@transcripts.command("list", help="cli.transcripts.list")
-def transcripts_list(context: typer.Context, lang: Lang = None, debug: Debug = False) -> None:
-    _list_transcripts(Options(lang=lang, debug=debug).over(context.obj))
+@command(transcripts, "cli.transcripts.list", *DISPLAY, name="list")
+def transcripts_list(options: Options, display: Display) -> None:
+    from bilingual_chat.commands.files import summary_row
+    from bilingual_chat.storage import paths
+    from bilingual_chat.transcript import history
+
+    listed = history.list_conversations(paths.data_dir(), display.say)
+    display.put_rows([(each.id, *summary_row(each, display.lang)) for each in listed])
 
 
-@transcripts.command("show", help="cli.transcripts.show")
+@command(transcripts, "cli.transcripts.show", *DISPLAY, name="show")
 def transcripts_show(
-    context: typer.Context, which: str, as_: As = "json", lang: Lang = None, debug: Debug = False
+    options: Options,
+    display: Display,
+    which: str,
+    as_: Annotated[str, typer.Option("--as", metavar="json|md|html|jsonl", help="option.as")] = "json",
 ) -> None:
-    with ending(Options(lang=lang, debug=debug).over(context.obj)) as display:
-        from bilingual_chat.transcript import document, export
-        from bilingual_chat.transcript.journal import read_journal
+    from bilingual_chat.transcript import document, export
+    from bilingual_chat.transcript.journal import read_journal
 
-        known = ("json", *(suffix.removeprefix(".") for suffix in export.FORMATS))
-        if as_ not in known:
-            raise BchatError(
-                "cli.as",
-                status=ExitStatus.USAGE,
-                name=as_,
-                known=", ".join(known),
-                suggestion=messages.did_you_mean(as_, known),
-            )
-        loaded = read_journal(_find_transcript(which).path)
-        for problem in loaded.problems:
-            display.say(problem)
-        if as_ == "json":
-            display.put_json(document.document_of(loaded), indent=2)
-        elif as_ == "jsonl":  # escaped: visible marks for what would act would read back
-            display.put_json(export.messages_of(loaded))
-        else:
-            display.put(export.FORMATS[f".{as_}"](loaded).decode().removesuffix("\n"))
+    known = ("json", *(suffix.removeprefix(".") for suffix in export.FORMATS))
+    if as_ not in known:
+        suggestion = messages.did_you_mean(as_, known)
+        raise BchatError("cli.as", status=ExitStatus.USAGE, name=as_, known=", ".join(known), suggestion=suggestion)
+    loaded = read_journal(_find_transcript(which).path)
+    for problem in loaded.problems:
+        display.say(problem)
+    if as_ == "json":
+        display.put_json(document.document_of(loaded), indent=2)
+    elif as_ == "jsonl":  # JSON escapes what could act; visible marks would not read back
+        display.put_json(export.messages_of(loaded))
+    else:
+        display.put(export.FORMATS[f".{as_}"](loaded).decode().removesuffix("\n"))
 
 
-@transcripts.command("search", help="cli.transcripts.search")
-def transcripts_search(context: typer.Context, words: list[str], lang: Lang = None, debug: Debug = False) -> None:
-    with ending(Options(lang=lang, debug=debug).over(context.obj)) as display:
-        from bilingual_chat.storage import paths
-        from bilingual_chat.transcript import history
+@command(transcripts, "cli.transcripts.search", *DISPLAY, name="search")
+def transcripts_search(options: Options, display: Display, words: list[str]) -> None:
+    from bilingual_chat.storage import paths
+    from bilingual_chat.transcript import history
 
-        found = history.search(paths.data_dir(), " ".join(words), display.say)
-        if not found:
-            raise BchatError("cli.nothing-found", status=ExitStatus.DATA, words=" ".join(words))
-        display.put_rows([(match.summary.id, f"{match.summary.changed:%Y-%m-%d}", match.excerpt) for match in found])
-
-
-def _list_transcripts(options: Options) -> None:
-    with ending(options) as display:
-        from bilingual_chat.commands.files import summary_row
-        from bilingual_chat.storage import paths
-        from bilingual_chat.transcript import history
-
-        listed = history.list_conversations(paths.data_dir(), display.say)
-        display.put_rows([(each.id, *summary_row(each, display.lang)) for each in listed])
+    found = history.search(paths.data_dir(), " ".join(words), display.say)
+    if not found:
+        raise BchatError("cli.nothing-found", status=ExitStatus.DATA, words=" ".join(words))
+    display.put_rows([(match.summary.id, f"{match.summary.changed:%Y-%m-%d}", match.excerpt) for match in found])
 
 
 def _find_transcript(which: str) -> Summary:
-    """By its id, or by its number in the list."""
+    """Find a transcript by its id, or by its number in the list."""
     from bilingual_chat.storage import paths
     from bilingual_chat.transcript import history
 

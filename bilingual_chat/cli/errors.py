@@ -13,10 +13,11 @@ import typer
 
 from bilingual_chat import messages
 from bilingual_chat.cli.quiet import quiet_libraries
-from bilingual_chat.cli.startup import Options, spoken
+from bilingual_chat.cli.startup import spoken
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 
 if TYPE_CHECKING:
+    from bilingual_chat.cli.options import Options
     from bilingual_chat.terminal.display import Display
 
 

@@ -1,11 +1,9 @@
-"""What stands on the command line, and the chat that it begins."""
+"""From the options, the files and the environment to the chat that they ask for."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from bilingual_chat import messages
@@ -14,44 +12,12 @@ from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.text.encodings import decode_argument
 
 if TYPE_CHECKING:
+    from bilingual_chat.cli.options import Options
     from bilingual_chat.session.model import OpenOptions
     from bilingual_chat.settings.catalogue import ModelEntry
     from bilingual_chat.settings.config import Config, Settings
     from bilingual_chat.terminal.display import Display
     from bilingual_chat.text.conversation import Utterance
-
-
-@dataclass(frozen=True)
-class Options:
-    """What stands on the command line; not every command has all of it."""
-
-    model: str | None = None
-    preset: str | None = None
-    set: tuple[str, ...] = ()
-    seed: str | None = None
-    persona: str | None = None
-    load: Path | None = None
-    config: Path | None = None
-    lang: str | None = None
-    debug: bool = False
-    device: str | None = None
-    accept_withdrawn: bool = False
-    quantize: str | None = None
-    like: str | None = None
-    encoding: str | None = None
-
-    @classmethod
-    def among(cls, arguments: Mapping[str, Any]) -> Options:
-        """Those that are among a command's arguments."""
-        known = {field.name: arguments[field.name] for field in fields(cls) if field.name in arguments}
-        return cls(**known, set=tuple(arguments["set_"] or ()))
-
-    def over(self, outer: Options | None) -> Options:
-        """These, and where they say nothing those before the command's name."""
-        if outer is None:
-            return self
-        own = {name: value for name, value in vars(self).items() if value not in (None, (), False)}
-        return Options(**{**vars(outer), **own, "set": (*outer.set, *self.set)})
 
 
 @dataclass(frozen=True)
@@ -79,7 +45,7 @@ def begin(options: Options, display: Display) -> Startup:
     if options.like is not None:
         entry = catalogue.spoken_to_like(entry, catalogue.find(config.catalogue, options.like))
     catalogue.require_here(entry)
-    chosen: dict[str, Any] = parse_assignments([decode_argument(each, options.encoding) for each in options.set])
+    chosen: dict[str, Any] = parse_assignments([decode_argument(each, options.encoding) for each in options.set or ()])
     if options.seed is not None:
         chosen |= parse_assignments([f"seed={options.seed}"])
     settings = settings_for(config, entry, options.preset, chosen)

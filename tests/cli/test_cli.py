@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from bilingual_chat import __version__, messages
-from bilingual_chat.cli import chat, command_line, startup
+from bilingual_chat.cli import chat, command_line, options
 from bilingual_chat.commands.table import COMMANDS, OF_SHELL
 from bilingual_chat.hub.download import Progress
 from bilingual_chat.messages.errors import BchatError, ExitStatus
@@ -610,9 +610,9 @@ print(*sys.modules)
 
 
 def test_options_before_the_command_fill_only_what_is_not_said() -> None:
-    outer = startup.Options(model="a", set=("x=1",), debug=True)
-    inner = startup.Options(preset="p", set=("y=2",), seed="3")
-    assert inner.over(outer) == startup.Options(model="a", preset="p", set=("x=1", "y=2"), seed="3", debug=True)
+    outer = options.Options(model="a", set=["x=1"], debug=True)
+    inner = options.Options(preset="p", set=["y=2"], seed="3")
+    assert inner.over(outer) == options.Options(model="a", preset="p", set=["x=1", "y=2"], seed="3", debug=True)
     assert inner.over(None) is inner
 
 
