@@ -160,13 +160,13 @@ def conversation(model: Model, entry: ModelEntry, questions: Sequence[str]) -> l
     said: list[Utterance] = []
     for question in questions[:-1]:
         said.append(Utterance(Speaker.USER, question))
-        ids = list(model.tell(said).ids)
+        ids = list(model.encode_prompt(said).ids)
         detokenizer = model.tokenizer.detokenizer(entry.prompt)
         for chunk in model.engine.complete(ids, GREEDY):
             if chunk.finish is None:
                 detokenizer.push(chunk.token_id)
         said.append(Utterance(Speaker.SYSTEM, detokenizer.text))
-    return list(model.tell([*said, Utterance(Speaker.USER, questions[-1])]).ids)
+    return list(model.encode_prompt([*said, Utterance(Speaker.USER, questions[-1])]).ids)
 
 
 def of_rounds(mine: Sequence[float], theirs: Sequence[float]) -> float:

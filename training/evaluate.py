@@ -49,7 +49,7 @@ class Answerer:
     def reply(self, said: list[Utterance]) -> str:
         format = PromptFormat()
         detokenizer = Detokenizer(self.tokenizer.piece, stop_strings=format.stop_strings)
-        ids = self.tokenizer.tell(said, format).ids
+        ids = self.tokenizer.encode_prompt(said, format).ids
         for chunk in self.engine.complete(ids, self.parameters, seed=0):
             if chunk.finish is FinishReason.STOP:
                 break

@@ -83,7 +83,7 @@ def _reply_windows(model: Model, utterances: Sequence[Utterance], length: int) -
 
     windows = []
     for index in range(1, len(utterances), 2):
-        prompt = model.tell(utterances[max(0, index - 1 - HISTORY) : index]).ids
+        prompt = model.encode_prompt(utterances[max(0, index - 1 - HISTORY) : index]).ids
         window = Window([*prompt, *encode(model, utterances[index].text)], len(prompt))
         if window.judged and len(window.ids) <= length:
             windows.append(window)

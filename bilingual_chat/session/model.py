@@ -35,7 +35,7 @@ class ChatTokenizer(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
-    def tell(self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True) -> Prompt: ...
+    def encode_prompt(self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True) -> Prompt: ...
 
     def detokenizer(self, format: PromptFormat) -> Detokenizer: ...
 
@@ -73,11 +73,11 @@ class Model:
         """Tokens of `utterances` in a prompt, without the label that asks for the next reply."""
         if not utterances:
             return 0
-        return len(self.tokenizer.tell(utterances, self.format, asks=False).ids)
+        return len(self.tokenizer.encode_prompt(utterances, self.format, asks=False).ids)
 
-    def tell(self, utterances: Sequence[Utterance]) -> Prompt:
+    def encode_prompt(self, utterances: Sequence[Utterance]) -> Prompt:
         """The prompt that asks for the reply to `utterances`."""
-        return self.tokenizer.tell(utterances, self.format)
+        return self.tokenizer.encode_prompt(utterances, self.format)
 
 
 @dataclass(frozen=True)

@@ -222,7 +222,7 @@ class Session:
             told(before, model.format),
             text,
             model.format,
-            model.tell,
+            model.encode_prompt,
             context - room,
             already_dropped=self._dropped if before is self.conversation else self._dropped_within(before),
         )

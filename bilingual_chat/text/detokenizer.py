@@ -1,7 +1,6 @@
-"""Token ids to text as it streams: whole characters only, nothing of a stop string.
+"""Streams text from token ids: complete characters only, and nothing of a stop string.
 
-The text returned is, joined, what the tokenizer's own `decode(ids)` gives, each character in the
-step that completes it.
+The pieces, joined, equal the tokenizer's own `decode(ids)`; each character comes with the token that completes it.
 """
 
 from __future__ import annotations
@@ -11,19 +10,18 @@ from typing import Literal
 
 REPLACEMENT = "\ufffd"
 Piece = bytes | str
-# What becomes one U+FFFD where bytes form no character: each byte (sentencepiece), the longest part that
-# could have begun one (Unicode's advice; byte-level BPE), each byte of the whole run of byte pieces, good
-# characters included (the byte fallback of Hugging Face's tokenizers; a run is returned when it ends).
+# Invalid UTF-8 gives one U+FFFD for: each byte (sentencepiece); each maximal part of a character (Unicode's advice,
+# byte-level BPE); each byte of a whole run of byte pieces, valid characters included (Hugging Face's byte fallback,
+# which returns a run at its end).
 Damaged = Literal["byte", "part", "run"]
 
 
 class Detokenizer:
-    """The text of one reply, token by token, with constant work for each.
+    """Decodes one reply token by token, with constant work per token.
 
-    `piece(id)` is the text of an ordinary piece ("▁" already a space; "" for a control piece) or,
-    for a byte-fallback piece, that one byte. `stop_strings` and `newline` are spelt as the model
-    writes them; `newline` is returned as "\\n". A stop string also matches with real newlines in it.
-    `begin` is what becomes of the first piece that is not empty: some tokenizers take a space from it.
+    piece: returns the text of a piece ("▁" as a space, "" for a control piece), or the byte of a byte-fallback piece.
+    stop_strings, newline: as the model writes them. `newline` is returned as "\\n"; stop strings match with either.
+    begin: changes the first piece that is not empty; some tokenizers remove a space from it.
     """
 
     def __init__(
@@ -40,19 +38,19 @@ class Detokenizer:
         self._begin = begin
         self._newline = newline
         self._stop_strings = tuple(stop.replace(newline, "\n") for stop in stop_strings if stop)
-        self._bytes = b""  # the beginning of a character, at most 3 bytes; or a run of byte pieces
-        self._held = ""  # complete characters that may still become a newline symbol …
-        self._held_stop = ""  # … or a stop string
+        self._bytes = b""  # an incomplete character, at most 3 bytes; or a run of byte pieces
+        self._held = ""  # the possible beginning of a newline symbol …
+        self._held_stop = ""  # … or of a stop string
         self._returned: list[str] = []
         self.stopped = False
 
     @property
     def text(self) -> str:
-        """Everything returned so far."""
+        """All text returned so far."""
         return "".join(self._returned)
 
     def push(self, token_id: int) -> str:
-        """The text that becomes printable with this token; "" once `stopped`."""
+        """Return the text that this token completes; "" once `stopped`."""
         if self.stopped:
             return ""
         piece = self._piece(token_id)
@@ -67,7 +65,7 @@ class Detokenizer:
         return self._release(characters)
 
     def finish(self) -> str:
-        """What was held back: half a stop string is text, half a character is U+FFFD."""
+        """Return the text held back: half a stop string as text, half a character as U+FFFD."""
         if self.stopped:
             return ""
         rest = self._until_stop(self._with_newlines(self._end_bytes()) + self._held)
@@ -102,7 +100,7 @@ class Detokenizer:
 
     def _until_stop(self, characters: str) -> str:
         text = self._held_stop + characters
-        # The one that ends first, so that the reply does not depend on how it was cut into tokens.
+        # The stop string that ends first; so the reply does not depend on its tokenization.
         found = [(start + len(stop), start) for stop in self._stop_strings if (start := text.find(stop)) >= 0]
         if found:
             self.stopped = True
@@ -112,7 +110,7 @@ class Detokenizer:
 
 
 def _decode(data: bytes, *, each_byte: bool) -> tuple[str, bytes]:
-    """The characters of `data`, U+FFFD for what cannot be part of one, and the unfinished rest."""
+    """Return the characters of `data`, with U+FFFD for invalid bytes, and the incomplete rest."""
     text = ""
     while data:
         try:
@@ -128,7 +126,7 @@ def _decode(data: bytes, *, each_byte: bool) -> tuple[str, bytes]:
 
 
 def _split_partial(text: str, wholes: tuple[str, ...]) -> tuple[str, str]:
-    """`text` in two: the second is its longest end that one of `wholes` begins with, but does not equal."""
+    """Split off the longest end of `text` that is a proper beginning of one of `wholes`."""
     longest = max((len(whole) for whole in wholes), default=0) - 1
     for start in range(max(0, len(text) - longest), len(text)):
         if any(whole.startswith(text[start:]) for whole in wholes):

@@ -1,8 +1,7 @@
-"""What a model is told: a conversation rendered in its prompt format, parsed back, and fitted to its context.
+"""Prompts: renders a conversation in the format of the model card, parses it back, and fits it to the context.
 
-The formats are those of the model cards. `render` and `parse` are each other's inverse for every
-text, so no text can forge a turn: a line that looks like a speaker label is moved one space away.
-A tokenizer may still normalise a text into a label or a separator; `encoding` rules that out on ids.
+`parse` inverts `render` for every text, so no text can forge a turn: a line that looks like a speaker label gets one
+space in front. A tokenizer may still normalise text into a label or a separator; `prompt_ids` prevents that.
 """
 
 from __future__ import annotations
@@ -20,29 +19,28 @@ from bilingual_chat.text.conversation import Conversation, Speaker, Utterance
 
 NEWLINE_SYMBOL = "<NL>"
 
-# Unicode's Default_Ignorable_Code_Point, and the other format characters that show nothing.
+# Unicode's Default_Ignorable_Code_Point, and other invisible format characters.
 _INVISIBLE = (
     "\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e0fff"
 )
-_SILENT = "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"  # control characters that neither end a line nor are a space
+_SILENT = "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"  # control characters, except line ends and spaces
 _CONTROL = "\x00-\x1f\x7f-\x9f"
-# U+2581 is how sentencepiece writes a space: typed by a person, it is encoded as one.
+# sentencepiece encodes a typed U+2581 as a space.
 _UNSEEN = re.compile(rf"[{_INVISIBLE}{_CONTROL}\s\u2581]+")
-# Wherever a model may see the start of a line; a format's own separator is always "\n" in a text.
+# All that a model may read as a line end.
 _LINE_END = re.compile("([\n\r\v\f\x1c-\x1e\x85\u2028\u2029])")
 
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """How a model was taught to read a conversation; the defaults are those of the bilingual 4B models.
+    """The prompt format of a model. Defaults: rinna's bilingual 4B models (their model cards).
 
-    "speaker-text": each utterance is "{label}: {text}", joined by `separator`, and the prompt ends
-    "{system_label}: ". "plain": no labels, the texts one after another with nothing between, for base
-    models: all of it is one text. "template": as the chat template in the model's own files has it,
-    which only its tokenizer can apply; the labels are then for people.
-    `newline` is what a newline inside a text becomes: "<NL>" for the Japanese 3.6B models.
+    "speaker-text": utterances "{label}: {text}" joined by `separator`; the prompt ends "{system_label}: ".
+    "plain": the texts alone, as one text, for base models.
+    "template": the chat template in the model's files, which its tokenizer applies; the labels are only displayed.
+    newline: replaces each newline inside a text; "<NL>" for the Japanese 3.6B models.
     """
 
     kind: Literal["speaker-text", "plain", "template"] = "speaker-text"
@@ -53,14 +51,14 @@ class PromptFormat:
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
-        """How a turn that the model forges begins in its output, as the model writes it."""
+        """The beginnings of a turn that the model may forge, as the model writes them."""
         if self.kind != "speaker-text":
             return ()
         return tuple(f"{self.separator}{label}:" for label in self.labels)
 
     @property
     def turns(self) -> tuple[str, ...]:
-        """How a turn begins in a text before its newlines are spelt; none where a separator is only spaces."""
+        """The beginnings of a turn, with real newlines; none if the separator is only spaces."""
         if not self.separator.strip(" "):
             return ()
         return tuple(stop.replace(self.newline or "\n", "\n") for stop in self.stop_strings)
@@ -79,10 +77,10 @@ TEMPLATE = PromptFormat(kind="template", user_label="user", system_label="assist
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt: its text, its token ids, and how many of the oldest turns are not in it.
+    """A prompt: its text, its token ids, and the number of oldest turns left out.
 
-    A plain prompt leaves out characters of the text's beginning instead. `is_neutralised`: the model
-    reads some text otherwise than it was said, because that text would have forged a turn.
+    A plain prompt leaves out characters instead. `is_neutralised`: some text was changed because it would have forged
+    a turn.
     """
 
     text: str
@@ -93,16 +91,16 @@ class Prompt:
 
     @property
     def dropped(self) -> int:
-        """What is left out, in the unit of its format."""
+        """The number of turns left out; of characters in a plain prompt."""
         return self.dropped_turns or self.dropped_characters
 
 
-Tell = Callable[[Sequence[Utterance]], Prompt]
+EncodePrompt = Callable[[Sequence[Utterance]], Prompt]
 
 
 @dataclass(frozen=True)
 class Framed:
-    """One utterance in a prompt: `head` (separator and label) is bchat's, `body` the text, made harmless."""
+    """One utterance in a prompt: `head` is separator and label, `body` the text, made harmless."""
 
     head: str
     body: str
@@ -110,9 +108,9 @@ class Framed:
 
 
 def frame(utterances: Iterable[Utterance], format: PromptFormat, *, asks: bool = True) -> list[Framed]:
-    """The utterances as a prompt holds them; with `asks`, at the end, the label of the reply ("システム: ").
+    """Return the parts of a prompt; with `asks`, the label of the reply ("システム: ") is the last.
 
-    A newline in a body is still "\n". ValueError for a template, which is the tokenizer's to apply.
+    Newlines in a body are still "\n". Raises ValueError for a template, which the tokenizer applies.
     """
     if format.kind == "template":
         raise ValueError("a chat template is applied by its tokenizer")
@@ -124,19 +122,19 @@ def frame(utterances: Iterable[Utterance], format: PromptFormat, *, asks: bool =
 
 
 def render(utterances: Iterable[Utterance], format: PromptFormat) -> str:
-    """The prompt that asks for the reply to `utterances`: it ends "システム: ", space included."""
+    """Return the prompt text that asks for the reply to `utterances`; it ends "システム: ", space included."""
     return join(frame(utterances, format), format)
 
 
 def join(framed: Iterable[Framed], format: PromptFormat) -> str:
-    """The text of a prompt."""
+    """Return the text of a prompt."""
     return "".join(each.head + each.body.replace("\n", format.newline) for each in framed)
 
 
 def parse(text: str, format: PromptFormat) -> tuple[Utterance, ...]:
-    """The utterances that `render` made `text` from; ValueError for a text that is no such prompt.
+    """Return the utterances of a text that `render` returned; of a plain prompt, one user utterance.
 
-    A plain prompt has no speakers: all of it comes back as one user utterance.
+    Raises ValueError for other text and for templates.
     """
     if format.kind == "template":
         raise ValueError("a chat template cannot be taken apart")
@@ -153,48 +151,41 @@ def parse(text: str, format: PromptFormat) -> tuple[Utterance, ...]:
     )
 
 
-def from_model(text: str, format: PromptFormat) -> str:
-    """What a model wrote, with its newline symbol as newlines."""
-    return text.replace(format.newline, "\n")
-
-
 def fit(
     conversation: Conversation,
     message: str,
     format: PromptFormat,
-    tell: Tell,
+    encode_prompt: EncodePrompt,
     budget: int,
     *,
     already_dropped: int = 0,
 ) -> Prompt:
-    """The prompt for `message` within `budget` tokens (the context less the room for the reply).
+    """Return the prompt for `message` within `budget` tokens (the context minus room for the reply).
 
-    `tell` makes a prompt of utterances. The opening always stays. `already_dropped` turns stay dropped;
-    when the rest is still too long, the oldest go in one block, down to 3/4 of the budget, so that the
-    next turns find the same beginning in the KV cache. Of a plain text characters go, not turns: its
-    last turn may be nearly all of it. Raises BchatError (USAGE) when opening and message alone are too long.
+    The opening stays; `already_dropped` turns stay dropped. If the rest is too long, the oldest turns are dropped at
+    once, down to 3/4 of the budget, so that the next turns hit the KV cache. A plain prompt drops characters, because
+    one turn may be most of it. Raises BchatError (USAGE) if opening and message alone are too long.
     """
     said_last = Utterance(Speaker.USER, message)
     if format.kind == "plain":
         whole = "".join(u.text for u in (*conversation.utterances(), said_last))
 
         def cut(characters: int) -> Prompt:
-            return replace(tell([Utterance(Speaker.USER, whole[characters:])]), dropped_characters=characters)
+            return replace(encode_prompt([Utterance(Speaker.USER, whole[characters:])]), dropped_characters=characters)
 
         return _longest_within(cut, already_dropped, len(whole) - len(message), budget)
 
     def drop(turns: int) -> Prompt:
         kept = chain.from_iterable(turn.utterances() for turn in conversation.turns[turns:])
-        return replace(tell((*conversation.opening, *kept, said_last)), dropped_turns=turns)
+        return replace(encode_prompt((*conversation.opening, *kept, said_last)), dropped_turns=turns)
 
     return _longest_within(drop, already_dropped, len(conversation.turns), budget)
 
 
 def _longest_within(without: Callable[[int], Prompt], already: int, most: int, budget: int) -> Prompt:
-    """The prompt with the least left out, `already` or more, at most `most`; by bisection.
+    """Return the prompt with the fewest dropped, from `already` to `most`, by bisection.
 
-    Each try encodes the whole text: a piece may reach over the end of an utterance, so counts of
-    utterances do not add up.
+    Each try encodes the whole text: a token may span two utterances, so their counts do not add up.
     """
     too_few = min(already, most)
     whole = without(too_few)
@@ -238,7 +229,7 @@ def _neutralise(text: str, format: PromptFormat) -> str:
 
 
 def _turn_within(format: PromptFormat) -> re.Pattern[str] | None:
-    """Matches separator and label where a separator is more than a line's end; a space before group 3 parts them."""
+    """Match separator and label, if the separator is more than a line end; a space before group 3 breaks them."""
     separator = format.separator.replace(format.newline or "\n", "\n")
     if format.kind != "speaker-text" or not separator.strip("\n "):
         return None
@@ -248,10 +239,9 @@ def _turn_within(format: PromptFormat) -> re.Pattern[str] | None:
 
 
 def _each_later_line(text: str, format: PromptFormat, change: Callable[[str], str]) -> str:
-    """`text` with `change` made to every line that looks like a speaker label.
+    """Apply `change` to each line that looks like a speaker label, with or without spaces in front.
 
-    Not to the first: it stands behind its own speaker's label, where no turn can begin. Lines with
-    and without spaces in front are judged alike, so that one space more or less can be undone.
+    Not to the first line: it follows its speaker's label, where no turn can begin.
     """
     if format.kind != "speaker-text":
         return text
@@ -264,14 +254,14 @@ def _each_later_line(text: str, format: PromptFormat, change: Callable[[str], st
 
 
 def _fold(line: str) -> str:
-    """The beginning of `line` as a reader sees it: no invisible characters, no spaces, NFKC."""
+    """Return the visible beginning of `line`: NFKC, without spaces and invisible characters."""
     # NFKC is slow on long runs of marks; a label's compatibility spelling is far below 64 characters.
     return _UNSEEN.sub("", unicodedata.normalize("NFKC", _UNSEEN.sub("", line)[:64]))
 
 
 @cache
 def _newline_symbol() -> re.Pattern[str]:
-    """Matches "<NL>", its look-alikes, and both with spaces behind the "<"; groups: "<", spaces, the rest."""
+    """Match "<NL>" and look-alikes, also with spaces after "<"; groups: "<", spaces, the rest."""
     blocks = (
         (0x1D00, 0x1D80),
         (0x2100, 0x2500),

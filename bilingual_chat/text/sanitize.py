@@ -1,15 +1,14 @@
-"""Text from outside: made fit to keep (`inward`), made fit to show (`outward`).
+"""Makes text from outside harmless: `inward` before bchat keeps it, `outward` before bchat shows it.
 
-Whatever bchat did not write itself passes `outward` before it is shown, and is then printed as
-plain text: model and server output, transcripts, file names, exception texts.
+`outward` applies to all text that bchat did not write: replies, transcripts, file names, exception texts.
 """
 
 from __future__ import annotations
 
 import re
 
-# Characters that act on a terminal or on the order of a line, or that hide. ZWJ, ZWNJ, variation selectors
-# and U+3000 are ordinary writing and stay; unassigned characters may be next year's emoji and stay too.
+# Characters that control a terminal, reorder a line or are invisible. ZWJ, ZWNJ, variation selectors and U+3000 are
+# ordinary writing and stay; unassigned characters may become emoji and stay too.
 _HIDDEN: tuple[tuple[int, int], ...] = (
     (0x00, 0x08),
     (0x0B, 0x1F),
@@ -29,9 +28,9 @@ _HIDDEN: tuple[tuple[int, int], ...] = (
 
 
 def inward(text: str) -> str:
-    """`text` as it is kept: newlines are "\\n", surrogate pairs are one character, lone ones U+FFFD, no NUL.
+    """Return `text` with "\\n" newlines, joined surrogate pairs, U+FFFD for lone ones, and without NUL.
 
-    Every result can be encoded in UTF-8. Doing it twice changes nothing more.
+    The result can be encoded in UTF-8. The function is idempotent.
     """
     text = text.replace("\0", "")
     text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -39,16 +38,15 @@ def inward(text: str) -> str:
 
 
 def outward(text: str) -> str:
-    """`text` as it is shown: every character that would act or hide is a visible mark instead.
+    """Return `text` with a visible mark for each control or invisible character; newline and tab stay.
 
-    C0 controls become control pictures (ESC is "␛"), others "‹U+202E›"; newline and tab stay.
-    Character by character, so text may come in any pieces.
+    C0 controls become control pictures (ESC is "␛"), others "‹U+202E›". Text may come in pieces of any length.
     """
     return _UNFIT.sub(_mark, text)
 
 
 def outward_line(text: str) -> str:
-    """`outward` for a name inside a sentence: newline and tab become marks too."""
+    """Like `outward`, for one line: newline and tab become marks too."""
     return _UNFIT_IN_LINE.sub(_mark, text)
 
 
@@ -67,8 +65,8 @@ def _pattern(ranges: tuple[tuple[int, int], ...]) -> re.Pattern[str]:
 
 
 _NEWLINE_AND_TAB = (0x09, 0x0A)
-# Every character that is not shown as it is, and its mark.
+# The mark of each character.
 MARKS = {chr(code): _visible(code) for first, last in (_NEWLINE_AND_TAB, *_HIDDEN) for code in range(first, last + 1)}
-# Where nothing is to be replaced, as nearly always, a search takes a tenth of the time of str.translate.
+# Usually nothing matches; then a search is ten times as fast as str.translate.
 _UNFIT = _pattern(_HIDDEN)
 _UNFIT_IN_LINE = _pattern((_NEWLINE_AND_TAB, *_HIDDEN))

@@ -1,7 +1,7 @@
-"""Text to token ids and back, by sentencepiece itself: the only room that imports it.
+"""Text to token ids and back, with sentencepiece; the only importer of sentencepiece.
 
-No tokenizer class of transformers is used for these models: version 5 drops newlines and trailing
-spaces and prepends a space, silently. What a model file does to text is checked when it is opened.
+The tokenizers of transformers 5 silently drop newlines and trailing spaces and prepend a space, so bchat does not use
+them for these models. A model file that damages text is refused.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.storage import os_errors, safe_read
 from bilingual_chat.text.conversation import Utterance
 from bilingual_chat.text.detokenizer import Detokenizer
-from bilingual_chat.text.encoding import encode_prompt
 from bilingual_chat.text.prompt import Prompt, PromptFormat
+from bilingual_chat.text.prompt_ids import encode_prompt
 
 if TYPE_CHECKING:
     import sentencepiece
 
-_MOST = 8 << 20  # bytes of a spiece.model; one of 256,000 pieces has 5, and takes ten times that in memory
+_MOST = 8 << 20  # bytes of a spiece.model; 256,000 pieces take 5 MB, and ten times that in memory
 SPACE = "▁"  # U+2581, sentencepiece's spelling of a space
 
-# Each of these must come back exactly: no NFKC normaliser touches them.
+# Each must survive exactly: NFKC does not change it.
 _WHITESPACE = ("a", " a", "a ", "a  b", "   ", "システム: ", "はい  いいえ")
 _NEWLINES = ("a\nb", "\n", "a\n\nb\n", "a \n b")
 _TABS = ("a\tb", "\t", "\t\ta \t")
 _RARE = ("鱻𠮷𪚥 龘", "🦄👩\u200d🚀🇯🇵", "жغקאꙮħ")
 _SPECIAL = ("</s>", "<s>", "[PAD]", "<0x0A>")
-# What a normaliser may change, but nothing else may.
+# A normaliser may change these, nothing else may.
 _COMPATIBLE = (
     "ｼｽﾃﾑ：ＡＢＣ",
     "㌔①Ⅳ㍿",
@@ -45,9 +45,9 @@ _COMPATIBLE = (
 
 
 class Tokenizer:
-    """A model's spiece.model. `newline` is what newlines become before encoding (`PromptFormat.newline`).
+    """A model's spiece.model. `newline`: see `PromptFormat.newline`.
 
-    Raises BchatError (MODEL) for a file that is missing, broken, or loses any of the text it is given.
+    Raises BchatError (MODEL) for a file that is missing, broken, or damages text.
     """
 
     def __init__(self, path: Path, *, newline: str = "\n") -> None:
@@ -63,22 +63,22 @@ class Tokenizer:
         _refuse_lossy(self, newline)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text` as sentencepiece gives them: no bos, no eos, no special spellings.
+        """Return the ids of `text`, without bos and eos; special tokens in it are ordinary text.
 
-        Lone surrogates, which sentencepiece cannot take, become U+FFFD.
+        Lone surrogates become U+FFFD.
         """
         ids: list[int] = self._model.encode(_whole(text))
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`; bytes that form no character become U+FFFD. IndexError for a foreign id."""
+        """Return the text of `ids`, with U+FFFD for invalid bytes. Raises IndexError for ids outside the vocabulary."""
         text: str = self._model.decode(list(ids))
         return text
 
     def piece(self, token_id: int) -> str | bytes:
-        """What one token adds to a text: one byte for a byte-fallback piece, "" for a control piece.
+        """Return the text of one token, a byte for a byte-fallback piece, "" for a control piece.
 
-        For any ids the pieces, joined and their bytes decoded, are `decode(ids)`.
+        The pieces of any ids, joined and decoded, equal `decode(ids)`.
         """
         if self._model.is_byte(token_id):
             return bytes([int(self._model.id_to_piece(token_id)[1:-1], 16)])
@@ -87,32 +87,32 @@ class Tokenizer:
         return str(self._model.id_to_piece(token_id)).replace(SPACE, " ")
 
     def detokenizer(self, format: PromptFormat) -> Detokenizer:
-        """For one reply of a model that reads and writes in `format`."""
+        """Return a detokenizer for one reply in `format`."""
         return Detokenizer(self.piece, stop_strings=format.stop_strings, newline=format.newline)
 
-    def tell(self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True) -> Prompt:
-        """A prompt in which no text is a turn; `asks` False leaves out the label that asks for a reply."""
+    def encode_prompt(self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True) -> Prompt:
+        """See `prompt_ids.encode_prompt`."""
         return encode_prompt(utterances, format, self, asks=asks)
 
     def spell(self, text: str) -> list[int]:
-        """The ids of the bytes of `text`, which no normaliser sees. Every model that opens has all of them."""
+        """Return the ids of the bytes of `text`, which bypass the normaliser."""
         return [self._byte_ids[byte] for byte in _whole(text).encode()]
 
     def normalize(self, text: str) -> str:
-        """`text` as the model sees it before it is cut into pieces, with ordinary spaces."""
+        """Return the normalised text, with ordinary spaces."""
         return str(self._model.normalize(_whole(text))).replace(SPACE, " ")
 
     def spells(self, symbol: str, ids: Iterable[int]) -> bool:
-        """Whether `ids` hold the one token that is named `symbol`, if the model has such a token."""
+        """Return True if `ids` hold the token named `symbol`."""
         token_id = self._model.piece_to_id(symbol)
         return not self._model.is_unknown(token_id) and token_id in ids
 
     def has_all_bytes(self) -> bool:
-        """Whether any character at all can be told to the model, byte by byte."""
+        """Return True if the model has all bytes, so that it can encode any character."""
         return all(self._model.is_byte(token_id) for token_id in self._byte_ids)
 
     def holds_unknown(self, ids: Iterable[int]) -> bool:
-        """Whether `ids` hold the unknown token, in which a character is lost."""
+        """Return True if `ids` hold the unknown token, which loses a character."""
         return self._model.unk_id() in ids
 
 
@@ -127,7 +127,7 @@ def _read(path: Path) -> bytes:
 
 
 def _parse(path: Path, data: bytes) -> sentencepiece.SentencePieceProcessor:
-    import sentencepiece  # 50 ms, which the first prompt does not wait for
+    import sentencepiece  # takes 50 ms, so not at start-up
 
     model = sentencepiece.SentencePieceProcessor()
     try:
@@ -154,9 +154,9 @@ def _refuse_lossy(tokenizer: Tokenizer, newline: str) -> None:
 
 
 def _first_loss(tokenizer: Tokenizer, newline: str) -> str | None:
-    """The kind of text that this model damages, None if there is none."""
+    """Return the kind of text that this model damages, or None."""
     own_newline = newline == "\n"
-    # A model that was taught a symbol for newlines never saw a tab either: its normaliser may make it a space.
+    # A model with a symbol for newlines never saw tabs: its normaliser may turn them into spaces.
     tabs = _TABS if own_newline else ()
     if tokenizer.eos_id < 0:
         return "no-end"
@@ -180,7 +180,7 @@ def _first_loss(tokenizer: Tokenizer, newline: str) -> str | None:
 
 
 def _survives(tokenizer: Tokenizer, text: str) -> bool:
-    # `decode` takes a prepended space away again, so that only the normalised text betrays it.
+    # `decode` removes a prepended space, so only the normalised text shows it.
     return tokenizer.normalize(text) == text and _comes_back(tokenizer, text, text)
 
 

@@ -70,7 +70,7 @@ def test_a_model_of_the_family_behaves_as_its_card_says(name: str) -> None:
         tokenizer = Tokenizer(directory / "spiece.model", newline=entry.prompt.newline)
         speakers = [Speaker.USER, Speaker.SYSTEM] * 3
         said = [Utterance(speaker, text) for speaker, text in zip(speakers, card.said, strict=False)]
-        told = tokenizer.tell(said, entry.prompt)
+        told = tokenizer.encode_prompt(said, entry.prompt)
         assert told.text.encode() == card.text.encode()
         ids = told.ids
         assert list(ids) == reference(card).encode(card.text)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.text import prompt as prompts
 from bilingual_chat.text.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
-from bilingual_chat.text.prompt import Prompt, PromptFormat, _newline_symbol, frame, from_model, parse, render
+from bilingual_chat.text.prompt import Prompt, PromptFormat, _newline_symbol, frame, parse, render
 
 BILINGUAL = PromptFormat()
 JAPANESE = PromptFormat(separator="<NL>", newline="<NL>")
@@ -65,10 +65,8 @@ def test_the_card_example_comes_out_byte_for_byte() -> None:
 
 
 def test_the_japanese_models_are_told_newlines_as_nl() -> None:
-    """Between turns and inside a text; and what they write comes back with newlines."""
+    """Between turns and inside a text."""
     assert render([user("一\n二")], JAPANESE) == "ユーザー: 一<NL>二<NL>システム: "
-    assert from_model("一<NL>二", JAPANESE) == "一\n二"
-    assert from_model("a <NL> b", BILINGUAL) == "a <NL> b"
 
 
 def test_a_plain_prompt_is_the_text_itself() -> None:
@@ -176,11 +174,11 @@ def fit(
     budget: int,
     already_dropped: int = 0,
 ) -> Prompt:
-    def tell(said: Sequence[Utterance]) -> Prompt:
+    def encode_prompt(said: Sequence[Utterance]) -> Prompt:
         text = render(said, format)
         return Prompt(text, tuple(encode(text)))
 
-    return prompts.fit(conversation, message, format, tell, budget, already_dropped=already_dropped)
+    return prompts.fit(conversation, message, format, encode_prompt, budget, already_dropped=already_dropped)
 
 
 def talk(turns: int) -> Conversation:
@@ -303,6 +301,6 @@ def test_a_template_is_not_rendered_here() -> None:
         parse("a", format)
     assert format.stop_strings == ()
     talk = Conversation(turns=(Turn("1", "2", FinishReason.STOP),))
-    tell = lambda said: Prompt("|".join(u.text for u in said), (len(said),) * len(said))  # noqa: E731
-    assert prompts.fit(talk, "3", format, tell, 3).ids == (3, 3, 3)
-    assert prompts.fit(talk, "3", format, tell, 2).text == "3"
+    encode_prompt = lambda said: Prompt("|".join(u.text for u in said), (len(said),) * len(said))  # noqa: E731
+    assert prompts.fit(talk, "3", format, encode_prompt, 3).ids == (3, 3, 3)
+    assert prompts.fit(talk, "3", format, encode_prompt, 2).text == "3"

@@ -21,8 +21,8 @@ from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.storage import safe_stat
 from bilingual_chat.text.conversation import Speaker, Utterance
 from bilingual_chat.text.detokenizer import Detokenizer, Piece
-from bilingual_chat.text.encoding import encode_prompt
 from bilingual_chat.text.prompt import Prompt, PromptFormat
+from bilingual_chat.text.prompt_ids import encode_prompt
 
 TOKENIZER_FILE = "tokenizer.json"
 _MOST, _MOST_VALUES = 64 << 20, 4_000_000  # bytes and values; a vocabulary of 262,000 has 34 MB and 1,800,000
@@ -105,7 +105,7 @@ class TemplateTokenizer:
             begin=self._decoder.begin,
         )
 
-    def tell(self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True) -> Prompt:
+    def encode_prompt(self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True) -> Prompt:
         """Return a prompt; with `asks` it ends where the reply begins. Raises BchatError as `_apply` does.
 
         Unless the text contains the spelling of a special token, the ids are those of

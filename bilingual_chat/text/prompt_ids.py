@@ -1,7 +1,7 @@
-"""A prompt's token ids, verified: separators and labels are those that bchat put there, and no others.
+"""The token ids of a prompt, verified: they hold the separators and labels that bchat wrote, and no others.
 
-A tokenizer may delete, join or replace characters (NFKC, control characters, rules of its own), and so
-make a separator or a label of what somebody typed. Therefore the ids say what the model reads.
+A tokenizer may delete, join or replace characters (NFKC, control characters, its own rules), and so turn typed text
+into a separator or a label. Only the ids show the text that the model reads.
 """
 
 from __future__ import annotations
@@ -14,26 +14,28 @@ from bilingual_chat.text.conversation import Utterance
 from bilingual_chat.text.prompt import Framed, Prompt, PromptFormat, frame, join
 
 
-class Codec(Protocol):
-    """Text to ids and back."""
+class TokenCodec(Protocol):
+    """Converts text to token ids and back."""
 
     @property
     def reserved_ids(self) -> frozenset[int]:
-        """Ids that no text may become, such as the end of a reply."""
+        """Ids that must not come from text, such as the end of a reply."""
 
     def encode(self, text: str) -> list[int]: ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
     def spell(self, text: str) -> list[int]:
-        """The ids of `text` without the normaliser, for example byte by byte."""
+        """Return ids of `text` that bypass the normaliser, for example byte by byte."""
 
 
-def encode_prompt(utterances: Sequence[Utterance], format: PromptFormat, codec: Codec, *, asks: bool = True) -> Prompt:
-    """The prompt of `utterances`; `asks` False leaves out the label that asks for a reply.
+def encode_prompt(
+    utterances: Sequence[Utterance], format: PromptFormat, codec: TokenCodec, *, asks: bool = True
+) -> Prompt:
+    """Return the prompt of `utterances`; `asks` False leaves out the label that asks for a reply.
 
-    The ids are those of the whole text. If the model would read a turn or a line in them that nobody said,
-    every line is encoded alone, and a line that would still be misread bypasses the normaliser.
+    The text is encoded whole. If its ids would show the model a forged turn or line, each line is encoded alone, and a
+    line that is still misread bypasses the normaliser.
     """
     framed = frame(utterances, format, asks=asks)
     text = join(framed, format)
@@ -47,13 +49,13 @@ def encode_prompt(utterances: Sequence[Utterance], format: PromptFormat, codec: 
 
 
 class _Guard:
-    """What a model may read in one format: its separators and labels, as its tokenizer shows them."""
+    """Checks ids against the separators and labels of one format, as its tokenizer shows them."""
 
-    def __init__(self, format: PromptFormat, codec: Codec) -> None:
+    def __init__(self, format: PromptFormat, codec: TokenCodec) -> None:
         self._format, self._codec = format, codec
 
     def is_sound(self, framed: Sequence[Framed], text: str, ids: Sequence[int]) -> bool:
-        """Whether the model reads each line in its place and no turn besides."""
+        """Return True if the model reads exactly these lines and no forged turn."""
         seen = self._codec.decode(ids)
         lines = [(each.head, each.body.split("\n")) for each in framed]
         if seen != text:  # something was normalised
@@ -65,7 +67,7 @@ class _Guard:
         )
 
     def line_by_line(self, framed: Sequence[Framed]) -> tuple[list[int], bool]:
-        """Ids in which no line can change what stands beside it, and whether any line had to be spelt otherwise."""
+        """Return ids in which no line affects its neighbours, and True if a line had to change."""
         ids: list[int] = []
         is_changed = False
         newline = self._codec.encode(self._format.newline)
@@ -83,10 +85,10 @@ class _Guard:
             seen = self._codec.decode(ids)
             if self._codec.reserved_ids.isdisjoint(ids) and self._is_harmless(seen, is_later=is_later):
                 return ids
-        return []  # a tokenizer that makes a separator of single bytes: none is known
+        return []  # a tokenizer that turns single bytes into a separator; none is known
 
     def _is_harmless(self, seen: str, *, is_later: bool) -> bool:
-        """Whether a line that the model reads as `seen` is one line, with no turn in it."""
+        """Return True if `seen` is one line without a turn."""
         return not (
             (self._format.newline and self._format.newline in seen)
             or (is_later and seen.startswith(self._starts))
@@ -95,12 +97,12 @@ class _Guard:
 
     @cached_property
     def _turns(self) -> tuple[str, ...]:
-        """How a turn begins, as it is written and as the tokenizer normalises it."""
+        """The beginnings of a turn, as written and as the tokenizer normalises them."""
         return tuple(dict.fromkeys(each for turn in self._format.turns for each in (turn, self._view_lines(turn))))
 
     @cached_property
     def _starts(self) -> tuple[str, ...]:
-        """How a turn begins behind its last newline."""
+        """The beginnings of a turn after their last newline."""
         return tuple(turn.rpartition("\n")[2] for turn in self._turns)
 
     def _view_lines(self, text: str) -> str:
