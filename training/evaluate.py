@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from questions import GIVEN, HELD_OUT, Question, questions
@@ -34,7 +35,7 @@ class Answerer:
     def __init__(self, directory: Path, parameters: DecodingParameters) -> None:
         self.tokenizer = Tokenizer(directory / "spiece.model")
         self.engine = open_engine(directory, self.tokenizer, name="demo")
-        self.parameters = parameters
+        self.parameters = replace(parameters, seed=0)
 
     def answer(self, question: Question) -> str:
         """The last reply; those before it are the model's own or the given ones."""
@@ -50,7 +51,7 @@ class Answerer:
         format = PromptFormat()
         detokenizer = Detokenizer(self.tokenizer.piece, stop_strings=format.stop_strings)
         ids = self.tokenizer.encode_prompt(said, format).ids
-        for chunk in self.engine.complete(ids, self.parameters, seed=0):
+        for chunk in self.engine.complete(ids, self.parameters):
             if chunk.finish is FinishReason.STOP:
                 break
             detokenizer.push(chunk.token_id)
