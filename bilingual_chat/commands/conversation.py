@@ -88,8 +88,10 @@ def show_history(app: App, argument: str) -> Action:
     lines = [f"{format.label(utterance.speaker)}: {utterance.text}" for utterance in conversation.opening]
     for number, turn in enumerate(conversation.turns, start=1):
         user, reply = turn.utterances()
-        whole = turn.finish is FinishReason.STOP
-        mark = "" if whole else f"  [{app.text(Phrase(f'finish.{turn.finish.value}'))}]"
+        notes = [] if turn.finish is FinishReason.STOP else [app.text(Phrase(f"finish.{turn.finish.value}"))]
+        if turn.others:
+            notes.append(app.text(Phrase("history.reply", number=turn.index + 1, of=len(turn.replies))))
+        mark = "".join(f"  [{note}]" for note in notes)
         lines.append(f"[{number}] {format.label(user.speaker)}: {user.text}")
         lines.append(f"{format.label(reply.speaker)}: {reply.text}{mark}")
     app.show("\n".join(lines))

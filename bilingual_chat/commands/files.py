@@ -120,6 +120,8 @@ def _report_loaded(app: App, problems: tuple[BchatError, ...]) -> Action:
 def say_resumed(app: App) -> Edit | None:
     """Report that a conversation was loaded. A message without a reply comes back into the input line."""
     app.say(Phrase("load.done", turns=len(app.session.conversation.turns)))
+    if earlier := app.session.snapshot().continues:
+        app.say(Phrase("load.continues", id=earlier))
     _report_difference(app)
     if remark := remark_on_persona(app.session.entry, app.session.conversation.opening):
         app.say(remark)

@@ -32,7 +32,6 @@ from bilingual_chat.transcript.details import is_count
 from bilingual_chat.transcript.journal import Journal
 from bilingual_chat.transcript.loaded import Loaded, new_header
 
-# The face of this room: what the rooms above speak of.
 __all__ = ["Completion", "Event", "Model", "OpenOptions", "Session", "open_model", "persona", "remark_on_persona"]
 
 Event = str | Phrase
@@ -71,9 +70,9 @@ class Session:
         self._unplaced: tuple[Turn, ...] = ()  # replies to `pending`, none of them chosen yet
         self._chosen: list[int] = []  # the places of the last turn's replies that were chosen before, for /undo
         self._warned_look_alike = False
-        self._introduced: Model | None = None
+        self._notices_shown_for: Model | None = None
         self._header = new_header(entry.name, versions())
-        self._extra: Loaded | None = None
+        self._loaded_from: Loaded | None = None
         self._journal = self._new_journal()
 
     # -- the turn -------------------------------------------------------------------------------------
@@ -118,9 +117,10 @@ class Session:
             self._keep(lambda journal: journal.record_refused(text, was_recorded=False))
             raise BchatError("session.too-long", status=ExitStatus.USAGE, count=len(text), limit=MAX_MESSAGE)
         if self._journal is not None and self._journal.is_full and self.is_saved:
+            full = self._header.id
             self.close()
             self._header = new_header(self.entry.name, versions())
-            self._journal = self._new_journal()
+            self._journal = self._new_journal(continues=full)
         self._unplaced = self._unplaced if text == self.pending else ()
         self.pending = text
         return self._keep(lambda journal: journal.record_user(text))
@@ -204,10 +204,7 @@ class Session:
         return Asked(model, text, asked, parameters, preset, replaces)
 
     def _parameters(self, change: SettingsChange) -> tuple[DecodingParameters, str]:
-        """The settings for one reply, with a seed in any case: the reply can be made again from its record.
-
-        And the preset among them.
-        """
+        """Return the parameters of one reply, always with a seed so that it can be repeated, and the preset's name."""
         settings = self.settings.with_change(change)
         parameters = settings.parameters
         if parameters.seed is None:
@@ -236,14 +233,13 @@ class Session:
     def _remarks_before(self, asked: Asked) -> Generator[Event, None, None]:
         dropped, self._dropped = self._dropped, asked.prompt.dropped
         model = asked.model
-        if model is not self._introduced:
-            self._introduced = model
+        if model is not self._notices_shown_for:
+            self._notices_shown_for = model
             yield from model.notices
             if model.is_withdrawn:
-                self._keep(lambda journal: journal.record_event("accepted-withdrawn", {"model": model.entry.name}))
+                self.note("accepted-withdrawn", {"model": model.entry.name})
         if self._dropped > dropped:
-            event = left_out(asked.prompt)
-            self._keep(lambda journal: journal.record_event("dropped", event))
+            self.note("dropped", left_out(asked.prompt))
             key = "session.cut" if model.format.kind == "plain" else "session.dropped"
             yield Phrase(key, count=self._dropped)
         if not self._warned_look_alike and asked.prompt.is_neutralised:
@@ -287,7 +283,10 @@ class Session:
         return turn
 
     def step_back(self) -> Turn | None:
-        """Choose the reply that was chosen before the last retry, edit or choice; None where there was none."""
+        """Choose the reply that was chosen before the last retry, edit or choice. Return None if there was none.
+
+        The steps are not in the journal: after /resume or /load, /undo takes the whole turn back.
+        """
         if not self._chosen or self.pending is not None:
             return None
         place = self._chosen.pop()
@@ -330,13 +329,12 @@ class Session:
         self.entry = entry
         self.settings = settings
         self._dropped = 0
-        self._keep(lambda journal: journal.record_event("model", {"model": entry.name}))
+        self.note("model", {"model": entry.name})
 
     def change(self, settings: Settings) -> None:
         """Other settings from the next reply on, recorded."""
         self.settings = settings
-        chosen = asdict(settings.parameters)
-        self._keep(lambda journal: journal.record_event("settings", chosen))
+        self.note("settings", asdict(settings.parameters))
 
     def _start_over(
         self, conversation: Conversation, journal: Journal | None = None, loaded: Loaded | None = None
@@ -350,7 +348,7 @@ class Session:
         self._dropped = 0
         self._unplaced = loaded.pending_replies if loaded else ()
         self._chosen = []
-        self._extra = loaded
+        self._loaded_from = loaded
         self._header = loaded.header if loaded and journal else new_header(self.entry.name, versions())
         self._journal = journal or self._new_journal()
 
@@ -404,7 +402,7 @@ class Session:
 
     def snapshot(self) -> Loaded:
         """The conversation as a document has it."""
-        kept = self._extra or Loaded(self._header, self.conversation)
+        kept = self._loaded_from or Loaded(self._header, self.conversation)
         return replace(
             kept,
             header=self._header,
@@ -417,7 +415,7 @@ class Session:
     @property
     def ids(self) -> frozenset[str]:
         """The ids under which this conversation is known: its own, and that of the file it was loaded from."""
-        return frozenset({self._header.id} | ({self._extra.header.id} if self._extra else set()))
+        return frozenset({self._header.id} | ({self._loaded_from.header.id} if self._loaded_from else set()))
 
     @property
     def journal_path(self) -> Path | None:
@@ -436,8 +434,10 @@ class Session:
             journal, self._journal = self._journal, None
             journal.close()
 
-    def _new_journal(self) -> Journal | None:
-        return Journal.create(self._directory, self._header, self.conversation) if self._directory else None
+    def _new_journal(self, continues: str = "") -> Journal | None:
+        if self._directory is None:
+            return None
+        return Journal.create(self._directory, self._header, self.conversation, continues=continues)
 
     def _keep(self, record: Callable[[Journal], None]) -> Phrase | None:
         """Record; what hinders it is returned, and the chat goes on: the journal tries again with the next record."""

@@ -25,7 +25,7 @@ from bilingual_chat.storage import atomic, lock, os_errors, own_files
 from bilingual_chat.storage.lock import Lock
 from bilingual_chat.text.conversation import Conversation, Turn, Utterance
 from bilingual_chat.transcript import files, replay, schema
-from bilingual_chat.transcript.loaded import Header, Loaded
+from bilingual_chat.transcript.loaded import CONTINUES, Header, Loaded
 
 SUFFIX = ".jsonl"
 _MAX_NAMESAKES = 100
@@ -53,14 +53,20 @@ class Journal:
         self._state = (0, waiting)
 
     @classmethod
-    def create(cls, directory: Path, header: Header, conversation: Conversation | None = None) -> Journal:
+    def create(
+        cls, directory: Path, header: Header, conversation: Conversation | None = None, *, continues: str = ""
+    ) -> Journal:
         """A journal that begins with a copy of `conversation`, of its latest turns if it is very long.
+
+        `continues` is the id of the journal that holds its older turns.
 
         Nothing is written before the first `record_user` or `record_turn`; until then `path` is where
         the file would be.
         """
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", header.id)[:100].lstrip(".-") or "conversation"
-        journal = cls(directory / (name + SUFFIX), replay.header_line(header, {}))
+        journal = cls(
+            directory / (name + SUFFIX), replay.header_line(header, {CONTINUES: continues} if continues else {})
+        )
         if conversation and conversation.opening:
             journal._wait(_opening_line(conversation.opening))
         journal._wait(b"".join(_latest(conversation.turns if conversation else ())))

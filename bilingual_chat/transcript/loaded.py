@@ -21,6 +21,7 @@ from bilingual_chat import __version__
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.text.conversation import Conversation, Turn, Utterance
 
+CONTINUES = "continues"  # a field of the header
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -54,6 +55,12 @@ class Loaded:
     opening_details: tuple[tuple[Utterance, Mapping[str, Any]], ...] = ()
     events: tuple[Mapping[str, Any], ...] = ()  # of a journal: {"at", "kind", "details"}
     pending_replies: tuple[Turn, ...] = ()
+
+    @property
+    def continues(self) -> str:
+        """The id of the earlier journal that holds the oldest turns; "" if there is none."""
+        earlier = self.details.get(CONTINUES)
+        return earlier if isinstance(earlier, str) else ""
 
 
 def new_header(model: str, versions: Mapping[str, str] = _NOTHING) -> Header:

@@ -548,6 +548,35 @@ def test_nothing_said_is_nothing_to_write(conversations: Path, here: Path) -> No
     assert list(here.iterdir()) == []
 
 
+def test_history_marks_a_turn_that_has_other_replies(conversations: Path) -> None:
+    session, _ = make_session(conversations, ["一", "二"])
+    app, shown = make_desk(session, conversations)
+    drain(session.reply("いち"))
+    drain(session.retry())
+    drain(session.reply("に"))
+    execute("/history", app)
+    assert shown.texts[-1].count("[reply ") == 1
+    assert "二  [reply 2 of 2]" in shown.texts[-1]
+
+
+def test_resuming_says_where_the_turns_of_a_full_journal_are(
+    conversations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bilingual_chat.transcript.journal.FULL", 3_000)
+    monkeypatch.setattr("bilingual_chat.transcript.journal.COPIED", 1_500)
+    session, _ = make_session(conversations, ["はい。"] * 8)
+    for number in range(8):
+        drain(session.reply(f"問い{number}"))
+    path = session.journal_path
+    session.close()
+    again, _ = make_session(conversations)
+    app, shown = make_desk(again, conversations)
+    assert path is not None
+    execute(f"/resume {path.stem}", app)
+    (said,) = (each for each in shown.said if each.key == "load.continues")
+    assert (conversations / f"{said.values['id']}.jsonl").exists()
+
+
 def test_what_is_saved_is_loaded_and_gone_on_with(app: tuple[App, Shown, Any], here: Path) -> None:
     chat, shown, engine = app
     execute("/save a.json", chat)

@@ -418,6 +418,11 @@ def test_a_full_journal_is_followed_by_another_that_begins_with_the_latest_turns
     said = [{turn.user for turn in read_journal(path).conversation.turns} for path in paths]
     assert set().union(*said) == {f"問い{number}" for number in range(12)}
     assert session.journal_path is None
+    loaded = [read_journal(path) for path in paths]
+    ids = {each.header.id for each in loaded}
+    earlier = {each.continues for each in loaded}
+    assert len(earlier) == len(paths)
+    assert earlier - {""} < ids  # each but the first names the one before it
 
 
 def test_a_document_that_could_not_be_loaded_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
