@@ -88,6 +88,11 @@ def decode_argument(text: str, encoding: str | None = None) -> str:
     return decode(data, encoding)
 
 
+def has_undecoded_bytes(text: str) -> bool:
+    """Return True if `text` has lone surrogates, which stand for bytes; pairs are characters."""
+    return bool(_SURROGATE.search(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")))
+
+
 def require_decoded(text: str, codec: str = UTF8) -> None:
     """Raise BchatError (DATA) for text that `codec` could not decode, naming its likely encoding."""
     if codec != UTF8:

@@ -18,6 +18,7 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from bilingual_chat.commands.app import App
+from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.terminal.editor import CommandCompleter, Editor
 from bilingual_chat.terminal.editor.history import SharedHistory
 from bilingual_chat.terminal.toolbar import Toolbar
@@ -58,6 +59,16 @@ def later(keys: PipeInput, *steps: tuple[Callable[[], Any], str]) -> None:
 
 
 # -- keys ---------------------------------------------------------------------------------------------
+
+
+def test_bytes_in_another_encoding_are_refused_and_never_replaced(app: App, editor: Editor, keys: PipeInput) -> None:
+    """A terminal in Shift_JIS; the next line is read as usual."""
+    keys.send_bytes("猫です\r".encode("cp932"))
+    with pytest.raises(BchatError) as refused:
+        editor.read(app)
+    assert refused.value.key == "encoding.terminal"
+    keys.send_bytes("猫です💀\r".encode())
+    assert editor.read(app) == "猫です💀"
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,14 @@ from bilingual_chat.commands import table
 from bilingual_chat.commands.app import App, Command
 from bilingual_chat.commands.arguments import folded
 from bilingual_chat.commands.table import COMMANDS
-from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.terminal.editor.graphemes import grapheme_keys, grapheme_output, work_by_graphemes
 from bilingual_chat.terminal.editor.history import SharedHistory
 from bilingual_chat.terminal.editor.rewrap import follow_the_terminal
 from bilingual_chat.terminal.editor.typeahead import feed_typed_ahead, signal_keys, typed_ahead_kept, typed_ahead_keys
 from bilingual_chat.terminal.keyboard import KEYBOARD
 from bilingual_chat.terminal.toolbar import Toolbar
+from bilingual_chat.text.encodings import has_undecoded_bytes
 from bilingual_chat.text.sanitize import MARKS, inward, outward_line
 
 REFRESH_S = 0.25  # how often the toolbar looks again, while a model loads
@@ -99,6 +100,8 @@ class Editor:
             )
         finally:
             KEYBOARD.hold_again()
+        if has_undecoded_bytes(text):
+            raise BchatError("encoding.terminal", status=ExitStatus.DATA)
         return inward(text).rstrip("\n")
 
     def ask(self, question: str) -> str:
