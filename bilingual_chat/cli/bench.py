@@ -1,4 +1,4 @@
-"""`bchat bench`: what a model does on this machine, as a table or as one JSON object."""
+"""`bchat bench`: measurements of a model, as a table or as one JSON object."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Any, TypeVar, get_args
 from bilingual_chat import messages
 from bilingual_chat.bench import speed, text
 from bilingual_chat.bench.quality import Quality, judge
-from bilingual_chat.cli.errors import leave
+from bilingual_chat.cli.errors import exit_with
 from bilingual_chat.cli.options import Options
-from bilingual_chat.cli.startup import begin
+from bilingual_chat.cli.startup import prepare
 from bilingual_chat.engines.protocol import Progress, QuantizeName
 from bilingual_chat.messages import Phrase, did_you_mean
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.model import Model, open_model, versions
 from bilingual_chat.storage import paths
 from bilingual_chat.storage.sizes import format_bytes
-from bilingual_chat.terminal.display import Display, Row
+from bilingual_chat.terminal.display import Display
+from bilingual_chat.terminal.tables import Row
 
 ALL = "all"
 Result = TypeVar("Result", speed.Speed, Quality)
-Column = Callable[[Result], str]
 
 
 def measure_speed(options: Options, display: Display, name: str | None, wanted: Sequence[str], as_json: bool) -> None:
-    """How fast a model is, precision by precision."""
+    """Measure the speed of a model in each precision."""
     if name is not None and options.model is not None:
         raise BchatError("bench.two-models", status=ExitStatus.USAGE, first=name, second=options.model)
     kinds = _kinds(wanted or ["auto"])
-    model, open_ = _opener(replace(options, model=name or options.model), display)
+    model, open_ = _choose_model(replace(options, model=name or options.model), display)
     said = text.own_sentences()
-    found, status = _collect(display, kinds, lambda kind: speed.measure(kind, open_, said, display.doing))
+    found, status = _measure_each(display, kinds, lambda kind: speed.measure(kind, open_, said, display.doing))
     if as_json:
         display.put_json(_object(model, status, [_speed_json(each) for each in found]))
     elif found:
@@ -45,18 +45,18 @@ def measure_speed(options: Options, display: Display, name: str | None, wanted: 
 
 
 def measure_quality(options: Options, display: Display, file: str | None, wanted: Sequence[str], as_json: bool) -> None:
-    """What each precision does to a model's expectations of a text, held against the most exact one."""
+    """Measure how each precision changes the model's predictions of a text, compared with the most exact one."""
     said = text.own_conversation() if file is None else text.read(paths.expand(file), options.encoding)
     kinds = _kinds(["none", *(wanted or [ALL])])
-    model, open_ = _opener(options, display)
-    from bilingual_chat.bench.divergence import Reference  # and with it torch: what is wrong is said before that
+    model, open_ = _choose_model(options, display)
+    from bilingual_chat.bench.divergence import Reference  # imports torch, so after the arguments are checked
 
     with Reference(paths.cache_dir()) as reference:
 
         def judged(kind: QuantizeName) -> Iterator[Quality]:
             yield judge(kind, open_, said, reference, display.doing)
 
-        found, status = _collect(display, kinds, judged)
+        found, status = _measure_each(display, kinds, judged)
     if as_json:
         about = _object(model, status, [_rounded(asdict(each)) for each in found])
         display.put_json({**about, "text": file})
@@ -67,7 +67,7 @@ def measure_quality(options: Options, display: Display, file: str | None, wanted
 
 
 def _kinds(wanted: Sequence[str]) -> list[QuantizeName]:
-    """The precisions that are meant, the most exact first; auto, which may be any of them, last."""
+    """Return the precisions to measure, the most exact first, auto last."""
     known = sorted(get_args(QuantizeName), key=lambda kind: kind == "auto")
     for name in wanted:
         if name not in (*known, ALL):
@@ -82,20 +82,20 @@ def _kinds(wanted: Sequence[str]) -> list[QuantizeName]:
     return [kind for kind in known if kind in wanted or (ALL in wanted and kind != "auto")]
 
 
-def _opener(options: Options, display: Display) -> tuple[str, speed.Open]:
-    """The model's name, and what opens it in a precision."""
-    startup = begin(options, display)
+def _choose_model(options: Options, display: Display) -> tuple[str, speed.Open]:
+    """Return the model's name, and a function that opens it in a precision."""
+    startup = prepare(options, display)
 
     def open_(kind: QuantizeName, progress: Progress) -> Model:
-        return open_model(startup.entry, replace(startup.how, quantize=kind), progress)
+        return open_model(startup.entry, replace(startup.open_options, quantize=kind), progress)
 
     return startup.entry.name, open_
 
 
-def _collect(
+def _measure_each(
     display: Display, kinds: Sequence[QuantizeName], measure: Callable[[QuantizeName], Iterator[Result]]
 ) -> tuple[list[Result], int]:
-    """The last value of each precision, and how it ended: whoever stops it, or lacks memory for one, keeps the rest."""
+    """Return the last result of each precision, and the exit status. Ctrl-C and errors keep earlier results."""
     found: dict[str, Result] = {}
     status = ExitStatus.OK
     try:
@@ -107,7 +107,7 @@ def _collect(
                 display.doing(None)
                 display.say(error)
                 status = error.status
-                if status != ExitStatus.MODEL:  # else this precision does not fit or cannot be had; another may
+                if status != ExitStatus.MODEL:  # else only this precision does not fit or is unavailable
                     break
     except KeyboardInterrupt:
         status = ExitStatus.INTERRUPTED
@@ -119,7 +119,7 @@ def _end(display: Display, status: int) -> None:
     if status == ExitStatus.INTERRUPTED:
         display.say(Phrase("bench.stopped"))
     if status:
-        leave(status)
+        exit_with(status)
 
 
 # -- JSON ---------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def _speed_json(each: speed.Speed) -> dict[str, Any]:
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:
-    """Six figures: more says nothing."""
+    """Round floats to six significant digits."""
     return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in values.items()}
 
 
@@ -170,7 +170,7 @@ def _rounded(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _speed_rows(found: Sequence[speed.Speed], lang: str) -> list[Row]:
-    """A line for each figure, a column for each precision."""
+    """Return one row for each measurement, with one column for each precision."""
 
     def row(key: str, *cells: str, **values: object) -> Row:
         return (messages.render(f"bench.row.{key}", lang, **values), *cells)
@@ -197,7 +197,7 @@ def _speed_rows(found: Sequence[speed.Speed], lang: str) -> list[Row]:
 
 
 def _quality_rows(found: Sequence[Quality], lang: str) -> list[Row]:
-    """A line for each precision."""
+    """Return one row for each precision."""
     heading = tuple(
         messages.render(f"bench.heading.{key}", lang)
         for key in ("precision", "perplexity", "kl", "kl-p99", "agreement")
@@ -228,7 +228,7 @@ def _first_token(turn: int, one: speed.Speed) -> str:
 
 
 def _decode(measured: Sequence[speed.Decode]) -> str:
-    """Its rate, and what share that is of what the memory allowed in that moment."""
+    """Return the decoding rate, and its share of the limit set by memory bandwidth."""
     return f"{_rate(measured[0].tokens_per_s, 'tok/s')} ({measured[0].share:.0%})" if measured else "–"
 
 

@@ -1,4 +1,4 @@
-"""`bchat chat` and `bchat ask`: a session, and what it speaks through."""
+"""`bchat chat` and `bchat ask`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from bilingual_chat import __version__
 from bilingual_chat.cli.options import Options
-from bilingual_chat.cli.startup import Startup, begin
+from bilingual_chat.cli.startup import Startup, prepare
 from bilingual_chat.commands.app import Reader, build_app
 from bilingual_chat.commands.files import say_resumed
 from bilingual_chat.commands.first_run import SHOWN, Offer, find_offer, remember
@@ -39,7 +39,7 @@ MAX_QUESTION = 10_000_000  # characters from standard input
 
 def chat(options: Options, display: Display) -> int:
     """Chat until the user leaves. Return the exit status."""
-    startup = begin(options, display)
+    startup = prepare(options, display)
     standard_input = _standard_input(options.encoding)
     display.interface = "chat"
     editor = _open_editor(display) if display.is_terminal and sys.stdin.isatty() else None
@@ -47,7 +47,7 @@ def chat(options: Options, display: Display) -> int:
         startup.config,
         startup.entry,
         startup.settings,
-        open_model=lambda entry, progress: open_in_background(entry, startup.how, progress),
+        open_model=lambda entry, progress: open_in_background(entry, startup.open_options, progress),
         conversations=paths.data_dir(),
         screen=display,
         reader=editor or _open_reader(display, standard_input),
@@ -55,7 +55,7 @@ def chat(options: Options, display: Display) -> int:
     )
     edit = None
     if options.load is not None:
-        _go_on_from(app.session, options.load, display)
+        _continue_from(app.session, options.load, display)
         edit = say_resumed(app)
     try:
         with signals.signals_handled(editor, display.begin_reply), quiet_keys() if editor else nullcontext():
@@ -63,7 +63,7 @@ def chat(options: Options, display: Display) -> int:
                 if not startup.is_chosen and options.load is None:
                     app.downloads.offer = find_offer(startup.config.catalogue)
                 _banner(startup, display, app.downloads.offer)
-            if editor is None:  # which starts it when the prompt is on the screen
+            if editor is None:  # the editor starts it after the first prompt
                 app.loader.start()
             return Chat(app, display, edit).run()
     except signals.Terminated as ended:
@@ -73,7 +73,7 @@ def chat(options: Options, display: Display) -> int:
 def _open_editor(display: Display) -> Editor:
     from bilingual_chat.terminal.editor import Editor
 
-    with redirect_stdout(display.out):  # prompt_toolkit looks it up here
+    with redirect_stdout(display.out):  # prompt_toolkit looks it up when it is created
         return Editor(paths.state_dir() / "history")
 
 
@@ -102,7 +102,7 @@ def _banner(startup: Startup, display: Display, offer: Offer | None) -> None:
         remember(SHOWN)
 
 
-def _go_on_from(session: Session, path: Path, display: Display) -> None:
+def _continue_from(session: Session, path: Path, display: Display) -> None:
     loaded = document.read_document(paths.expand(str(path)))
     for problem in loaded.problems:
         display.say(problem)
@@ -110,13 +110,13 @@ def _go_on_from(session: Session, path: Path, display: Display) -> None:
 
 
 def ask(options: Options, display: Display, words: list[str], as_json: bool) -> None:
-    """One reply on stdout, as it comes or, with `as_json`, as one object."""
-    startup = begin(options, display)
+    """Print one reply to stdout while it is computed, or as one JSON object at the end."""
+    startup = prepare(options, display)
     question = _question(words, options.encoding)
-    if words and words != ["-"] and _holds_something(sys.stdin):
+    if words and words != ["-"] and _has_unread_bytes(sys.stdin):
         display.say(Phrase("cli.not-read"))
     session = Session(
-        lambda: open_model(startup.entry, startup.how),
+        lambda: open_model(startup.entry, startup.open_options),
         startup.settings,
         entry=startup.entry,
         directory=None,
@@ -124,7 +124,7 @@ def ask(options: Options, display: Display, words: list[str], as_json: bool) -> 
         on_prefill=display.reading,
     )
     if options.load is not None:
-        _go_on_from(session, options.load, display)
+        _continue_from(session, options.load, display)
     if session.pending is not None:
         if question.strip():
             display.say(Phrase("load.left-out"))
@@ -167,7 +167,7 @@ def _as_json(last: Completion) -> dict[str, object]:
 
 
 def _question(words: list[str], encoding: str | None) -> str:
-    """The words of the command line, or standard input for "-" or for nothing."""
+    """Return the question: the words of the command line; stdin for "-", and for none unless it is a terminal."""
     if words and words != ["-"]:
         return decode_argument(" ".join(words), encoding)
     if not words and sys.stdin.isatty():
@@ -175,10 +175,10 @@ def _question(words: list[str], encoding: str | None) -> str:
     return _standard_input(encoding).read(MAX_QUESTION).removesuffix("\n")
 
 
-def _holds_something(file: TextIO | None) -> bool:
-    """Whether bytes wait there, found out without waiting or taking any; False where that cannot be known.
+def _has_unread_bytes(file: TextIO | None) -> bool:
+    """Return True if bytes are waiting in `file`; read none. False where the system cannot tell.
 
-    `select` would not do: a pipe that is empty and closed is "readable" too.
+    `select` would not do: it also reports an empty closed pipe as readable.
     """
     if file is None:
         return False

@@ -1,6 +1,6 @@
 """The command line: its commands and options. The only room that knows typer.
 
-Whatever computes is imported inside the commands: `bchat --help` takes a tenth of a second.
+Commands import what they need themselves, so that `bchat --help` takes 0.2 s.
 """
 
 from __future__ import annotations
@@ -13,23 +13,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bilingual_chat import __version__, messages
-from bilingual_chat.cli.errors import complete_streams, discard_output, ending, leave, report, tell_output_lost
+from bilingual_chat.cli.errors import (
+    discard_output,
+    errors_reported,
+    exit_with,
+    replace_closed_streams,
+    report_lost_output,
+    report_unexpected,
+)
 from bilingual_chat.cli.options import ALL, Options, callback, command
-from bilingual_chat.cli.startup import configured, spoken
+from bilingual_chat.cli.startup import initial_language, load_configuration
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 
 if TYPE_CHECKING:
     from bilingual_chat.terminal.display import Display
     from bilingual_chat.transcript.history import Summary
 
-# Every `help` here is a key of `messages`: `main` knows the language.
+# Every `help` here is a key of `messages`; `_translate` renders it.
 app = typer.Typer(add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False, help="cli.app")
 transcripts = typer.Typer(rich_markup_mode=None, help="cli.transcripts")
 app.add_typer(transcripts, name="transcripts")
 
 DISPLAY = ("lang", "debug")  # the options of every command
 CONFIG = ("config", *DISPLAY)
-_HELP_OF_TYPERS_OWN = {
+_TYPER_HELP = {
     "help": "option.help",
     "install_completion": "option.install-completion",
     "show_completion": "option.show-completion",
@@ -37,41 +44,41 @@ _HELP_OF_TYPERS_OWN = {
 
 
 def main() -> int:
-    """Run bchat; the exit status."""
-    complete_streams()
+    """Run bchat. Return the exit status."""
+    replace_closed_streams()
     status = _run(sys.argv[1:])
     try:
         sys.stdout.flush()
     except OSError as error:
-        status = _without_output(error, status)
+        status = _after_lost_output(error, status)
     try:
         sys.stderr.flush()
-    except OSError:  # the terminal is gone: Python would find that out again, and end with 120
+    except OSError:  # the terminal is gone: Python would fail again at exit, with status 120
         discard_output(sys.stderr)
     loader = sys.modules.get("bilingual_chat.session.model_loader")
     if loader is not None and loader.is_a_model_loading():
-        # Python would end under a thread that is inside torch's libraries, and abort (seen: status 134).
+        # A normal exit while a thread is inside torch's libraries aborts with status 134.
         os._exit(status)
     return status
 
 
-def _without_output(error: OSError, status: int) -> int:
-    """What typer or Python printed did not get out."""
+def _after_lost_output(error: OSError, status: int) -> int:
+    """Return the exit status after typer or Python could not write to stdout."""
     from bilingual_chat.terminal.display import Display
 
-    discard_output()  # first: what a Display does to the stream flushes it
+    discard_output()  # first, because a Display flushes the stream
     if isinstance(error, BrokenPipeError):
         return ExitStatus.CLOSED_PIPE
-    tell_output_lost(error, Display(spoken(_lang_among(sys.argv[1:]))))
+    report_lost_output(error, Display(initial_language(_language_option(sys.argv[1:]))))
     return status or ExitStatus.FAILED
 
 
 def _run(arguments: list[str]) -> int:
-    lang = spoken(_lang_among(arguments))
+    lang = initial_language(_language_option(arguments))
     command = typer.main.get_command(app)
     _translate(command, lang)
     with suppress(AttributeError, ValueError):
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # the help has characters, too
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # the help is not ASCII
     try:
         return int(command(arguments, standalone_mode=False, prog_name="bchat") or 0)
     except SystemExit as leaving:
@@ -82,9 +89,9 @@ def _run(arguments: list[str]) -> int:
     except typer.Abort:
         return ExitStatus.INTERRUPTED
     except Exception as error:
-        is_usage = hasattr(error, "format_message")  # typer's classes for that have no public names
-        if isinstance(error, OSError) and error.filename is None:  # of a stream: commands say theirs themselves
-            return _without_output(error, ExitStatus.OK)
+        is_usage = hasattr(error, "format_message")  # typer's classes for usage errors are private
+        if isinstance(error, OSError) and error.filename is None:  # of a standard stream; commands report their own
+            return _after_lost_output(error, ExitStatus.OK)
         if not is_usage and "--debug" in arguments:
             raise
         from bilingual_chat.terminal.display import Display
@@ -95,12 +102,12 @@ def _run(arguments: list[str]) -> int:
             with suppress(OSError):
                 Display(lang).say(usage_error(error, arguments))
             return ExitStatus.USAGE
-        report(error, Display(lang))
+        report_unexpected(error, Display(lang))
         return ExitStatus.FAILED
 
 
-def _lang_among(arguments: list[str]) -> str | None:
-    """--lang, before typer reads the arguments: its help has to be in that language."""
+def _language_option(arguments: list[str]) -> str | None:
+    """Return the value of --lang before typer parses the arguments: the help must be in that language."""
     for at, argument in enumerate(arguments):
         if argument == "--lang":
             return next(iter(arguments[at + 1 :]), None)
@@ -110,12 +117,12 @@ def _lang_among(arguments: list[str]) -> str | None:
 
 
 def _translate(command: Any, lang: str) -> None:
-    """Put the sentences of `messages` where their keys are."""
+    """Replace the keys of messages by their sentences, in `command` and its subcommands."""
     command.help = messages.render(command.help, lang) if command.help in messages.TABLE else command.help
     command.context_settings.setdefault("help_option_names", ["-h", "--help"])
     help_option = command.get_help_option(typer.Context(command, **command.context_settings))
     for param in [*command.params, *filter(None, [help_option])]:
-        key = _HELP_OF_TYPERS_OWN.get(param.name, getattr(param, "help", None))
+        key = _TYPER_HELP.get(param.name, getattr(param, "help", None))
         if key in messages.TABLE:
             param.help = messages.render(key, lang)
     for each in getattr(command, "commands", {}).values():
@@ -136,7 +143,7 @@ def start(
         raise typer.Exit
     context.obj = options
     if context.invoked_subcommand is None:
-        with ending(options) as display:
+        with errors_reported(options) as display:
             chat(options, display)
 
 
@@ -144,7 +151,7 @@ def start(
 def chat(options: Options, display: Display) -> None:
     from bilingual_chat.cli import chat
 
-    leave(chat.chat(options, display))
+    exit_with(chat.chat(options, display))
 
 
 @command(app, "cli.ask", *ALL)
@@ -163,7 +170,7 @@ def ask(
 def presets(options: Options, display: Display) -> None:
     from bilingual_chat.commands.settings import preset_rows
 
-    known = configured(options, display)
+    known = load_configuration(options, display)
     display.put_rows(preset_rows(known, display.lang))
 
 
@@ -176,7 +183,7 @@ def models(
 ) -> None:
     from bilingual_chat.cli import models
 
-    known = configured(options, display)
+    known = load_configuration(options, display)
     (models.verify_models if verify else models.show_models)(known, display, name)
 
 
@@ -184,14 +191,14 @@ def models(
 def pull(options: Options, display: Display, name: str) -> None:
     from bilingual_chat.cli import models
 
-    models.pull(configured(options, display), display, name, accept_withdrawn=options.accept_withdrawn)
+    models.pull(load_configuration(options, display), display, name, accept_withdrawn=options.accept_withdrawn)
 
 
 @command(app, "cli.rm", *CONFIG, name="rm")
 def remove(options: Options, display: Display, name: str) -> None:
     from bilingual_chat.cli import models
 
-    models.remove(configured(options, display), display, name)
+    models.remove(load_configuration(options, display), display, name)
 
 
 @command(app, "cli.bench", "model", *CONFIG, "device", "accept_withdrawn", "encoding")
@@ -223,7 +230,7 @@ def where(options: Options, display: Display) -> None:
 def transcripts_default(context: typer.Context, options: Options) -> None:
     context.obj = options
     if context.invoked_subcommand is None:
-        with ending(options) as display:
+        with errors_reported(options) as display:
             transcripts_list(options, display)
 
 

@@ -1,4 +1,4 @@
-"""How a command ends: the one place where errors become a sentence on stderr and an exit status."""
+"""Turns errors into a sentence on stderr and an exit status, for every command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 from bilingual_chat import messages
 from bilingual_chat.cli.quiet import quiet_libraries
-from bilingual_chat.cli.startup import spoken
+from bilingual_chat.cli.startup import initial_language
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def ending(options: Options) -> Iterator[Display]:
-    """What a command prints on; raises typer.Exit where it cannot go on."""
+def errors_reported(options: Options) -> Iterator[Display]:
+    """Give a command its display, and report the error that ends it. Raises typer.Exit with the status."""
     from bilingual_chat.terminal.display import Display, OutputLost
 
     with quiet_libraries(but_show=options.debug) as (out, err):
-        display = Display(spoken(options.lang), out=out, err=err)
+        display = Display(initial_language(options.lang), out=out, err=err)
         try:
             if options.lang and options.lang not in messages.LANGUAGES:
                 raise BchatError("lang.unknown", status=ExitStatus.USAGE, name=options.lang)
@@ -37,28 +37,28 @@ def ending(options: Options) -> Iterator[Display]:
         except BchatError as error:
             with suppress(OSError):
                 display.say(error)
-            leave(error.status)
+            exit_with(error.status)
         except KeyboardInterrupt:
-            leave(ExitStatus.INTERRUPTED)
+            exit_with(ExitStatus.INTERRUPTED)
         except BrokenPipeError:
             discard_output(out)
-            leave(ExitStatus.CLOSED_PIPE)
+            exit_with(ExitStatus.CLOSED_PIPE)
         except OutputLost as error:
-            tell_output_lost(error, display)
-            leave(ExitStatus.FAILED)
+            report_lost_output(error, display)
+            exit_with(ExitStatus.FAILED)
         except Exception as error:
             if options.debug:
                 raise
-            report(error, display)
-            leave(ExitStatus.FAILED)
+            report_unexpected(error, display)
+            exit_with(ExitStatus.FAILED)
 
 
-def leave(status: int) -> NoReturn:
+def exit_with(status: int) -> NoReturn:
     raise typer.Exit(int(status))
 
 
-def tell_output_lost(error: OSError, display: Display) -> None:
-    """One sentence for a full disk under stdout, however often the rest of the output would meet it again."""
+def report_lost_output(error: OSError, display: Display) -> None:
+    """Report once that stdout cannot be written (a full disk), and discard the rest of the output."""
     from bilingual_chat.storage.os_errors import reason
 
     discard_output(display.out)
@@ -66,8 +66,8 @@ def tell_output_lost(error: OSError, display: Display) -> None:
         display.say(BchatError("cli.output-lost", reason=reason(error)))
 
 
-def report(error: Exception, display: Display) -> None:
-    """Something unforeseen: the details into a file, one line for the person."""
+def report_unexpected(error: Exception, display: Display) -> None:
+    """Report an unexpected error in one line; its traceback goes into a file."""
     kind = f"{type(error).__name__}: {error}" if isinstance(error, OSError) else type(error).__name__
     path = _log(error)
     with suppress(OSError):
@@ -92,15 +92,15 @@ def _log(error: Exception) -> Path | None:
     return path
 
 
-def complete_streams() -> None:
-    """A standard stream that the parent closed becomes nothing: else the next file opened takes its number."""
+def replace_closed_streams() -> None:
+    """Replace standard streams that the parent closed; else the next file opened takes their number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  # until the end
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def discard_output(stream: TextIO | None = None) -> None:
-    """Nobody reads `stream` (else stdout) any more: keep Python from complaining when it flushes at the end."""
+    """Send `stream` (stdout) to the null device, so that the flush at exit does not fail."""
     with suppress(OSError, ValueError):
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, (stream or sys.stdout).fileno())

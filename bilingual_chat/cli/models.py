@@ -1,4 +1,4 @@
-"""`bchat models`, `bchat pull` and `bchat rm`: what there is, what it needs, and getting and removing it."""
+"""`bchat models`, `bchat pull` and `bchat rm`."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def show_models(config: Config, display: Display, name: str | None) -> None:
 
 
 def verify_models(config: Config, display: Display, name: str | None) -> None:
-    """Every file of the models that are here against its digest. Raises BchatError (MODEL) if one is damaged."""
+    """Verify the checksum of every file of the models on this machine. Raises BchatError (MODEL) for a damaged one."""
     entries = [catalogue.find(config.catalogue, name)] if name else list(config.catalogue.values())
     here = [entry for entry in entries if catalogue.locate(entry) is not None and not entry.embedded]
     if name and not here:
         catalogue.require_here(entries[0])
         raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entries[0].name)
-    models_table.say_troubles(display, entries)
+    models_table.report_unreadable(display, entries)
     if not here:
         display.say(Phrase("models.none-here"))
     damaged = []
@@ -53,7 +53,7 @@ def verify_models(config: Config, display: Display, name: str | None) -> None:
 
 
 def _withdrawn(config: Config, entry: ModelEntry, directory: Path, file: FileState) -> Phrase:
-    """What to do about it: bchat removes what it fetched, and leaves a directory of the person's own alone."""
+    """Advise on withdrawn weights: `bchat rm` for a download, the path for a directory of the user's own."""
     owners = [each for each in config.catalogue.values() if file.withdrawn_md5 in map(str.lower, each.withdrawn_md5)]
     if entry in owners and not entry.directory:
         return Phrase("models.withdrawn", name=entry.name)
@@ -62,7 +62,7 @@ def _withdrawn(config: Config, entry: ModelEntry, directory: Path, file: FileSta
 
 
 def pull(config: Config, display: Display, name: str, *, accept_withdrawn: bool = False) -> None:
-    """Say how much there is to fetch and where to, fetch it, and say how to go on; also where Ctrl-C ends it."""
+    """Download a model: say its size and directory first, and the next command at the end or after Ctrl-C."""
     found = catalogue.find(config.catalogue, name, advises_path=False)
     entry = with_withdrawn_of(found, config.catalogue.values())
     asked: list[Size] = []
@@ -89,7 +89,7 @@ def size_phrase(entry: ModelEntry, size: Size) -> Phrase:
 
 
 def remove(config: Config, display: Display, name: str) -> None:
-    """The model's files in the hub's cache, and what was converted from them."""
+    """Delete a model's files from the hub's cache, and the weights converted from them."""
     from bilingual_chat.engines.weights import cache
 
     entry = catalogue.find(config.catalogue, name, advises_path=False)

@@ -1,4 +1,4 @@
-"""`bchat models`: every model on two lines, so that what fits here is seen at once; or one with all there is to say."""
+"""`bchat models`: all models on two lines each, or all facts about one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from bilingual_chat.settings.catalogue import CONFIG_FILE, TOKENIZER_FILE, WEIGH
 from bilingual_chat.settings.config import Config
 from bilingual_chat.storage import paths
 from bilingual_chat.storage.sizes import format_bytes, in_gigabytes
-from bilingual_chat.terminal.display import Display, Row
+from bilingual_chat.terminal.display import Display
+from bilingual_chat.terminal.tables import Row
 from bilingual_chat.text.conversation import Speaker, Utterance
 from bilingual_chat.text.prompt import PromptFormat, render
 
@@ -27,12 +28,12 @@ _STATES = {
 
 
 def state_of(file: FileState) -> str:
-    """The key of what is said of it."""
+    """Return the message key of the state of `file`."""
     return "model.withdrawn" if file.is_withdrawn else _STATES[file.state]
 
 
 def show_all(config: Config, display: Display) -> None:
-    """Each model: is it here and verified, what is there to fetch, what memory does it need of what is free."""
+    """Show each model: state, size, and the memory that each precision needs."""
     free, chosen = available_memory(), _chosen(config)
     said = [display.text(Phrase(f"heading.{key}")) for key in ("model", "state", "size")]
     names = [precision.name for precision in PRECISIONS]
@@ -48,13 +49,13 @@ def show_all(config: Config, display: Display) -> None:
         row = (f"{mark} {entry.name}", state, _stored_size(entry).rjust(6), *memory)
         rows.append((row, _note(entry, display.lang)))
     display.put_noted_rows(rows)
-    say_troubles(display, config.catalogue.values())
+    report_unreadable(display, config.catalogue.values())
     known = "models.legend" if free is not None else "models.legend-unknown"
     display.say(Phrase(known, free=format_bytes(free or 0), name=chosen.name))
 
 
 def show_one(config: Config, display: Display, name: str) -> None:
-    """Everything that is known of one model, without reading its weights."""
+    """Show all facts about one model, without reading its weights."""
     entry = catalogue.find(config.catalogue, name)
     known = with_withdrawn_of(entry, config.catalogue.values())
     free, report = available_memory(), None if entry.embedded else last_report(known)
@@ -75,24 +76,24 @@ def show_one(config: Config, display: Display, name: str) -> None:
         *(("md5", f"{file}  {md5}") for file, md5 in entry.weights_md5.items()),
         *(("withdrawn", md5) for md5 in entry.withdrawn_md5),
     ]
-    say_troubles(display, [entry])
+    report_unreadable(display, [entry])
     display.put_rows(_without_repetition((display.text(Phrase(f"fact.{key}")), said) for key, said in facts if said))
 
 
-def say_troubles(display: Display, entries: Iterable[ModelEntry]) -> None:
-    """Each place that cannot be looked at, once, however many models would lie there."""
+def report_unreadable(display: Display, entries: Iterable[ModelEntry]) -> None:
+    """Report each unreadable directory once, even if several models belong there."""
     found = [trouble for entry in entries if (trouble := catalogue.trouble(entry)) is not None]
     for path, reason in dict(found).items():
         display.say(Phrase("models.unreadable", path=paths.shorten(path), reason=reason))
 
 
 def _chosen(config: Config) -> ModelEntry:
-    """What opens without --model."""
+    """Return the model that opens without --model."""
     return catalogue.find(config.catalogue, config.model) if config.model else catalogue.default_entry(config.catalogue)
 
 
 def _state(entry: ModelEntry) -> str:
-    """As it is known without reading a file of the model."""
+    """Return the message key of a model's state, without reading its files."""
     if entry.embedded:
         return "model.embedded"
     report = last_report(entry)
@@ -102,7 +103,7 @@ def _state(entry: ModelEntry) -> str:
 
 
 def _memory(entry: ModelEntry, free: int | None) -> list[str]:
-    """Gigabytes in each precision, in brackets what is more than there is."""
+    """Return gigabytes in each precision; in brackets if they exceed the free memory."""
     found = []
     for precision in PRECISIONS:
         needed = memory_in(precision, entry)
@@ -112,7 +113,7 @@ def _memory(entry: ModelEntry, free: int | None) -> list[str]:
 
 
 def _bracketable(name: str) -> str:
-    """A heading over numbers that may be in brackets."""
+    """Return a heading aligned with numbers that may be in brackets."""
     return f"{name} "
 
 
@@ -132,7 +133,7 @@ def _where(entry: ModelEntry, report: Report | None, display: Display) -> str:
 
 
 def _of_files(entry: ModelEntry, report: Report | None, display: Display) -> list[str]:
-    """Those that are here, each with its state; else those that would be fetched."""
+    """Return the files on this machine with their states, or the files to download."""
     if report:
         return [
             f"{file.name}  {format_bytes(file.size)}  {display.text(Phrase(state_of(file)))}" for file in report.files
@@ -163,7 +164,7 @@ def _of_memory(entry: ModelEntry, free: int | None, display: Display) -> Iterabl
 
 
 def _example(format: PromptFormat, display: Display) -> str:
-    """How a first message is told to the model, every newline and space of it visible."""
+    """Return the prompt of a first message, with visible newlines."""
     if format.kind == "template":
         return display.text(Phrase("fact.template"))
     return _visible(render([Utterance(Speaker.USER, display.text(Phrase("fact.message")))], format))
@@ -180,7 +181,7 @@ def _of_preset(config: Config, entry: ModelEntry) -> str:
 
 
 def _without_repetition(rows: Iterable[tuple[str, str]]) -> list[Row]:
-    """Of several rows that begin alike, only the first says how."""
+    """Blank a label that repeats the one above."""
     found: list[Row] = []
     before = ""
     for label, said in rows:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer import Option
 
-from bilingual_chat.cli.errors import ending
+from bilingual_chat.cli.errors import errors_reported
 
 Command = Callable[..., None]
 QUANTIZE = "auto|none|int8|w8a8|int4"
@@ -56,7 +56,7 @@ def command(group: typer.Typer, key: str, *shared: str, name: str | None = None)
 
     def decorate(function: Command) -> Command:
         def run(context: typer.Context, options: Options, **own: Any) -> None:
-            with ending(options) as display:
+            with errors_reported(options) as display:
                 function(options, display, **own)
 
         group.command(name or function.__name__, help=key)(_with_options(run, _own(function), shared))

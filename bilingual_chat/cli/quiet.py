@@ -1,4 +1,4 @@
-"""Libraries print warnings, logs and progress bars by themselves; none of that belongs on a person's screen."""
+"""Keeps what libraries print (warnings, logs, progress bars) off the screen."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from typing import TextIO
 
 @contextmanager
 def quiet_libraries(*, but_show: bool = False) -> Iterator[tuple[TextIO, TextIO]]:
-    """stdout and stderr for bchat alone. Within, whatever else is printed goes nowhere.
+    """Yield stdout and stderr for bchat alone; discard what anything else prints.
 
-    That holds for Python code that looks up sys.stdout or sys.stderr (warnings, logging, tqdm, print), and for
-    native code that writes to file descriptor 2. `but_show` leaves everything as it is.
+    This covers Python code that looks up sys.stdout or sys.stderr (warnings, logging, tqdm, print) and native code
+    that writes to file descriptor 2. `but_show` disables it.
     """
     if but_show:
         yield sys.stdout, sys.stderr
         return
     out = sys.stdout
-    with _off_descriptor_2(sys.stderr) as err, redirect_stdout(_nowhere()), redirect_stderr(_nowhere()):
+    with _stderr_moved(sys.stderr) as err, redirect_stdout(_nowhere()), redirect_stderr(_nowhere()):
         yield out, err
 
 
 @cache
 def _nowhere() -> TextIO:
-    """Never closed: a library's log handler may keep it."""
+    """Return the null device. It stays open: a library's log handler may keep it."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
     return open(descriptor, "w", encoding="utf-8", closefd=False)
 
 
 @contextmanager
-def _off_descriptor_2(stream: TextIO) -> Iterator[TextIO]:
-    """`stream` under another number, and nothing behind number 2."""
+def _stderr_moved(stream: TextIO) -> Iterator[TextIO]:
+    """Move `stream` to another descriptor, and let descriptor 2 lead nowhere."""
     try:
         is_second = stream.fileno() == 2
     except (OSError, ValueError):  # io.UnsupportedOperation is both

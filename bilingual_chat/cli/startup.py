@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Startup:
-    """A chat as the options, the files and the environment want it to begin."""
+    """A chat that can start: what options, files and environment say, resolved."""
 
     config: Config
     entry: ModelEntry
     settings: Settings
     opening: tuple[Utterance, ...]
-    how: OpenOptions
-    is_chosen: bool = False  # by somebody, not by bchat
+    open_options: OpenOptions
+    is_chosen: bool = False  # the model, by the user
 
 
-def begin(options: Options, display: Display) -> Startup:
-    """Raises BchatError: settings that cannot be (USAGE), a model that is not here (MODEL)."""
+def prepare(options: Options, display: Display) -> Startup:
+    """Resolve the options. Raises BchatError: invalid settings (USAGE), a model that is not on this machine (MODEL)."""
     from bilingual_chat.session.model import OpenOptions
     from bilingual_chat.session.persona import persona, remark_on_persona
     from bilingual_chat.settings import catalogue
     from bilingual_chat.settings.config import parse_assignments, settings_for
 
-    config = configured(options, display)
+    config = load_configuration(options, display)
     named = options.model or config.model
     entry = catalogue.find(config.catalogue, named) if named else catalogue.default_entry(config.catalogue)
     if options.like is not None:
@@ -57,13 +57,13 @@ def begin(options: Options, display: Display) -> Startup:
     )
     if remark := remark_on_persona(entry, opening):
         display.say(remark)
-    how = OpenOptions(
+    open_options = OpenOptions(
         _device(options.device),
         options.accept_withdrawn,
         tuple(config.catalogue.values()),
         _quantize(options.quantize or config.quantize or "auto"),
     )
-    return Startup(config, entry, settings, () if is_plain else opening, how, is_chosen=bool(named))
+    return Startup(config, entry, settings, () if is_plain else opening, open_options, is_chosen=bool(named))
 
 
 def _device(name: str | None) -> DeviceName:
@@ -83,8 +83,8 @@ def _quantize(name: str) -> QuantizeName:
     return cast("QuantizeName", name)
 
 
-def configured(options: Options, display: Display) -> Config:
-    """What the files and the environment say; from here on `display` speaks the language they name."""
+def load_configuration(options: Options, display: Display) -> Config:
+    """Load the configuration, set the language of `display`, and show the notices."""
     from bilingual_chat.settings.config import load_config
 
     config = load_config(options.config)
@@ -94,8 +94,8 @@ def configured(options: Options, display: Display) -> Config:
     return config
 
 
-def spoken(lang: str | None) -> str:
-    """The language of bchat's words as far as it is known without reading a file."""
+def initial_language(lang: str | None) -> str:
+    """Return the language of messages as far as it is known before a file is read."""
     for wanted in (lang, os.environ.get("BCHAT_LANG")):
         if wanted in messages.LANGUAGES:
             return wanted

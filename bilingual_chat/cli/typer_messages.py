@@ -1,4 +1,4 @@
-"""What typer says of the arguments, in the person's language. typer's own words are English only."""
+"""Says typer's usage errors in English and Japanese; typer has them in English only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bilingual_chat.messages import Phrase, did_you_mean
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import decoding
 
-# Its errors tell what is wrong in a sentence, not in fields: the sentence is read.
+# typer gives the cause in a sentence, not in fields, so the sentence is parsed.
 _SAID = (
     (re.compile(r"No such command '(?P<name>.*)'\."), "cli.no-command"),
     (re.compile(r"Missing argument '(?P<name>.*)'"), "cli.no-argument"),
@@ -22,7 +22,7 @@ _SAID = (
 
 
 def usage_error(error: Any, arguments: Sequence[str]) -> BchatError:
-    """One sentence for an error that typer raised while it read the arguments."""
+    """Return one sentence for an error that typer raised while it parsed the arguments."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "bchat"
     return BchatError(
@@ -49,7 +49,7 @@ def _problem(error: Any, context: Any, arguments: Sequence[str]) -> object:
 
 
 def _setting_meant(option: str, arguments: Sequence[str]) -> Phrase | None:
-    """How to give the setting that was written as an option, with the value that was written for it."""
+    """Return advice for a setting given as an option: `--temperature 0.7` is `--set temperature=0.7`."""
     known = {each.replace("_", "-"): each for each in (*decoding.RANGES, *decoding.ALIASES)}
     for typed, value in _written(option, arguments):
         for meant in get_close_matches(typed.lstrip("-").lower().replace("_", "-"), known, n=1, cutoff=0.8):
@@ -59,7 +59,7 @@ def _setting_meant(option: str, arguments: Sequence[str]) -> Phrase | None:
 
 
 def _written(option: str, arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Where `option` stands on the command line, and the value behind it; typer calls `-temp` "-t"."""
+    """Yield each occurrence of `option` as the user typed it, with its value; typer reports `-temp` as "-t"."""
     for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
         name, equals, value = argument.partition("=")
         if name == option or (not option.startswith("--") and re.match(f"{re.escape(option)}\\w", name)):

@@ -1,7 +1,7 @@
-"""The keyboard while bchat works: keys typed ahead stay invisible and wait, and terminal modes come back.
+"""Keeps keys typed ahead, unseen, while bchat works; restores the terminal modes.
 
-The kernel keeps what is typed ahead until a line is read. It is taken from there only where the kernel would
-give it to somebody else: before the process stops, and before a question of bchat's own.
+The kernel keeps typed-ahead keys until a line is read. bchat takes them only where another reader would get
+them: before the process stops, and before a question of bchat's own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PASTE_ON, PASTE_OFF = b"\x1b[?2004h", b"\x1b[?2004l"
 
 
 class Keyboard:
-    """State: the terminal's modes before bchat, None while bchat leaves them alone; keys that were taken."""
+    """State: the terminal's modes before bchat (None while they are in force), and the keys taken."""
 
     def __init__(self) -> None:
         self._before: list[Any] | None = None
@@ -37,8 +37,10 @@ class Keyboard:
         return self._before is not None
 
     def hold(self) -> None:
-        """No echo, each key by itself, and Ctrl-C discards none. Where lines were edited until now, by the kernel or
-        under a shell, Return was a newline."""
+        """Set modes without echo and line editing, in which Ctrl-C keeps typed keys.
+
+        If the kernel or a shell edited lines until now, Return was a newline; it becomes Return again.
+        """
         modes = _modes()
         if modes is None:
             return
@@ -49,34 +51,34 @@ class Keyboard:
             kept, self._typed = self._typed, ""
             self._take_from_kernel()
             self._typed = kept + self._typed.replace("\n", "\r")
-        _tell_terminal(PASTE_ON)
+        _write_to_terminal(PASTE_ON)
 
     def hold_again(self) -> None:
-        """After the line editor, which has modes of its own, if they are held at all."""
+        """Set the modes again after the line editor, which has its own; unless bchat has given them back."""
         if self._before is not None:
             self.hold()
 
     def lend(self) -> None:
-        """The modes from before, for as long as the process is stopped; what was typed for bchat stays here."""
+        """Restore the modes while the process is stopped, and keep the keys typed for bchat."""
         if self._before is not None:
             self._take_from_kernel()
-            _tell_terminal(PASTE_OFF)
+            _write_to_terminal(PASTE_OFF)
             _set_modes(self._before)
 
     def give_back(self) -> None:
-        """The modes from before. Messages that nobody reads any more must not be commands of the shell."""
+        """Restore the modes and discard unread keys, which must not become commands of the shell."""
         if self._before is None or termios is None:
             return
         before, self._before = self._before, None
-        if not _is_ours():  # another's modes by now
+        if not _is_ours():  # another process has set its modes
             return
         with suppress(termios.error, OSError, ValueError):
             termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
-        _tell_terminal(PASTE_OFF)
+        _write_to_terminal(PASTE_OFF)
         _set_modes(before)
 
     def take(self) -> str:
-        """What was typed ahead, once."""
+        """Return the keys typed ahead, and forget them."""
         if self._before is not None:
             self._take_from_kernel()
             while self._decoder.getstate()[0] and self._take_from_kernel(REST_S):
@@ -85,7 +87,7 @@ class Keyboard:
         return typed
 
     def _take_from_kernel(self, seconds: float = 0) -> bool:
-        """Whether there was anything."""
+        """Return True if there were keys."""
         taken = False
         with suppress(OSError, ValueError):
             fd = sys.stdin.fileno()
@@ -103,7 +105,7 @@ KEYBOARD = Keyboard()
 
 @contextmanager
 def quiet_keys() -> Iterator[None]:
-    """Keys typed meanwhile are not mixed into what is printed; they wait for the next line. Ctrl-C still acts."""
+    """Keep typed keys out of the output and for the next line. Ctrl-C still interrupts."""
     KEYBOARD.hold()
     try:
         yield
@@ -113,7 +115,7 @@ def quiet_keys() -> Iterator[None]:
 
 def _quiet(modes: list[Any]) -> list[Any]:
     quiet = [*modes]
-    quiet[0] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR)  # Return is what the line editor takes for Return
+    quiet[0] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR)  # the line editor expects "\r"
     quiet[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN)
     quiet[3] |= termios.ISIG | termios.NOFLSH
     quiet[6] = [*quiet[6]]
@@ -122,7 +124,7 @@ def _quiet(modes: list[Any]) -> list[Any]:
 
 
 def _modes() -> list[Any] | None:
-    """None on Windows, without stdin, and where it is no terminal."""
+    """Return the modes of stdin; None on Windows, without stdin, and if it is no terminal."""
     if termios is None:
         return None
     try:
@@ -137,15 +139,15 @@ def _set_modes(modes: list[Any]) -> None:
 
 
 def _is_ours() -> bool:
-    """Whether this process is in front on its terminal."""
+    """Return True if this process is in the foreground of its terminal."""
     try:
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
     except (AttributeError, OSError, ValueError):
         return False
 
 
-def _tell_terminal(sequence: bytes) -> None:
-    """A paste typed ahead is one message, too."""
+def _write_to_terminal(sequence: bytes) -> None:
+    """Switch bracketed paste, so that a paste typed ahead is one message."""
     if os.environ.get("TERM", "") in ("dumb", "unknown"):
         return
     with suppress(OSError, ValueError, AttributeError):

@@ -1,8 +1,7 @@
-"""Where a line may break on a screen: cells, kinsoku, words.
+"""Breaks lines on a screen: cells, kinsoku, words.
 
-`LineBreaker` breaks text while it streams. Every character is put out at once; when a word (or a
-character that may not begin a line) turns out not to fit, the part already on the screen is taken
-back with an `Erase` and comes again on the next line.
+`LineBreaker` breaks text while it streams. Each character is printed at once; when a word (or a character that
+may not begin a line) does not fit, an `Erase` removes its printed part, which is repeated on the next line.
 """
 
 from __future__ import annotations
@@ -30,10 +29,9 @@ _TAB_STOP = 8
 
 @dataclass(frozen=True)
 class Erase:
-    """Take back the last `cells` cells of the line; what remains on it ends before `column` (0 is the first).
+    """Erase the last `cells` cells of the line: go to `column` (from 0) and clear to the end of the line.
 
-    A terminal that has just filled its last column is not where a backspace thinks it is: go to
-    `column` and clear to the end of the line.
+    Backspaces would not do: after its last column a terminal keeps the cursor on that column.
     """
 
     cells: int
@@ -43,22 +41,21 @@ class Erase:
 class LineBreaker:
     """Breaks a stream of text into lines of at most `width` cells, starting at the first column.
 
-    Spaces for which a line has no room turn into the break. A word longer than a line is broken
-    where the line is full, and so is every word with `can_erase` False, where nothing printed can
-    be taken back. A character wider than the line stands alone on it.
+    The break replaces spaces that do not fit. A word longer than a line breaks where the line is full; so does
+    every word without `can_erase`. A character wider than the line stands alone on it.
     """
 
     def __init__(self, width: int, *, can_erase: bool = True) -> None:
         self._width = max(1, width)
         self._can_erase = can_erase
-        self._line: list[str] = []  # the characters, as a reader counts them, of the last line
-        self._cells = 0  # what they take
-        self._printed = 0  # how many code points of them the caller has
+        self._line: list[str] = []  # the grapheme clusters of the last line
+        self._cells = 0  # of the line
+        self._printed = 0  # code points that the caller has
         self._full = False  # the line ends in spaces that did not fit
         self._events: list[str | Erase] = []
 
     def push(self, text: str) -> list[str | Erase]:
-        """What to do on the screen, in this order: strings to print, and Erase."""
+        """Return strings to print and Erase events, in order."""
         for character in text:
             self._take(character)
         self._print()
@@ -66,7 +63,7 @@ class LineBreaker:
         return events
 
     def finish(self) -> list[str | Erase]:
-        """Nothing is ever held back, so there is nothing left to print; the next text begins a new line."""
+        """Begin a new line. Nothing is left to print."""
         self._line, self._cells, self._printed, self._full = [], 0, 0, False
         return []
 
@@ -87,16 +84,16 @@ class LineBreaker:
 
     def _extend_last(self, character: str) -> None:
         extended = self._line[-1] + character
-        if self._can_erase:  # what cannot be taken back cannot be moved when a selector widens it
+        if self._can_erase:  # without, a character that a selector widens stays where it is
             self._cells += _cluster_cells(extended) - _cluster_cells(self._line[-1])
         self._line[-1] = extended
 
     def _count(self, cluster: str) -> int:
-        """The cells `cluster` takes at the end of the line."""
+        """Return the cells of `cluster` at the end of the line."""
         return _TAB_STOP - self._cells % _TAB_STOP if cluster == "\t" else _cluster_cells(cluster)
 
     def _choose_break(self) -> int:
-        """Before which character of the overfull line to break."""
+        """Return the index before which the overfull line breaks."""
         last = len(self._line) - 1
         if self._can_erase:
             for index in range(last, 0, -1):
@@ -105,7 +102,7 @@ class LineBreaker:
         return last
 
     def _end_line(self, index: int) -> None:
-        """Break the line before its character `index`; the rest, which holds no tab, begins the next."""
+        """Break the line before `index`; the rest, which has no tab, begins the next."""
         kept = "".join(self._line[:index])
         rest = "".join(self._line[index:])
         rest_cells = sum(_cluster_cells(cluster) for cluster in self._line[index:])
@@ -124,15 +121,12 @@ class LineBreaker:
 
 
 def break_lines(text: str, width: int) -> list[str]:
-    """The lines of finished text, as `LineBreaker` leaves them on a screen of `width` cells."""
+    """Break finished text into lines of at most `width` cells."""
     return "".join(event for event in LineBreaker(width).push(text) if isinstance(event, str)).split("\n")
 
 
 def may_break(before: str, after: str) -> bool:
-    """Whether a line may end after the character `before` and the next begin with `after`.
-
-    Both are characters as a reader counts them: a letter with its marks, an emoji sequence.
-    """
+    """Return True if a line may break between two grapheme clusters."""
     if after[0] in _SPACES:
         return False
     if before[0] in _SPACES:
@@ -143,22 +137,22 @@ def may_break(before: str, after: str) -> bool:
 
 
 def count_cells(text: str) -> int:
-    """The cells that `text`, one line without tabs, takes on a screen."""
+    """Return the screen cells of `text`, one line without tabs."""
     return sum(_cluster_cells(cluster) for cluster in _clusters(text))
 
 
 def count_grapheme_cells(text: str) -> int:
-    """As `count_cells`, with a conjunct of several letters as one character."""
+    """Return the cells of `text`, counting by `graphemes` (a conjunct of several letters is one)."""
     return sum(_cluster_cells(grapheme) for grapheme in graphemes(text))
 
 
 def graphemes(text: str) -> list[str]:
-    """The characters of `text` as Unicode counts them (UAX 29): what one press of Backspace takes away."""
+    """Split `text` into grapheme clusters (UAX 29); Backspace deletes one."""
     return list(text) if text.isascii() else list(iter_graphemes(text))
 
 
 def _clusters(text: str) -> list[str]:
-    """The characters of `text` as a reader counts them."""
+    """Split `text` into the clusters that a terminal draws as one."""
     clusters: list[str] = []
     for character in text:
         if clusters and _extends(clusters[-1], character):
@@ -170,17 +164,17 @@ def _clusters(text: str) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def _cluster_cells(cluster: str) -> int:
-    # A control character has no place here; wcswidth's -1 for it must not make the rest vanish.
+    # wcswidth returns -1 for the whole string if it has a control character.
     return wcswidth("".join(character for character in cluster if wcwidth(character) >= 0))
 
 
 def _is_ideographic(cluster: str) -> bool:
-    """Whether it is written without spaces around it: kanji, kana, their punctuation, emoji."""
+    """Return True for text written without spaces: kanji, kana, their punctuation, emoji."""
     return _cluster_cells(cluster) > 1 or "｡" <= cluster[0] <= "ﾟ"
 
 
 def _extends(cluster: str, character: str) -> bool:
-    """Whether `character` joins `cluster`: a mark, a selector, a part of an emoji sequence."""
+    """Return True if `character` joins `cluster`: a mark, a selector, part of an emoji sequence."""
     if character in _SPACES:
         return False
     if wcwidth(character) <= 0:
@@ -192,7 +186,7 @@ def _extends(cluster: str, character: str) -> bool:
 
 
 def _is_emoji_part(character: str) -> bool:
-    """A skin tone or half a flag."""
+    """Return True for a skin tone and half a flag."""
     return "\U0001f3fb" <= character <= "\U0001f3ff" or "\U0001f1e6" <= character <= "\U0001f1ff"
 
 

@@ -1,4 +1,4 @@
-"""Signals in a chat: Ctrl-C stops a reply once, Ctrl-Z stops the process and `fg` continues it, others end it."""
+"""Signals in a chat: Ctrl-C stops a reply, Ctrl-Z suspends the process until `fg`, the others end it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 from bilingual_chat.terminal.keyboard import KEYBOARD
 
-# Every signal that ends a process unless it is caught, as far as this system has it. (SIGPIPE is ignored by Python.)
+# Every signal whose default action ends a process. (Python ignores SIGPIPE.)
 ENDING: tuple[str, ...] = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF")
 ENDING += ("SIGXCPU", "SIGPOLL", "SIGPWR", "SIGSTKFLT", "SIGABRT", "SIGBREAK")
 
 
 class Terminated(BaseException):
-    """A signal that ends the program: close the conversation and go."""
+    """A signal ended the program. Handlers close the conversation and exit with `status`."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -26,7 +26,7 @@ class Terminated(BaseException):
 
 
 class Prompt(Protocol):
-    """A line editor, which has the terminal to itself while it reads."""
+    """A line editor, which owns the terminal while it reads."""
 
     def is_reading(self) -> bool: ...
 
@@ -39,7 +39,7 @@ class Prompt(Protocol):
 
 @contextmanager
 def interrupted_once() -> Iterator[None]:
-    """Ctrl-C acts once: a second one must not disturb the keeping of what was said."""
+    """Let Ctrl-C interrupt once; ignore a second one, which would disturb the saving of the turn."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)
@@ -47,7 +47,7 @@ def interrupted_once() -> Iterator[None]:
 
     usual = signal.getsignal(signal.SIGINT)
     is_main = threading.current_thread() is threading.main_thread()
-    if usual is not signal.default_int_handler or not is_main:  # whoever started us wants it otherwise
+    if usual is not signal.default_int_handler or not is_main:  # the parent ignores it
         yield
         return
     signal.signal(signal.SIGINT, interrupt)
@@ -59,17 +59,17 @@ def interrupted_once() -> Iterator[None]:
 
 @contextmanager
 def signals_handled(prompt: Prompt | None, resumed: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Signals that end a process close the conversation and put the terminal back first; those that stop it
-    give the terminal to the shell meanwhile. `resumed` is called when it continues outside of the prompt.
+    """Raise Terminated for a signal that ends the process; give the terminal to the shell while it is suspended.
 
-    Raises Terminated, also where the terminal is gone and everything else fails because of it.
+    `resumed` is called when the process resumes while no line is being read. Terminated also replaces the errors
+    that follow when the terminal is gone.
     """
     received: list[Terminated] = []
 
     def end(number: int, frame: FrameType | None) -> None:
         for each in before:
             signal.signal(each, signal.SIG_IGN)  # once is enough
-        # A process in the background that sets modes would be stopped for it; so it fails to.
+        # Setting modes in the background would stop the process; with a handler the call fails.
         _handle("SIGTTOU", lambda number, frame: None, before)
         received.append(Terminated(number))
         if prompt is not None and prompt.is_reading():
@@ -95,7 +95,7 @@ def signals_handled(prompt: Prompt | None, resumed: Callable[[], None] = lambda:
 
 
 def _handle(name: str, handler: Callable[[int, FrameType | None], None], before: dict[int, Any]) -> None:
-    """Unless the system lacks it, the thread may not, or whoever started us ignores it, as nohup does."""
+    """Handle a signal, unless the system lacks it, this is not the main thread, or the parent ignores it (nohup)."""
     number = getattr(signal, name, None)
     if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
         with suppress(ValueError, OSError):
@@ -104,13 +104,13 @@ def _handle(name: str, handler: Callable[[int, FrameType | None], None], before:
 
 
 def stop_group() -> None:
-    """What Ctrl-Z does on a terminal that makes a signal of it; nothing on a system without."""
+    """Suspend the process group, as Ctrl-Z does in a shell; do nothing on a system without SIGTSTP."""
     if hasattr(signal, "SIGTSTP"):
         os.kill(0, signal.SIGTSTP)
 
 
 def end_group() -> None:
-    """What Ctrl-\\ does."""
+    """Quit the process group, as Ctrl-\\ does."""
     if hasattr(signal, "SIGQUIT"):
         os.kill(0, signal.SIGQUIT)
 
@@ -123,7 +123,7 @@ def _stop(prompt: Prompt | None, resumed: Callable[[], None]) -> None:
             os.kill(os.getpid(), signal.SIGTSTP)  # until SIGCONT
         finally:
             signal.signal(signal.SIGTSTP, handler)
-        _resume(prompt, resumed)  # at once where no shell could continue it, and nothing was stopped
+        _resume(prompt, resumed)  # at once if there is no shell: then nothing was stopped
 
     if prompt is not None and prompt.is_reading():
         prompt.between_keys(stop)
@@ -132,7 +132,7 @@ def _stop(prompt: Prompt | None, resumed: Callable[[], None]) -> None:
 
 
 def _resume(prompt: Prompt | None, resumed: Callable[[], None]) -> None:
-    """Also after a stop that nobody could prepare for, as SIGSTOP is."""
+    """Take the terminal back, also after SIGSTOP, which no handler sees."""
     if prompt is not None and prompt.is_reading():
         prompt.draw_again()
     else:

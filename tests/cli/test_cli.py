@@ -448,7 +448,7 @@ def test_chat_goes_on_from_a_file(run: Run, engines: list[ScriptedEngine], tmp_p
 
 def test_a_standard_input_that_is_not_read_is_said_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("ask", "Hi").err == ""
-    monkeypatch.setattr(chat, "_holds_something", lambda file: True)
+    monkeypatch.setattr(chat, "_has_unread_bytes", lambda file: True)
     assert run("ask", "Hi").err == "Ignored the input on stdin. To read it, pass - instead of the text.\n"
     assert run("ask", "-", stdin="Hi").err == ""
 
@@ -457,16 +457,16 @@ def test_whether_standard_input_holds_something_is_known_without_waiting() -> No
     """An open pipe that nobody has written to, one with words in it, one that is closed and empty; and no pipe."""
     reading, writing = os.pipe()
     with os.fdopen(reading) as pipe:
-        assert not chat._holds_something(pipe)
+        assert not chat._has_unread_bytes(pipe)
         os.write(writing, b"extra\n")
-        assert chat._holds_something(pipe)
+        assert chat._has_unread_bytes(pipe)
         assert pipe.readline() == "extra\n", "nothing was taken"
         os.close(writing)
-        assert not chat._holds_something(pipe)
+        assert not chat._has_unread_bytes(pipe)
     with Path(os.devnull).open() as nothing:
-        assert not chat._holds_something(nothing)
-    assert not chat._holds_something(None)
-    assert not chat._holds_something(pipe), "closed"
+        assert not chat._has_unread_bytes(nothing)
+    assert not chat._has_unread_bytes(None)
+    assert not chat._has_unread_bytes(pipe), "closed"
 
 
 UNANSWERED = (

@@ -18,8 +18,9 @@ from bilingual_chat.hub.download import Progress
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.terminal import display as room
-from bilingual_chat.terminal.display import Display, laid_out, sentence
+from bilingual_chat.terminal.display import Display, sentence
 from bilingual_chat.terminal.linebreak import count_cells
+from bilingual_chat.terminal.tables import format_table
 from bilingual_chat.text.sanitize import outward
 from tests.pseudo_terminal import pty
 
@@ -342,7 +343,7 @@ ROWS = [("/set NAME VALUE", "設定を変える"), ("/help", "a description that
 
 
 def test_a_table_has_its_columns_side_by_side_and_breaks_the_last() -> None:
-    assert laid_out(ROWS, 40) == [
+    assert format_table(ROWS, 40) == [
         "/set NAME VALUE  設定を変える",
         "/help            a description that is",
         "                 longer than what is",
@@ -353,13 +354,13 @@ def test_a_table_has_its_columns_side_by_side_and_breaks_the_last() -> None:
 
 @pytest.mark.parametrize("width", [*range(1, 12), 25, 30])
 def test_a_table_on_a_narrow_screen_loses_nothing(width: int) -> None:
-    lines = laid_out(ROWS, width)
+    lines = format_table(ROWS, width)
     assert unspaced("".join(lines)) == unspaced("".join("".join(row) for row in ROWS))
     assert width < room.MIN_WIDTH or all(count_cells(line) <= width for line in lines)
 
 
 def test_a_table_of_nothing_is_nothing() -> None:
-    assert laid_out([], 80) == []
+    assert format_table([], 80) == []
     display, out, err = plain()
     display.put_rows([])
     assert out.getvalue() == err.getvalue() == ""
@@ -407,7 +408,7 @@ def test_progress_on_a_screen_stays_on_one_line_and_errors_begin_a_new_one() -> 
         display = Display(out=terminal.file, err=terminal.file)
         for done in (1, 50):
             display.progress(Progress("a-name-that-is-much-too-long-for-it.safetensors", done, 100, done, 100))
-            display._download._told_at = 0.0
+            display._progress_line._shown_at = 0.0
         assert len(terminal.see().split("\n")) == 1
         display.say(Phrase("chat.stopped"))
         assert terminal.see().split("\n")[1:] == ["(stopped)"]

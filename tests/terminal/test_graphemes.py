@@ -20,8 +20,8 @@ from prompt_toolkit.utils import get_cwidth
 
 from bilingual_chat.commands.app import App
 from bilingual_chat.terminal.editor import Editor
-from bilingual_chat.terminal.editor.graphemes import Grapheme, GraphemeOutput, _count_rows, work_by_graphemes
-from bilingual_chat.terminal.editor.rewrap import _find_cursor, rows_of, wraps_anew
+from bilingual_chat.terminal.editor.graphemes import Grapheme, GraphemeOutput, _count_rows, use_graphemes
+from bilingual_chat.terminal.editor.rewrap import _find_cursor, count_rows, rewraps
 from bilingual_chat.terminal.linebreak import count_grapheme_cells
 from tests.scripted import make_desk, make_session
 
@@ -91,16 +91,16 @@ def test_a_row_that_has_a_cell_to_spare_is_counted() -> None:
 
 def test_a_row_drawn_on_a_wider_screen_is_counted_as_the_terminal_wraps_it() -> None:
     row = dict(enumerate(Char(each) for each in "abcdefgh  "))
-    assert [rows_of(row, columns) for columns in (10, 8, 7, 4, 3)] == [1, 1, 2, 2, 3]
+    assert [count_rows(row, columns) for columns in (10, 8, 7, 4, 3)] == [1, 1, 2, 2, 3]
     wide = {0: Char("あ"), 1: Char(""), 2: Char("い"), 3: Char(""), 4: Char("う"), 5: Char("")}
-    assert [rows_of(wide, columns) for columns in (6, 5, 4, 3, 2)] == [1, 2, 2, 3, 3]
+    assert [count_rows(wide, columns) for columns in (6, 5, 4, 3, 2)] == [1, 2, 2, 3, 3]
 
 
 def test_only_terminals_known_to_wrap_anew_are_taken_for_such() -> None:
-    assert wraps_anew({"TMUX": "/tmp/tmux"})
-    assert wraps_anew({"VTE_VERSION": "7600"})
-    assert wraps_anew({"TERM": "tmux-256color"})
-    assert not wraps_anew({"TERM": "xterm-256color", "VTE_VERSION": ""})
+    assert rewraps({"TMUX": "/tmp/tmux"})
+    assert rewraps({"VTE_VERSION": "7600"})
+    assert rewraps({"TERM": "tmux-256color"})
+    assert not rewraps({"TERM": "xterm-256color", "VTE_VERSION": ""})
 
 
 class Paper:
@@ -131,7 +131,7 @@ def test_the_cursor_goes_on_by_the_cells_that_bchat_counts(one: str) -> None:
 
 
 def test_a_grapheme_is_one_place_and_its_cells_are_counted_whole() -> None:
-    work_by_graphemes(PromptSession(input=DummyInput(), output=DummyOutput()))
+    use_graphemes(PromptSession(input=DummyInput(), output=DummyOutput()))
     assert get_cwidth("👨\u200d👩\u200d👧") == 2
     assert list(Grapheme("👨\u200d👩\u200d👧")) == ["👨\u200d👩\u200d👧"]
 

@@ -1,4 +1,4 @@
-"""The line a person types: editing, history, completion, the toolbar. The only room that knows prompt_toolkit."""
+"""The line editor: keys, history, completion, toolbar. The only room that knows prompt_toolkit."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from bilingual_chat.commands.app import App, Command
 from bilingual_chat.commands.arguments import folded
 from bilingual_chat.commands.table import COMMANDS
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.terminal.editor.graphemes import grapheme_keys, grapheme_output, work_by_graphemes
+from bilingual_chat.terminal.editor.graphemes import grapheme_keys, grapheme_output, use_graphemes
 from bilingual_chat.terminal.editor.history import SharedHistory
-from bilingual_chat.terminal.editor.rewrap import follow_the_terminal
+from bilingual_chat.terminal.editor.rewrap import erase_rewrapped_draft
 from bilingual_chat.terminal.editor.typeahead import feed_typed_ahead, signal_keys, typed_ahead_kept, typed_ahead_keys
 from bilingual_chat.terminal.keyboard import KEYBOARD
 from bilingual_chat.terminal.toolbar import Toolbar
 from bilingual_chat.text.encodings import has_undecoded_bytes
 from bilingual_chat.text.sanitize import MARKS, inward, outward_line
 
-REFRESH_S = 0.25  # how often the toolbar looks again, while a model loads
-BETWEEN_S = 0.5  # at most, from what is said before a line is read to the reading of it
-SETTLED_S = 0.01  # from the first paint to what takes the processor for itself
+REFRESH_S = 0.25  # between two redraws of the toolbar while it may change
+BETWEEN_S = 0.5  # at most, from the last news to the next prompt
+SETTLED_S = 0.01  # from the first paint to the loading of the model
 
-# No colours of a theme: what the terminal has.
+# The colours of the terminal, not of a theme.
 STYLE = Style.from_dict(
     {"bottom-toolbar": "noreverse", "bottom-toolbar.text": "", "prompt": "bold", "auto-suggestion": "ansibrightblack"}
 )
-# What may not act in a reply may not in the line either: a paste, a file's name, an old message to edit.
+# Control characters are shown as marks in the line, as they are in a reply.
 Char.display_mappings.update(MARKS)
 
 
@@ -73,16 +73,15 @@ class Editor:
             input=keys,
             output=self._screen,
         )
-        work_by_graphemes(self._session)
-        follow_the_terminal(self._session.app)
+        use_graphemes(self._session)
+        erase_rewrapped_draft(self._session.app)
         self._session.default_buffer.on_text_changed += self._report_typed
         self._reading = self._session
 
     def read(self, app: App, prefill: str = "") -> str:
-        """One message or command, several lines perhaps; without the newlines that a paste may end with.
+        """Read one message or command, of one or more lines, without trailing newlines.
 
-        EOFError for Ctrl-D; KeyboardInterrupt for Ctrl-C on an empty line, and on a line that was
-        given as `prefill`, which it gives up.
+        EOFError for Ctrl-D; KeyboardInterrupt for Ctrl-C on an empty line, and on one that began as `prefill`.
         """
         self._app, self._is_prefilled = app, bool(prefill)
         toolbar = Toolbar(app)
@@ -105,13 +104,10 @@ class Editor:
         return inward(text).rstrip("\n")
 
     def ask(self, question: str) -> str:
-        """The answer to a question of bchat's own; "" for Ctrl-C or Ctrl-D.
-
-        What was typed before the question is no answer to it.
-        """
+        """Return the answer to a question; "" for Ctrl-C or Ctrl-D. Keys typed ahead do not answer it."""
         bindings = merge_key_bindings([grapheme_keys(), signal_keys()])
         self._reading = PromptSession(key_bindings=bindings, input=self._keys, output=self._screen)
-        work_by_graphemes(self._reading)
+        use_graphemes(self._reading)
         try:
             with typed_ahead_kept(self._session.app.input):
                 return inward(self._reading.prompt(outward_line(question)))
@@ -125,12 +121,12 @@ class Editor:
         return self._reading.app.is_running
 
     def refresh(self) -> None:
-        """Draw the bottom line anew; from any thread."""
+        """Redraw the toolbar. Any thread may call this."""
         self._session.app.invalidate()
 
     def put_aside(self, call: Callable[[], None]) -> None:
-        """Call `call` with the line put aside; from any thread. Nothing is called where no line is being read."""
-        until = time.monotonic() + BETWEEN_S  # it may be about to be read
+        """Call `call` with the line put aside, if one is being read. Any thread may call this."""
+        until = time.monotonic() + BETWEEN_S  # a line may be about to be read
         while not self._session.app.is_running and time.monotonic() < until:
             time.sleep(BETWEEN_S / 10)
         loop = self._session.app.loop
@@ -138,7 +134,7 @@ class Editor:
             loop.call_soon_threadsafe(lambda: run_in_terminal(call))
 
     def leave(self, error: BaseException) -> None:
-        """End `read` or `ask` with `error` from a signal handler; terminal modes are put back on the way."""
+        """End `read` or `ask` with `error`, from a signal handler; prompt_toolkit restores the terminal modes."""
         app = self._reading.app
 
         def end() -> None:
@@ -149,7 +145,7 @@ class Editor:
             app.loop.call_soon_threadsafe(end)
 
     def between_keys(self, call: Callable[[], None]) -> None:
-        """Call `call`, from a signal handler, when no key is being handled; without the line on the screen."""
+        """Call `call`, from a signal handler, between two keys and with the line erased."""
         app = self._reading.app
 
         def erase_and_call() -> None:
@@ -160,13 +156,13 @@ class Editor:
             app.loop.call_soon_threadsafe(erase_and_call)
 
     def draw_again(self) -> None:
-        """After the process was stopped: another program has used the terminal meanwhile."""
+        """Redraw after the process was suspended: another program has used the terminal."""
         app = self._reading.app
 
         def draw() -> None:
             if app.is_running:
                 KEYBOARD.hold_again()
-                with suppress(Exception):  # stopped once more, in the background: the next SIGCONT comes here again
+                with suppress(Exception):  # suspended again: the next SIGCONT repeats this
                     app.input.raw_mode().__enter__()
                 app.renderer.reset()
                 app.renderer.request_absolute_cursor_position()
@@ -188,7 +184,7 @@ class Editor:
 
     def _key_bindings(self) -> KeyBindings:
         keys = signal_keys()
-        in_line = has_focus(DEFAULT_BUFFER)  # and not in the search line, whose keys are prompt_toolkit's
+        in_line = has_focus(DEFAULT_BUFFER)  # not in the search line
 
         @keys.add(Keys.Enter, filter=in_line & ~completion_is_selected)
         def _(event: KeyPressEvent) -> None:
@@ -220,7 +216,7 @@ class Editor:
 
 
 class CommandCompleter(Completer):
-    """Commands and their arguments, each with its description; words of a message are left alone."""
+    """Completes commands and their arguments, each with a description; never words of a message."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -238,7 +234,7 @@ class CommandCompleter(Completer):
             listed = [(command.name, self._app.text(command.description)) for command in COMMANDS]
             yield from _matching(name, listed)
             return
-        # What is slow, broken or gone is not offered; running the command says why.
+        # On an error nothing is offered; running the command reports it.
         with suppress(BchatError, OSError, ValueError):
             command = table.find(folded(name).lower())
             if command.choices == "file":

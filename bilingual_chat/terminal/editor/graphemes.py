@@ -1,4 +1,4 @@
-"""Keys and cells by characters as a reader counts them, where prompt_toolkit counts code points.
+"""Makes prompt_toolkit edit and draw by grapheme clusters instead of code points.
 
 A family emoji is five code points and two cells, a decomposed が two code points and two cells.
 """
@@ -29,14 +29,14 @@ from bilingual_chat.terminal.linebreak import count_grapheme_cells, graphemes
 from bilingual_chat.text.sanitize import outward_line
 
 SAVE_CURSOR, RESTORE_CURSOR = "\x1b7", "\x1b8"
-DOTTED_CIRCLE = "◌"  # carries a mark that has no letter before it
-FIRST_EMOJI = "\U0001f000"  # of those outside the BMP; terminals know more or fewer of them
-NO_ROOM = 10**8  # rows, prompt_toolkit's word for a window that is too narrow
-LONG = 64  # code points; the cells of a longer text are counted anew each time
+DOTTED_CIRCLE = "◌"  # carries a combining mark without a letter
+FIRST_EMOJI = "\U0001f000"  # outside the BMP; terminals differ in their widths
+NO_ROOM = 10**8  # rows; prompt_toolkit's value for a window that is too narrow
+LONG = 64  # code points; longer texts are not cached
 
 
 class GraphemeDocument(Document):
-    """Moves by graphemes; words begin and end with whole ones."""
+    """Moves by graphemes; words begin and end at their edges."""
 
     def get_cursor_left_position(self, count: int = 1) -> int:
         if count < 0:
@@ -66,7 +66,7 @@ class GraphemeDocument(Document):
         return self._whole(super().find_start_of_previous_word(count, WORD, pattern))
 
     def _whole(self, distance: int | None) -> int | None:
-        """`distance` from the cursor, and on to where a grapheme ends or begins."""
+        """Extend `distance` from the cursor to the edge of a grapheme."""
         if distance is None:
             return None
         position = self.cursor_position + distance
@@ -74,7 +74,7 @@ class GraphemeDocument(Document):
 
 
 def whole_position(text: str, position: int, *, is_forward: bool) -> int:
-    """`position` in `text`, or the next one (the one before) that is not inside a grapheme."""
+    """Return `position`, or the next (previous) position in `text` that is not inside a grapheme."""
     start = text.rfind("\n", 0, position) + 1
     end = text.find("\n", position)
     line = text[start : len(text) if end < 0 else end]
@@ -88,9 +88,9 @@ def whole_position(text: str, position: int, *, is_forward: bool) -> int:
 
 
 def grapheme_keys() -> KeyBindings:
-    """The keys that delete or exchange single characters; those that move ask the document."""
+    """Return bindings of the keys that delete or exchange characters; keys that move use `GraphemeDocument`."""
     keys = KeyBindings()
-    edits = emacs_insert_mode & ~has_selection  # with a selection they cut it, which is prompt_toolkit's
+    edits = emacs_insert_mode & ~has_selection  # prompt_toolkit's own bindings cut a selection
     has_text = Condition(lambda: bool(get_app().current_buffer.text))
 
     @keys.add(Keys.Backspace, filter=edits, save_before=_is_first)
@@ -110,12 +110,12 @@ def grapheme_keys() -> KeyBindings:
 
 
 def _is_first(event: KeyPressEvent) -> bool:
-    """Of several presses of one key the first is what Undo goes back to."""
+    """Save an undo state before the first of repeated key presses."""
     return not event.is_repeat
 
 
 def _delete(event: KeyPressEvent, count: int) -> None:
-    """So many graphemes after the cursor, or before it where `count` is negative."""
+    """Delete `count` graphemes after the cursor; before it if `count` is negative."""
     buffer, deleted = event.current_buffer, ""
     for _ in range(abs(count)):
         if count > 0:
@@ -130,7 +130,7 @@ def _delete(event: KeyPressEvent, count: int) -> None:
 
 
 def _exchange(buffer: Buffer) -> None:
-    """The graphemes on both sides of the cursor, at the end of a line the last two; the cursor goes on."""
+    """Exchange the graphemes around the cursor, at the end of a line the last two; move the cursor behind them."""
     before = graphemes(buffer.document.current_line_before_cursor)
     before += graphemes(buffer.document.current_line_after_cursor)[:1]
     if len(before) < 2 or not buffer.document.current_line_before_cursor:
@@ -141,10 +141,10 @@ def _exchange(buffer: Buffer) -> None:
     buffer.document = Document(buffer.text[:start] + second + first + buffer.text[end:], end)
 
 
-class _WholeMoves:
-    """Takes a cursor that a key moved into a grapheme on to its edge: up, down, a search, a character sought.
+class _CursorCorrection:
+    """Moves the cursor to the edge of a grapheme when a key (up, down, search) moved it inside.
 
-    What is inserted before a ZWJ, or after one, may leave the cursor inside; what is typed next belongs there.
+    After an insertion beside a ZWJ the cursor may stay inside: the next key continues there.
     """
 
     def __init__(self, buffers: list[Buffer]) -> None:
@@ -154,7 +154,7 @@ class _WholeMoves:
     def note(self, keys: KeyProcessor) -> None:
         self._before = [(buffer.text, buffer.cursor_position) for buffer in self._buffers]
 
-    def mend(self, keys: KeyProcessor) -> None:
+    def correct(self, keys: KeyProcessor) -> None:
         for buffer, (text, position) in zip(self._buffers, self._before, strict=False):
             now = buffer.cursor_position
             if buffer.text == text and now != position:
@@ -165,7 +165,7 @@ class _WholeMoves:
 
 
 class Grapheme(str):
-    """What stands in one place of the screen: to whoever goes through its characters it is one."""
+    """A grapheme that prompt_toolkit iterates over as one character."""
 
     __slots__ = ()
 
@@ -173,8 +173,8 @@ class Grapheme(str):
         yield self
 
 
-class ByGraphemes(Processor):
-    """Gives prompt_toolkit one character a grapheme to lay out, and the cursor its column among these."""
+class GraphemeProcessor(Processor):
+    """Gives prompt_toolkit one character for each grapheme, and maps the cursor's column."""
 
     def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
         fragments = transformation_input.fragments
@@ -183,28 +183,28 @@ class ByGraphemes(Processor):
             return Transformation(fragments)
         styles = [style for style, part, *_ in fragments for _ in range(len(part))]
         laid_out: StyleAndTextTuples = []
-        columns: list[int] = []  # of each code point; inside a grapheme the one after it
+        columns: list[int] = []  # of each code point; inside a grapheme, that of the next one
         starts: list[int] = []
         for column, grapheme in enumerate(graphemes(text)):
-            laid_out.append((styles[len(columns)], Grapheme(_shown(grapheme))))
+            laid_out.append((styles[len(columns)], Grapheme(_visible(grapheme))))
             starts.append(len(columns))
             columns += [column, *[column + 1] * (len(grapheme) - 1)]
         return Transformation(laid_out, _extended(columns, len(starts)), _extended(starts, len(columns)))
 
 
 def _extended(table: list[int], end: int) -> Callable[[int], int]:
-    """`table` as a function; behind its last place come as many as are asked for."""
+    """Return `table` as a function, which continues past its end in steps of one."""
     return lambda at: table[at] if at < len(table) else end + at - len(table)
 
 
-def _shown(grapheme: str) -> str:
+def _visible(grapheme: str) -> str:
     if len(grapheme) > 1:
         grapheme = outward_line(grapheme)
     return grapheme if count_grapheme_cells(outward_line(grapheme)) else DOTTED_CIRCLE + grapheme
 
 
 class _CellCounts(utils._CharSizesCache):
-    """The cells of a text by its graphemes and by the marks that are shown, not by its code points."""
+    """Counts the cells of a text by graphemes, with control characters as the marks that show them."""
 
     def __missing__(self, string: str) -> int:
         cells = count_grapheme_cells(outward_line(string))
@@ -220,10 +220,10 @@ def _height_for_line(
     get_line_prefix: GetLinePrefixCallable | None,
     slice_stop: int | None = None,
 ) -> int:
-    """In how many rows `Window` lays line `lineno` out, or the part of it up to the cursor at `slice_stop`.
+    """Return the rows of line `lineno`, or of its part up to `slice_stop`, the cursor.
 
-    prompt_toolkit divides the cells by the width; but a row of an odd width that is full of kanji ends
-    with a cell to spare, and after some rows there is one more than it makes room for.
+    prompt_toolkit divides the cells by the width; but kanji leave one cell of a row of odd width empty, so that a
+    long line takes more rows than it reserves.
     """
     key = get_app().render_counter, lineno, width, slice_stop
     if key not in content._line_heights_cache:
@@ -253,10 +253,9 @@ def _count_rows(line: list[str], width: int, prefix_cells: Callable[[int], int])
 
 
 class GraphemeOutput(Vt100_Output):
-    """A terminal whose cursor stands where bchat counts it, also where the terminal counts otherwise.
+    """Keeps the cursor where bchat counts it, although terminals differ in the width of emoji sequences.
 
-    Terminals differ in the cells of a ZWJ sequence, a flag, a skin tone, a variation selector. So the cells
-    are blanked, the grapheme is drawn, and the cursor goes from where it began to where the next one begins.
+    It blanks the cells, draws the grapheme, returns to its first cell, and moves right by the counted cells.
     """
 
     def write(self, data: str) -> None:
@@ -264,14 +263,14 @@ class GraphemeOutput(Vt100_Output):
             super().write(data)
             return
         cells = count_grapheme_cells(data)
-        self.write_raw(SAVE_CURSOR + " " * cells + RESTORE_CURSOR + SAVE_CURSOR)  # some restore only once
+        self.write_raw(SAVE_CURSOR + " " * cells + RESTORE_CURSOR + SAVE_CURSOR)  # some terminals restore only once
         super().write(data)
         self.write_raw(RESTORE_CURSOR)
         self.cursor_forward(cells)
 
 
 def grapheme_output() -> Output:
-    """The terminal that prompt_toolkit finds, with a cursor that is put right; on Windows as it is."""
+    """Return the terminal's output with `GraphemeOutput`; on Windows prompt_toolkit's own."""
     found = create_output()
     if type(found) is not Vt100_Output:
         return found
@@ -279,15 +278,15 @@ def grapheme_output() -> Output:
     return GraphemeOutput.from_pty(found.stdout, term=found.term, default_color_depth=depth, enable_bell=bell)
 
 
-def work_by_graphemes(session: PromptSession[str]) -> None:
-    """In each line of `session` that can be edited; `grapheme_keys` come by `key_bindings`."""
+def use_graphemes(session: PromptSession[str]) -> None:
+    """Make `session` edit by graphemes; its key bindings must include `grapheme_keys`."""
     utils._CHAR_SIZES_CACHE = _CellCounts()
     UIContent.get_height_for_line = _height_for_line  # type: ignore[method-assign, assignment]
     found = session.layout.find_all_controls()  # some of them twice
     controls = list({id(each): each for each in found if isinstance(each, BufferControl)}.values())
     for control in controls:
         control.buffer._document_cache = FastDictCache(GraphemeDocument, size=10)
-        control.input_processors = [*(control.input_processors or []), ByGraphemes()]
-    moves = _WholeMoves([control.buffer for control in controls])
+        control.input_processors = [*(control.input_processors or []), GraphemeProcessor()]
+    moves = _CursorCorrection([control.buffer for control in controls])
     session.app.key_processor.before_key_press += moves.note
-    session.app.key_processor.after_key_press += moves.mend
+    session.app.key_processor.after_key_press += moves.correct

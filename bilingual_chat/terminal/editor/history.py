@@ -1,4 +1,4 @@
-"""Lines typed before: in a file that several bchats share, and drafts that were never sent, in memory."""
+"""Input history: a file that several processes share, and unsent drafts in memory."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ HISTORY_LIMIT = 2_000_000  # bytes of the history file that are read
 
 
 class SharedHistory(History):
-    """Lines typed before, in a file that several bchats may write: each entry is one locked append, mode 0600.
+    """Input history in a file of mode 0600 that several processes may write: each entry is one locked append.
 
-    The format is prompt_toolkit's own (`FileHistory`): a comment, then "+" before each line of an entry.
-    Drafts stand among the entries, and only there: they never reach the file. None: nothing does.
+    The format is that of prompt_toolkit's `FileHistory`: a comment, then "+" before each line of an entry. Drafts are
+    kept in memory only. Without a path nothing is written.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -42,7 +42,7 @@ class SharedHistory(History):
                 data = file.read().decode("utf-8", "replace")
         except OSError:
             return []
-        if is_cut:  # begin with a whole entry
+        if is_cut:  # start with a whole entry
             data = data.partition("\n#")[2]
         entries: list[str] = []
         lines: list[str] = []
@@ -59,7 +59,7 @@ class SharedHistory(History):
             return
         lines = "".join(f"+{line}\n" for line in inward(string).split("\n"))
         entry = f"\n# {datetime.now()}\n{lines}".encode()
-        # A line history is a convenience: where it cannot be written, the chat goes on without a word.
+        # The history is a convenience: if it cannot be written, the chat continues silently.
         with self._guard, suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with lock.best_effort(self._path.with_name("history.lock")):
@@ -70,9 +70,9 @@ class SharedHistory(History):
                     os.close(fd)
 
     def keep_drafts(self, buffer: Buffer, *, sent: str | None = None) -> None:
-        """Remember each line of `buffer` that was typed or changed and is not `sent`; Up brings it back.
+        """Keep each line of `buffer` that was typed or changed and is not `sent`; Up recalls it.
 
-        A draft that is sent is no draft any more: it becomes an entry, which the file gets, too.
+        A draft that is sent becomes an entry, also in the file.
         """
         if not self._loaded:
             self._loaded_strings, self._loaded = list(self.load_history_strings()), True
@@ -81,16 +81,16 @@ class SharedHistory(History):
             self._loaded_strings.remove(sent)
         known = {*self._loaded_strings, sent}
         lines = [line for line in buffer._working_lines if line != buffer.text]
-        for line in (*lines, buffer.text):  # the line on the screen is the first that Up brings back
+        for line in (*lines, buffer.text):  # Up recalls the line on the screen first
             if line.strip() and line not in known:
                 known.add(line)
                 self._drafts.add(line)
                 self._loaded_strings.insert(0, line)
 
     def begin_line(self, buffer: Buffer, app: Application[str]) -> None:
-        """An empty line, with all that was typed before above it at once: the next key may be Up."""
+        """Begin an empty line with the history loaded already: the next key may be Up."""
         buffer.reset()
         buffer._working_lines.extendleft(self._loaded_strings)
         if app.loop is not None:
-            buffer._load_history_task = app.loop.create_future()  # nothing is left to load
+            buffer._load_history_task = app.loop.create_future()  # the history is loaded
         buffer.working_index = len(buffer._working_lines) - 1

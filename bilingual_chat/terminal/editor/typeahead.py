@@ -1,4 +1,4 @@
-"""Keys that were typed before somebody read them, as prompt_toolkit takes them; and keys that are signals."""
+"""Feeds keys typed ahead to prompt_toolkit; binds the keys that send signals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bilingual_chat.terminal.keyboard import KEYBOARD
 
 
 def typed_ahead_keys(keys: Input) -> list[KeyPress]:
-    """What the keyboard has kept, once. The parser goes on with the keys to come, as in the middle of a paste."""
+    """Return the keys typed ahead, once. The parser keeps its state, such as the middle of a paste."""
     parser = getattr(keys, "vt100_parser", None)
     text = KEYBOARD.take()
     if not text or parser is None:
@@ -25,13 +25,13 @@ def typed_ahead_keys(keys: Input) -> list[KeyPress]:
 
 
 def feed_typed_ahead(keys: Input) -> None:
-    """The next line begins with what was typed ahead."""
+    """Start the next line with the keys typed ahead."""
     store_typeahead(keys, typed_ahead_keys(keys))
 
 
 @contextmanager
 def typed_ahead_kept(keys: Input) -> Iterator[None]:
-    """What was typed ahead is not for whoever reads now, but for the next."""
+    """Hide keys typed ahead from the present reader, and keep them for the next."""
     if not KEYBOARD.is_held:
         yield
         return
@@ -44,7 +44,7 @@ def typed_ahead_kept(keys: Input) -> Iterator[None]:
 
 
 def signal_keys() -> KeyBindings:
-    """Ctrl-Z and Ctrl-\\: the line editor has the terminal make no signals of keys."""
+    """Bind Ctrl-Z and Ctrl-\\: in raw mode the terminal sends no signals for keys."""
     bindings = KeyBindings()
 
     @bindings.add(Keys.ControlZ)
