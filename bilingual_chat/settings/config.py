@@ -172,15 +172,14 @@ def _model_layer(entry: ModelEntry, presets: Mapping[str, Preset]) -> Layer:
     return Layer(DEFAULT, preset=entry.preset if entry.preset in presets else "")
 
 
-def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
-    """Return the values of `--set NAME=VALUE,… …` by parameter. Raises BchatError (USAGE)."""
-    values: dict[str, Any] = {}
+def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
+    """Return the values of `--set NAME=VALUE,… …` as text, by parameter. Raises BchatError (USAGE)."""
+    values: dict[str, str] = {}
     for text in (each for joined in texts for each in re.split("[,，、]", joined)):
         name, sign, value = text.partition("=")
         if not sign:
             raise BchatError("config.assignment", status=ExitStatus.USAGE, text=text)
-        parameter, checked = decoding.checked_by_name(name, value)
-        values[parameter] = checked
+        values[decoding.resolve_name(name)] = value
     return values
 
 

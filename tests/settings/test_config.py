@@ -454,16 +454,15 @@ def test_an_unknown_preset_is_a_usage_error_and_changes_nothing() -> None:
 
 
 def test_assignments_are_read_as_they_are_typed() -> None:
-    assert parse_assignments(["temp=0.5", " Top-K = 3 ", "seed=none"]) == {"temperature": 0.5, "top_k": 3, "seed": None}
-    assert parse_assignments(["temp=1,seed=3", "top_k=5、top_p=0.5"]) == {
-        "temperature": 1.0,
-        "seed": 3,
-        "top_k": 5,
-        "top_p": 0.5,
-    }
+    def assigned(*texts: str) -> DecodingParameters:
+        return settings_for(load(), ModelEntry("x", preset=""), None, parse_assignments(texts)).parameters
+
+    assert assigned("temp=0.5", " Top-K = 3 ", "seed=none") == DecodingParameters(0.5, 3)
+    assert assigned("temp=1,seed=3", "top_k=5、top_p=0.5") == DecodingParameters(1.0, 5, 0.5, seed=3)
+    assert assigned("temp=1", "temperature=2", "temp=3") == DecodingParameters(3.0)
     for wrong in ("temperature", "x=1", "top_k=abc", "temperature=0,7"):
         with pytest.raises(BchatError) as caught:
-            parse_assignments([wrong])
+            assigned(wrong)
         assert caught.value.status is ExitStatus.USAGE
 
 
