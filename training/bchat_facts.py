@@ -30,7 +30,7 @@ def names() -> dict[str, set[str]]:
     options = {name for each in shell.params for name in each.opts if name.startswith("--")}  # type: ignore[attr-defined]
     return {
         "command": {command.name for command in COMMANDS},
-        "setting": {*DecodingParameters.__dataclass_fields__, "seed"},
+        "setting": {*DecodingParameters.__dataclass_fields__},
         "preset": set(load_config().presets),
         "option": {name.removeprefix("--") for name in options} - {"help", "install-completion", "show-completion"},
         "shell": set(shell.commands),  # type: ignore[attr-defined]
