@@ -229,7 +229,7 @@ def drain(events: Generator[Event, None, None]) -> Shown:
     return shown
 
 
-def make_desk(session: Session, conversations: Path, answers: Sequence[str] = ()) -> tuple[App, Shown]:
+def make_app(session: Session, conversations: Path, answers: Sequence[str] = ()) -> tuple[App, Shown]:
     """A chat for commands to work on, and what they show. `answers` are given to the questions, in order."""
     shown = Shown()
     loader = ModelLoader(session.entry, open_scripted)

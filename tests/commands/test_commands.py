@@ -29,7 +29,7 @@ from bilingual_chat.storage import paths
 from bilingual_chat.text.conversation import FinishReason, Speaker, Turn, Utterance
 from bilingual_chat.transcript.document import read_document
 from bilingual_chat.transcript.journal import read_journal
-from tests.scripted import PLAIN, Shown, drain, make_desk, make_session, tokenizer
+from tests.scripted import PLAIN, Shown, drain, make_app, make_session, tokenizer
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ def conversations(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def app(conversations: Path, here: Path) -> tuple[App, Shown, Any]:
-    """A desk with two turns behind it, what it shows, and the engine."""
+    """A chat with two turns behind it, what it shows, and the engine."""
     session, engine = make_session(conversations, ["一です。", "二です。", "三です。"])
     drain(session.reply("いち"))
     drain(session.reply("に"))
-    return *make_desk(session, conversations), engine
+    return *make_app(session, conversations), engine
 
 
 def state_of(app: App) -> Any:
@@ -80,12 +80,12 @@ def test_saving_over_another_conversation_is_asked_first(tmp_path: Path) -> None
     file = tmp_path / "a.json"
     first, _ = make_session(tmp_path / "one", ["一"])
     drain(first.reply("ひとつ"))
-    app, _ = make_desk(first, tmp_path / "one")
+    app, _ = make_app(first, tmp_path / "one")
     execute(f"/save {file}", app)
     execute(f"/save {file}", app)
     second, _ = make_session(tmp_path / "two", ["二", "三"])
     drain(second.reply("ふたつ"))
-    app, _ = make_desk(second, tmp_path / "two", ["", "y"])
+    app, _ = make_app(second, tmp_path / "two", ["", "y"])
     with pytest.raises(BchatError) as error:
         execute(f"/save {file}", app)
     assert error.value.key == "save.another"
@@ -309,7 +309,7 @@ def test_settings_shows_every_value_its_range_and_where_it_came_from(
     (here / "bchat.toml").write_text('preset = "calm"\n[decoding]\ntop_k = 33\n')
     monkeypatch.setenv("BCHAT_TOP_P", "0.123456789")
     session, _ = make_session(conversations)
-    app, shown = make_desk(session, conversations)
+    app, shown = make_app(session, conversations)
     session.settings = settings_for(load_config(), session.entry, None, {"max_new_tokens": 99})
     execute("/temp 0", app)
     shown.rows.clear()
@@ -437,7 +437,7 @@ def test_a_persona_is_kept_as_typed_and_can_be_taken_away(app: tuple[App, Shown,
 
 def test_a_base_model_has_no_persona(conversations: Path, here: Path) -> None:
     session, _ = make_session(conversations, entry=PLAIN)
-    app, _ = make_desk(session, conversations)
+    app, _ = make_app(session, conversations)
     assert refused("/persona 先生", app).key == "persona.base"
     execute("/persona none", app)
 
@@ -524,11 +524,11 @@ def test_a_foreign_file_is_overwritten_only_with_a_yes(
     path = here / line.split()[1]
     path.write_text("precious")
     for answer in ("", "n", "no"):
-        app, _ = make_desk(session, conversations, [answer])
+        app, _ = make_app(session, conversations, [answer])
         assert refused(line, app).key == key
         assert app.reader.questions == [app.text(Phrase(question, path=path.name))]
         assert path.read_text() == "precious"
-    execute(line, make_desk(session, conversations, ["ｙ"])[0])
+    execute(line, make_app(session, conversations, ["ｙ"])[0])
     assert "precious" not in path.read_text(encoding="utf-8")
 
 
@@ -540,7 +540,7 @@ def test_export_writes_each_format(app: tuple[App, Shown, Any], here: Path, name
 
 def test_nothing_said_is_nothing_to_write(conversations: Path, here: Path) -> None:
     session, _ = make_session(conversations)
-    app, shown = make_desk(session, conversations)
+    app, shown = make_app(session, conversations)
     assert refused("/save x.json", app).key == "history.nothing-to-save"
     assert refused("/export x.md", app).key == "history.nothing-to-save"
     execute("/history", app)
@@ -550,7 +550,7 @@ def test_nothing_said_is_nothing_to_write(conversations: Path, here: Path) -> No
 
 def test_history_marks_a_turn_that_has_other_replies(conversations: Path) -> None:
     session, _ = make_session(conversations, ["一", "二"])
-    app, shown = make_desk(session, conversations)
+    app, shown = make_app(session, conversations)
     drain(session.reply("いち"))
     drain(session.retry())
     drain(session.reply("に"))
@@ -570,7 +570,7 @@ def test_resuming_says_where_the_turns_of_a_full_journal_are(
     path = session.journal_path
     session.close()
     again, _ = make_session(conversations)
-    app, shown = make_desk(again, conversations)
+    app, shown = make_app(again, conversations)
     assert path is not None
     execute(f"/resume {path.stem}", app)
     (said,) = (each for each in shown.said if each.key == "load.continues")
@@ -619,10 +619,10 @@ def test_settings_and_a_model_that_the_last_reply_did_not_have_are_told(
     """Never taken over by themselves; the line that is told brings them back, and then there is nothing to tell."""
     first, _ = make_session(conversations, ["はい"], options={"temperature": 0.4, "top_k": 7, "seed": 5})
     drain(first.reply("話"))
-    execute("/save a.json", make_desk(first, conversations)[0])
+    execute("/save a.json", make_app(first, conversations)[0])
     first.close()
     session, _ = make_session(conversations)
-    app, shown = make_desk(session, conversations)
+    app, shown = make_app(session, conversations)
     execute(how, app)
     told = shown.said[-1]
     assert told.key == "load.other-settings"
@@ -649,7 +649,7 @@ def test_what_no_setting_and_no_model_can_be_is_not_told(conversations: Path, he
         {"speaker": "システム", "text": "はい", **details},
     ]
     (here / "a.json").write_text(json.dumps(said), encoding="utf-8")
-    app, shown = make_desk(make_session(conversations)[0], conversations)
+    app, shown = make_app(make_session(conversations)[0], conversations)
     execute("/load a.json", app)
     assert shown.keys[-1] == "load.done"
 
@@ -662,7 +662,7 @@ def test_resume_lists_earlier_conversations_and_goes_on_in_one(conversations: Pa
     (path,) = conversations.glob("*.jsonl")
     session, _ = make_session(conversations)
     drain(session.reply("別の話"))
-    app, shown = make_desk(session, conversations, ["", answer])
+    app, shown = make_app(session, conversations, ["", answer])
     assert execute("/resume", app) is None  # Enter: none
     assert [row[0] for row in shown.rows] == ["1"]
     assert "最初の話" in shown.rows[0][-1]
@@ -680,7 +680,7 @@ def test_a_damaged_conversation_is_listed_with_a_word_in_both_languages(conversa
     (path,) = conversations.glob("*.jsonl")
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:-1], b"{broken\n", lines[-1]]))
-    app, shown = make_desk(make_session(conversations)[0], conversations)
+    app, shown = make_app(make_session(conversations)[0], conversations)
     for lang, mark in (("en", "(damaged)"), ("ja", "（破損あり）")):
         app.screen.lang = lang
         execute("/resume", app)
@@ -693,7 +693,7 @@ def test_resume_takes_an_id(conversations: Path, here: Path) -> None:
     name = first.snapshot().header.id
     first.close()
     session, _ = make_session(conversations)
-    app, _ = make_desk(session, conversations)
+    app, _ = make_app(session, conversations)
     execute(f"/resume {name.upper()}", app)
     assert session.conversation.turns[0].user == "話"
 
@@ -703,7 +703,7 @@ def test_a_conversation_that_is_open_elsewhere_is_gone_on_with_in_a_copy(convers
     drain(other.reply("話"))
     path = other.journal_path
     session, _ = make_session(conversations)
-    app, shown = make_desk(session, conversations)
+    app, shown = make_app(session, conversations)
     execute("/resume", app)
     assert shown.rows[-1][-1] == "話  (open in a bchat)"
     shown.said.clear()
@@ -723,7 +723,7 @@ def test_a_resumed_journal_is_given_back_when_the_old_one_cannot_be_left(
     drain(first.reply("話"))
     first.close()
     session, _ = make_session(conversations)
-    app, _ = make_desk(session, conversations)
+    app, _ = make_app(session, conversations)
 
     def hindered(*args: Any) -> None:
         raise BchatError("transcript.not-saved", path="x", reason="y")
@@ -864,10 +864,10 @@ def test_a_base_model_that_goes_on_with_a_persona_says_that_it_is_not_told(conve
     first, _ = make_session(conversations, ["はい"])
     first.open_with((Utterance(Speaker.USER, "先生です"), Utterance(Speaker.SYSTEM, "はい")))
     drain(first.reply("問"))
-    app, _ = make_desk(first, conversations)
+    app, _ = make_app(first, conversations)
     execute("/save a.json", app)
     session, _ = make_session(conversations, entry=PLAIN)
-    chat, shown = make_desk(session, conversations)
+    chat, shown = make_app(session, conversations)
     execute("/load a.json", chat)
     assert "persona.not-told" in shown.keys
 

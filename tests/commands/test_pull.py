@@ -29,7 +29,7 @@ from bilingual_chat.storage import paths
 from tests.loopback_hub import BIN, FILES, HASTY, MD5, REPO, SIZE, WANTED, WEIGHTS, Hub, partial, put_directory
 from tests.pseudo_terminal import Terminal
 from tests.runs import scripted
-from tests.scripted import Shown, make_desk, make_session
+from tests.scripted import Shown, make_app, make_session
 
 ENTRY = ModelEntry("sft", hub_id=REPO, parameters=SIZE // 2)
 BIG = replace(ENTRY, parameters=200_000_000)
@@ -39,7 +39,7 @@ BIG = replace(ENTRY, parameters=200_000_000)
 def app(tmp_path: Path) -> Iterator[tuple[App, Shown]]:
     """A chat that knows of the hub's model as the default; what it fetches ends with the test."""
     session, _ = make_session(tmp_path)
-    made, shown = make_desk(session, tmp_path)
+    made, shown = make_app(session, tmp_path)
     made.config = replace(made.config, catalogue={**made.config.catalogue, "sft": ENTRY})
     yield made, shown
     models.end_download(made)

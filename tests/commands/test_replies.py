@@ -20,7 +20,7 @@ from bilingual_chat.text.conversation import Conversation, FinishReason, Turn
 from bilingual_chat.transcript.document import document_of, read_document, write_document
 from bilingual_chat.transcript.journal import Journal, read_journal
 from bilingual_chat.transcript.loaded import Loaded, new_header
-from tests.scripted import Script, Shown, drain, make_desk, make_session
+from tests.scripted import Script, Shown, drain, make_app, make_session
 from tests.transcript_schema import SCHEMA, faults
 
 
@@ -95,7 +95,7 @@ def test_undo_after_a_stopped_retry_keeps_the_whole_reply(tmp_path: Path) -> Non
     session, _ = make_session(tmp_path, ["一二三", "四五六"])
     drain(session.reply("数えて"))
     stopped(session)
-    app, shown = make_desk(session, tmp_path)
+    app, shown = make_app(session, tmp_path)
     execute("/undo", app)
     assert [turn.reply for turn in on_disk(session).conversation.turns] == ["一二三"]
     assert shown.keys == ["undo.reply"]
@@ -106,7 +106,7 @@ def test_undo_after_a_stopped_retry_keeps_the_whole_reply(tmp_path: Path) -> Non
 def test_undo_takes_back_one_retry_edit_or_choice_after_the_other(tmp_path: Path) -> None:
     """With a number it takes back whole turns."""
     session, _ = make_session(tmp_path, ["零", "一", "二", "三", "四"])
-    app, _ = make_desk(session, tmp_path)
+    app, _ = make_app(session, tmp_path)
     drain(session.reply("前"))
     drain(session.reply("問"))
     drain(session.retry())
@@ -127,7 +127,7 @@ def test_undo_takes_back_one_retry_edit_or_choice_after_the_other(tmp_path: Path
 def test_every_way_to_another_reply_is_listed_and_can_be_chosen(tmp_path: Path) -> None:
     """Retry, edit, compare and take: in the order in which they came, and read back after each step."""
     session, _ = make_session(tmp_path, ["一", "二", "三", "四", "五"])
-    app, shown = make_desk(session, tmp_path)
+    app, shown = make_app(session, tmp_path)
     drain(session.reply("問"))
     drain(session.retry())
     drain(session.revise("問い"))
@@ -162,7 +162,7 @@ def test_the_next_message_keeps_the_replies_of_the_one_before(tmp_path: Path) ->
 def test_replies_to_words_that_have_no_turn_yet_wait_for_it(tmp_path: Path) -> None:
     """A comparison before the first reply: one of them may be chosen, or another one comes."""
     session, _ = make_session(tmp_path, ["一", "二", "三"])
-    app, _ = make_desk(session, tmp_path)
+    app, _ = make_app(session, tmp_path)
     session.pending = "問"
     session._keep(lambda journal: journal.record_user("問"))
     action: Any = execute("/compare calm creative", app)
@@ -182,7 +182,7 @@ def test_replies_to_words_that_have_no_turn_yet_wait_for_it(tmp_path: Path) -> N
 @pytest.mark.parametrize("line", ["/replies 3", "/replies 0", "/replies x", "/replies ²"])
 def test_a_reply_that_there_is_not_is_refused(tmp_path: Path, line: str) -> None:
     session, _ = make_session(tmp_path, ["一", "二"])
-    app, _ = make_desk(session, tmp_path)
+    app, _ = make_app(session, tmp_path)
     with pytest.raises(BchatError, match="no turn yet"):
         execute("/replies", app)
     session.pending = "問"
@@ -308,7 +308,7 @@ def told_by_last(app: App, shown: Shown) -> dict[str, str]:
 @pytest.mark.parametrize("lang", messages.LANGUAGES)
 def test_last_tells_how_the_reply_was_made(tmp_path: Path, lang: str) -> None:
     session, _ = make_session(tmp_path, ["一二三", "四"], options={"temperature": 0.5})
-    app, shown = make_desk(session, tmp_path)
+    app, shown = make_app(session, tmp_path)
     app.screen.lang = lang
     drain(session.reply("問"))
     drain(session.retry(SettingsChange(values={"seed": 9})))
@@ -324,7 +324,7 @@ def test_last_tells_how_the_reply_was_made(tmp_path: Path, lang: str) -> None:
 
 def test_last_shows_whatever_a_file_says_of_a_reply(tmp_path: Path) -> None:
     session, _ = make_session(tmp_path)
-    app, shown = make_desk(session, tmp_path)
+    app, shown = make_app(session, tmp_path)
     with pytest.raises(BchatError, match="no turn yet"):
         execute("/last", app)
     details = {"model": [1], "usage": 3, "timings": {"tokens_per_second": "x"}, "settings": {"top_k": None}, "seed": {}}
@@ -337,7 +337,7 @@ def test_last_shows_whatever_a_file_says_of_a_reply(tmp_path: Path) -> None:
 
 def test_identical_answers_are_marked(tmp_path: Path) -> None:
     session, _ = make_session(tmp_path, ["零", "一", "一", "二", "一"])
-    app, shown = make_desk(session, tmp_path)
+    app, shown = make_app(session, tmp_path)
     drain(session.reply("問"))
     variants: Any = [Variant(str(seed), session.settings.changed("seed", seed).parameters) for seed in range(4)]
     events = drain(compare(session, variants))

@@ -26,7 +26,7 @@ from bilingual_chat.text.tokenizer import Tokenizer
 from bilingual_chat.transcript import document
 from bilingual_chat.transcript.journal import read_journal
 from tests.model_cards import CARDS, PHILOSOPHER, install, random_model, vocabulary
-from tests.scripted import PLAIN, Script, ScriptedEngine, drain, make_desk, make_session, settings, tokenizer
+from tests.scripted import PLAIN, Script, ScriptedEngine, drain, make_app, make_session, settings, tokenizer
 
 pytestmark = [
     pytest.mark.slow,
@@ -132,7 +132,7 @@ def test_a_persona_is_no_part_of_a_text(tmp_path: Path) -> None:
 
 def test_the_commands_work_on_the_text(tmp_path: Path) -> None:
     session, engine = make_session(tmp_path, ["甲", "乙", "丙", "丁"], entry=PLAIN)
-    app, shown = make_desk(session, tmp_path)
+    app, shown = make_app(session, tmp_path)
     drain(session.reply("一"))
     drain(session.reply("二"))
     assert execute("/retry", app) == Retry(NO_CHANGE)
@@ -188,7 +188,7 @@ def test_a_text_that_outgrows_the_context_loses_its_beginning(tmp_path: Path) ->
     assert engine.prompts[-1] == last
     assert session.context_used(session.model()) < 160
     session.undo()
-    app, shown = make_desk(session, tmp_path)
+    app, shown = make_app(session, tmp_path)
     execute("/prompt x", app)
     assert session.text.endswith(shown.texts[-1][:-1])
     assert shown.keys[-1] == "session.cut"

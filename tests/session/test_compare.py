@@ -22,15 +22,15 @@ from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.storage import paths
 from bilingual_chat.text.conversation import FinishReason
 from bilingual_chat.transcript.journal import read_journal
-from tests.scripted import ScriptedEngine, Shown, drain, make_desk, make_session, tokenizer
+from tests.scripted import ScriptedEngine, Shown, drain, make_app, make_session, tokenizer
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> tuple[App, Shown, Any]:
-    """A desk with one turn behind it; the engine's next replies are 甲, 乙 and 丙."""
+    """A chat with one turn behind it; the engine's next replies are 甲, 乙 and 丙."""
     session, engine = make_session(tmp_path, ["はい。", "甲です。", "乙です。", "丙です。"])
     drain(session.reply("いち"))
-    return *make_desk(session, tmp_path), engine
+    return *make_app(session, tmp_path), engine
 
 
 def variants_of(line: str, app: App) -> Compare:
@@ -185,7 +185,7 @@ def test_the_one_in_front_streams_while_the_others_wait(tmp_path: Path) -> None:
     engine = Interleaved(["はい。", "甲。", "乙です、少し長いです。"])
     session, _ = make_session(tmp_path, engine=engine)
     drain(session.reply("いち"))
-    app, _ = make_desk(session, tmp_path)
+    app, _ = make_app(session, tmp_path)
     events = list(compare(session, variants_of("/compare calm creative", app).variants))
     headings = [at for at, event in enumerate(events) if isinstance(event, Phrase)]
     assert "".join(map(str, events[1 : headings[1]])) == "甲。"
@@ -200,7 +200,7 @@ def test_on_the_embedded_model_take_gives_the_very_reply_that_was_shown(tmp_path
     model = open_model(ModelEntry("demo", directory=str(paths.demo_model_dir())))
     session, _ = make_session(tmp_path, entry=model.entry, engine=model.engine)
     drain(session.reply("Tell me three animals in Japanese."))
-    app, _ = make_desk(session, tmp_path)
+    app, _ = make_app(session, tmp_path)
     action = variants_of("/compare temperature=2,top_k=0 temperature=1.5,top_k=0,top_p=1", app)
     shown: list[str] = []
     for event in compare(session, action.variants):

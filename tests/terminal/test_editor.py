@@ -22,7 +22,7 @@ from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.terminal.editor import CommandCompleter, Editor
 from bilingual_chat.terminal.editor.history import SharedHistory
 from bilingual_chat.terminal.toolbar import Toolbar
-from tests.scripted import make_desk, make_session
+from tests.scripted import make_app, make_session
 
 ENTER, ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R = "\r", "\x1b\r", "\x03", "\x04", "\n", "\x12"
 UP, RIGHT, TAB = "\x1b[A", "\x1b[C", "\t"
@@ -31,7 +31,7 @@ UP, RIGHT, TAB = "\x1b[A", "\x1b[C", "\t"
 @pytest.fixture
 def app(tmp_path: Path) -> App:
     session, _ = make_session(None)
-    return make_desk(session, tmp_path)[0]
+    return make_app(session, tmp_path)[0]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from bilingual_chat.terminal.editor import Editor
 from bilingual_chat.terminal.editor.graphemes import Grapheme, GraphemeOutput, _count_rows, use_graphemes
 from bilingual_chat.terminal.editor.rewrap import _find_cursor, count_rows, rewraps
 from bilingual_chat.terminal.linebreak import count_grapheme_cells
-from tests.scripted import make_desk, make_session
+from tests.scripted import make_app, make_session
 
 ENTER, BACKSPACE, DELETE, LEFT, RIGHT, HOME, CTRL_T = "\r", "\x7f", "\x1b[3~", "\x1b[D", "\x1b[C", "\x1b[H", "\x14"
 CTRL_B, CTRL_F, CTRL_D, CTRL_W, ALT_B, ALT_D, UP = "\x02", "\x06", "\x04", "\x17", "\x1bb", "\x1bd", "\x1b[A"
@@ -50,7 +50,7 @@ def keys() -> Iterator[PipeInput]:
 
 @pytest.fixture
 def app(tmp_path: Path) -> App:
-    return make_desk(make_session(None)[0], tmp_path)[0]
+    return make_app(make_session(None)[0], tmp_path)[0]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from bilingual_chat.transcript.export import FORMATS
 from bilingual_chat.transcript.history import list_conversations, search
 from bilingual_chat.transcript.journal import Journal, read_journal
 from bilingual_chat.transcript.loaded import Header, Loaded
-from tests.commands.test_commands import make_desk
+from tests.commands.test_commands import make_app
 from tests.scripted import drain, make_session, tokenizer
 
 CASES = int(os.environ.get("FUZZ_CASES", "500"))
@@ -131,7 +131,7 @@ def broken_bytes(draw: st.DrawFn, whole: bytes) -> bytes:
 def live_with(loaded: Loaded, directory: Path) -> None:
     """Everything that a person may do with a conversation that was read."""
     session, engine = make_session(directory / "new", ["はい。"] * 3)
-    app, _ = make_desk(session, directory / "new")
+    app, _ = make_app(session, directory / "new")
     session.continue_from(loaded)
     _use(session, engine, app)
     write_document(directory / "again.json", loaded, overwrite=True)
