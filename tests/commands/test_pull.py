@@ -526,7 +526,7 @@ def test_a_person_who_leaves_meanwhile_is_offered_the_rest_until_a_no(served: Hu
     terminal.wait_for("bchat pull sft resumes it.")
     assert terminal.leave() == 0
     terminal = begin(served, home)
-    assert "is partly downloaded (0.1 of 0.1 GB)" in terminal.text.replace("\n", " ")
+    assert "is partly downloaded (55 MB of 60 MB)" in terminal.text.replace("\n", " ")
     terminal.type("n\r")
     terminal.wait_for("bchat will not ask again")
     terminal.type("\x04")
