@@ -241,10 +241,10 @@ def where(error: Exception) -> str:
 
 
 def caught_by(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
-    """The exceptions that bchat would tell as unforeseen, from now on."""
+    """The exceptions that bchat would report as unexpected, from now on."""
     unforeseen: list[Exception] = []
-    for module in ("bilingual_chat.cli", "bilingual_chat.cli.errors"):
-        monkeypatch.setattr(sys.modules[module], "report", lambda error, display: unforeseen.append(error))
+    for module in ("bilingual_chat.cli.command_line", "bilingual_chat.cli.errors"):
+        monkeypatch.setattr(sys.modules[module], "report_unexpected", lambda error, display: unforeseen.append(error))
     return unforeseen
 
 
@@ -279,7 +279,7 @@ def test_this_would_be_seen(world: World, monkeypatch: pytest.MonkeyPatch, capsy
     """What the test above looks for is there once something is not foreseen."""
     unforeseen: list[Exception] = []
     monkeypatch.setattr(
-        sys.modules["bilingual_chat.cli.errors"], "report", lambda error, display: unforeseen.append(error)
+        sys.modules["bilingual_chat.cli.errors"], "report_unexpected", lambda error, display: unforeseen.append(error)
     )
     monkeypatch.setattr(paths, "shipped_config", lambda name: 1 / 0)
     monkeypatch.setattr(sys, "argv", ["bchat", "models"])
