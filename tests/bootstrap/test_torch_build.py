@@ -396,6 +396,7 @@ def read_until(controller: int, end: bytes) -> bytes:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "agrees"),
     [("y\n", True), ("Ｙ\n", True), ("はい\n", True), ("YES \n", True), ("\n", False), ("n\n", False), ("\x04", False)],
@@ -404,6 +405,7 @@ def test_only_a_yes_is_a_yes(typed: str, agrees: bool) -> None:
     assert on_a_terminal(typed.encode())[0] is agrees
 
 
+@pytest.mark.slow
 def test_the_question_states_the_size_in_both_languages() -> None:
     assert "3 GB" in on_a_terminal(b"n\n")[1]
     assert "約 3 GB" in on_a_terminal(b"n\n", language="ja_JP.UTF-8")[1]

@@ -66,6 +66,7 @@ sys.exit(command_line.main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("command", ["ask", "chat"])
 def test_what_libraries_print_reaches_no_screen(noise: str, command: str) -> None:

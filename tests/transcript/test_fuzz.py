@@ -188,6 +188,7 @@ def test_any_document_is_refused_in_a_sentence_or_can_be_gone_on_with(
     read_whatever(path)
 
 
+@pytest.mark.slow
 @given(st.data())
 @TRIED
 def test_any_journal_is_refused_in_a_sentence_or_can_be_gone_on_with(
