@@ -153,7 +153,8 @@ def _in_an_interactive_shell(shell: str, state: str) -> tuple[Terminal, int]:
     if state != "prompt":
         terminal.type("Hi" + ENTER)
         waited = {"loading": TABLE["chat.waiting"].en, "prefill": "is reading the conversation", "reply": "\none two"}
-        terminal.wait_for(waited[state])
+        # Below the message: a row of the echoed command may begin with the words of the reply, too.
+        terminal.wait_for(lambda text: waited[state] in text.partition("> Hi")[2])
     return terminal, os.tcgetpgrp(terminal.child.child_fd)
 
 
