@@ -18,7 +18,7 @@ PACKAGE = Path(bilingual_chat.__file__).parent
 # From the bottom to the top: a room may import the rooms before it, and its own modules.
 ROOMS = (
     *("messages", "storage", "text", "settings", "hub", "engines"),
-    *("transcript", "session", "bench", "commands", "terminal", "cli"),
+    *("transcript", "session", "bench", "explore", "commands", "terminal", "cli"),
 )
 # Beside the house: whole lists, since they run where the libraries are not there yet.
 ASIDE = {"bootstrap": {"messages", "storage", "text"}, "__main__": {"bootstrap", "cli"}, "": {"session"}}

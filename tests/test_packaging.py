@@ -36,9 +36,9 @@ SENTENCES = (
 DATA = {
     "bilingual_chat/configs/models.toml",
     "bilingual_chat/configs/presets.toml",
-    "bilingual_chat/demo/config.json",
-    "bilingual_chat/demo/model.safetensors",
-    "bilingual_chat/demo/spiece.model",
+    "bilingual_chat/hub/demo/config.json",
+    "bilingual_chat/hub/demo/model.safetensors",
+    "bilingual_chat/hub/demo/spiece.model",
     "bilingual_chat/bench/talk.txt",
     *(f"bilingual_chat/engines/kernels/{name}" for name in KERNELS),
     *(f"bilingual_chat/messages/{room}.json" for room in SENTENCES),

@@ -1,6 +1,6 @@
 """Score a model directory on questions: how many replies are right, how many an honest refusal, how many false.
 
-    python training/evaluate.py [bilingual_chat/demo] [--preset balanced] [--failures] [--write training/SCORES.md]
+    python training/evaluate.py [bilingual_chat/hub/demo] [--preset balanced] [--failures] [--write training/SCORES.md]
 
 The held-out questions (`heldout/`) were written before the data and are not consulted for it; those of `development/` are.
 A file has a table for each kind, with rows for each language: the turns of the user, then a pattern. A turn that begins
@@ -100,7 +100,7 @@ def table(counts: Counts) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", type=Path, nargs="?", default=Path("bilingual_chat/demo"))
+    parser.add_argument("directory", type=Path, nargs="?", default=Path("bilingual_chat/hub/demo"))
     parser.add_argument("--preset", choices=SAMPLING, default="greedy")
     parser.add_argument("--failures", action="store_true", help="print each reply that is not right")
     parser.add_argument("--questions", type=Path, default=HELD_OUT)

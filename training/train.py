@@ -2,9 +2,9 @@
 
     python training/train.py tokenizer            # /var/tmp/bchat-training/spiece.model
     python training/train.py train --steps 6000   # goes on from checkpoint.pt there if there is one
-    python training/train.py export bilingual_chat/demo
+    python training/train.py export bilingual_chat/hub/demo
 
-`train --start bilingual_chat/demo` begins with the weights and the tokenizer of a model directory.
+`train --start bilingual_chat/hub/demo` begins with the weights and the tokenizer of a model directory.
 
 The schedule is warm-up, constant, then a linear decay over the last `--decay` steps: a run can be prolonged
 by asking for more steps before its decay begins. Every batch is a function of (seed, step) alone.

@@ -69,7 +69,7 @@ def shipped_config(name: str) -> Path:
 
 def demo_model_dir() -> Path:
     """Return the directory of the demo model."""
-    return _PACKAGE / "demo"
+    return _PACKAGE / "hub" / "demo"
 
 
 def expand(text: str) -> Path:

@@ -70,7 +70,7 @@ class Keyboard:
         if self._before is None or termios is None:
             return
         before, self._before = self._before, None
-        if not _is_ours():  # another process has set its modes
+        if not is_in_foreground():  # another process has set its modes
             return
         with suppress(termios.error, OSError, ValueError):
             termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
@@ -91,7 +91,7 @@ class Keyboard:
         taken = False
         with suppress(OSError, ValueError):
             fd = sys.stdin.fileno()
-            while _is_ours() and select.select([fd], [], [], 0 if taken else seconds)[0]:
+            while is_in_foreground() and select.select([fd], [], [], 0 if taken else seconds)[0]:
                 data = os.read(fd, AT_ONCE)
                 if not data:
                     break
@@ -138,8 +138,11 @@ def _set_modes(modes: list[Any]) -> None:
         termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, modes)
 
 
-def _is_ours() -> bool:
-    """Return True if this process is in the foreground of its terminal."""
+def is_in_foreground() -> bool:
+    """Return True if this process is in the foreground of its terminal.
+
+    Only then may it read keys and set modes: the system stops a background process that does.
+    """
     try:
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
     except (AttributeError, OSError, ValueError):

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Protocol
 
-from bilingual_chat.terminal.keyboard import KEYBOARD
+from bilingual_chat.terminal.keyboard import KEYBOARD, is_in_foreground
 
 # Every signal whose default action ends a process. (Python ignores SIGPIPE.)
 ENDING: tuple[str, ...] = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF")
@@ -132,7 +132,13 @@ def _stop(prompt: Prompt | None, resumed: Callable[[], None]) -> None:
 
 
 def _resume(prompt: Prompt | None, resumed: Callable[[], None]) -> None:
-    """Take the terminal back, also after SIGSTOP, which no handler sees."""
+    """Take the terminal back, also after SIGSTOP, which no handler sees.
+
+    Not in the background (`bg`, `kill -CONT`): setting modes there would stop the process again. SIGCONT comes once
+    more with `fg`.
+    """
+    if not is_in_foreground():
+        return
     if prompt is not None and prompt.is_reading():
         prompt.draw_again()
     else:

@@ -201,6 +201,20 @@ def test_ctrl_backslash_ends_with_everything_kept(shell: str, state: str, home: 
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_a_suspended_chat_goes_on_in_the_background(shell: str, home: Path) -> None:
+    terminal, _ = _in_an_interactive_shell(shell, "reply")
+    terminal.type(CTRL_Z)
+    terminal.wait_for(lambda text: "Stopped" in text and text.endswith("$"))
+    terminal.type("bg\n")
+    terminal.wait_for(lambda _: [(user, finish) for user, _, finish in turns(home)] == [("Hi", "stop")])
+    terminal.type("fg\n")
+    terminal.wait_for("demo ·")  # the line below the prompt
+    terminal.type("again" + ENTER)
+    terminal.wait_for(lambda _: users(home) == ["Hi", "again"])
+    _leave_to_the_shell(terminal)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_a_suspended_chat_that_is_killed_ends_and_leaves_the_terminal_to_the_shell(shell: str, home: Path) -> None:
     terminal, _ = _in_an_interactive_shell(shell, "reply")
     terminal.type(CTRL_Z)
