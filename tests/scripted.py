@@ -176,7 +176,10 @@ class Shown:
     def show(self, text: str) -> None:
         self.texts.append(text)
 
-    def show_rows(self, rows: Iterable[tuple[str, ...]]) -> None:
+    def show_heading(self, said: Phrase) -> None:
+        self.said.append(said)
+
+    def show_rows(self, rows: Iterable[tuple[str, ...]], per_line: int = 1) -> None:
         self.rows.extend(rows)
 
     def progress(self, now: Any) -> None:

@@ -39,7 +39,10 @@ class Screen(Protocol):
     def show(self, text: str) -> None:
         """Show text of any origin."""
 
-    def show_rows(self, rows: Iterable[tuple[str, ...]]) -> None: ...
+    def show_heading(self, said: Phrase) -> None: ...
+
+    def show_rows(self, rows: Iterable[tuple[str, ...]], per_line: int = 1) -> None:
+        """Show a table; `per_line` rows side by side where they fit."""
 
     def progress(self, now: Progress) -> None:
         """Show the progress of a download."""
@@ -118,8 +121,11 @@ class App:
     def show(self, text: str) -> None:
         self.screen.show(text)
 
-    def show_rows(self, rows: Rows) -> None:
-        self.screen.show_rows(rows)
+    def show_heading(self, said: Phrase) -> None:
+        self.screen.show_heading(said)
+
+    def show_rows(self, rows: Iterable[tuple[str, ...]], per_line: int = 1) -> None:
+        self.screen.show_rows(rows, per_line)
 
     def ask(self, question: Phrase) -> str:
         return self.reader.ask(self.text(question))

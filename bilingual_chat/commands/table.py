@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from bilingual_chat.commands import compare, conversation, files, models, replies, settings
 from bilingual_chat.commands.app import Action, App, Command
 from bilingual_chat.commands.arguments import shortened, word
-from bilingual_chat.messages import Phrase
+from bilingual_chat.messages import TABLE, Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import decoding
 from bilingual_chat.text.sanitize import inward
@@ -87,7 +87,9 @@ def find(name: str) -> Command:
 def _help(app: App, argument: str) -> Action:
     topic = word(argument).lstrip("/")
     if not topic:
-        app.show_rows([(command.usage, app.text(command.description)) for command in COMMANDS])
+        _list_commands(app)
+        return None
+    if topic == "keys":
         app.say(Phrase("help.keys"))
         return None
     try:
@@ -99,7 +101,24 @@ def _help(app: App, argument: str) -> Action:
     row = (command.usage, app.text(command.description))
     aliases = ", ".join(f"/{alias}" for alias in command.aliases)
     app.show_rows([(*row, app.text(Phrase("help.aliases", names=aliases))) if aliases else row])
+    if (examples := f"examples.{command.name}") in TABLE:
+        app.show_rows(tuple(line.split(" — ", 1)) for line in app.text(Phrase(examples)).split("\n"))
     return None
+
+
+def _list_commands(app: App) -> None:
+    """Show every command by group: on one screen of 80 × 24 cells."""
+    for group, commands in GROUPS.items():
+        app.show_heading(Phrase(f"help.{group}"))
+        rows = [
+            (f"/{command.name}", app.text(Phrase(f"brief.{command.name}")))
+            for command in commands
+            if command.name not in decoding.RANGES
+        ]
+        app.show_rows(rows, per_line=2)
+        if values := [f"/{command.name}" for command in commands if command.name in decoding.RANGES]:
+            app.show_rows([(" ".join(values),)])
+    app.say(Phrase("help.more"))
 
 
 def _help_choices(app: App, typed: str) -> Iterable[tuple[str, str]]:
@@ -107,38 +126,56 @@ def _help_choices(app: App, typed: str) -> Iterable[tuple[str, str]]:
     return [*names, *(choice for choice in settings.setting_choices(app, typed) if choice[0] not in _BY_NAME)]
 
 
-# A command whose arguments are not in brackets requires one.
-COMMANDS: tuple[Command, ...] = (
-    Command("help", _help, "[COMMAND | SETTING]", ("?", "h"), _help_choices),
-    Command("settings", settings.show_settings),
-    Command("set", settings.change_settings, "[NAME VALUE | NAME default …]", (), settings.setting_choices),
-    Command("temperature", settings.setting_command("temperature"), "[VALUE | default]", ("temp",)),
-    Command("top_p", settings.setting_command("top_p"), "[VALUE | default]"),
-    Command("top_k", settings.setting_command("top_k"), "[VALUE | default]"),
-    Command("repetition_penalty", settings.setting_command("repetition_penalty"), "[VALUE | default]", ("penalty",)),
-    Command("max_new_tokens", settings.setting_command("max_new_tokens"), "[VALUE | default]", ("max_tokens",)),
-    Command("seed", settings.setting_command("seed"), "[VALUE | none | default]"),
-    Command("preset", settings.choose_preset, "[NAME]", ("presets",), settings.preset_choices),
-    Command("persona", conversation.change_persona, "[TEXT | none]"),
-    Command("undo", conversation.undo, "[COUNT]"),
-    Command(
-        "retry", conversation.retry, "[PRESET | NAME=VALUE …]", ("again",), compare.compare_choices, takes_several=True
+# Each group is a paragraph of /help. A command whose arguments are not in brackets requires one.
+GROUPS: dict[str, tuple[Command, ...]] = {
+    "talk": (
+        Command(
+            "retry",
+            conversation.retry,
+            "[PRESET | NAME=VALUE …]",
+            ("again",),
+            compare.compare_choices,
+            takes_several=True,
+        ),
+        Command("edit", conversation.edit),
+        Command("undo", conversation.undo, "[COUNT]"),
+        Command("replies", replies.replies, "[NUMBER]", (), replies.reply_choices),
+        Command("persona", conversation.change_persona, "[TEXT | none]"),
+        Command("clear", conversation.clear, "", ("new",)),
+        Command("history", conversation.show_history),
     ),
-    Command("replies", replies.replies, "[NUMBER]", (), replies.reply_choices),
-    Command("last", replies.last),
-    Command("compare", compare.compare, "[PRESET | NAME=VALUE,… …]", (), compare.compare_choices, takes_several=True),
-    Command("take", compare.take, "NUMBER", (), compare.take_choices),
-    Command("edit", conversation.edit),
-    Command("clear", conversation.clear, "", ("new",)),
-    Command("history", conversation.show_history),
-    Command("prompt", conversation.show_prompt, "[ids] [TEXT]", (), conversation.ids_choice),
-    Command("save", files.save, "[FILE]", (), "file"),
-    Command("load", files.load, "FILE", (), "file"),
-    Command("resume", files.choose_conversation, "[WHICH]", (), files.resume_choices),
-    Command("export", files.export_to, "FILE.md | FILE.html | FILE.jsonl", (), "file"),
-    Command("model", models.choose_model, "[NAME | PATH]", ("models",), models.model_choices),
-    Command("pull", models.pull, "[NAME | stop]", ("fetch", "download"), models.pull_choices),
-    Command("lang", settings.choose_language, "[en | ja]", (), settings.language_choices),
-    Command("exit", conversation.leave, "", ("quit", "q", "bye")),
-)
+    "explore": (
+        Command(
+            "compare", compare.compare, "[PRESET | NAME=VALUE,… …]", (), compare.compare_choices, takes_several=True
+        ),
+        Command("take", compare.take, "NUMBER", (), compare.take_choices),
+        Command("last", replies.last),
+        Command("prompt", conversation.show_prompt, "[ids] [TEXT]", (), conversation.ids_choice),
+    ),
+    "settings": (
+        Command("settings", settings.show_settings),
+        Command("preset", settings.choose_preset, "[NAME]", ("presets",), settings.preset_choices),
+        Command("set", settings.change_settings, "[NAME VALUE | NAME default …]", (), settings.setting_choices),
+        Command("temperature", settings.setting_command("temperature"), "[VALUE | default]", ("temp",)),
+        Command("top_p", settings.setting_command("top_p"), "[VALUE | default]"),
+        Command("top_k", settings.setting_command("top_k"), "[VALUE | default]"),
+        Command(
+            "repetition_penalty", settings.setting_command("repetition_penalty"), "[VALUE | default]", ("penalty",)
+        ),
+        Command("max_new_tokens", settings.setting_command("max_new_tokens"), "[VALUE | default]", ("max_tokens",)),
+        Command("seed", settings.setting_command("seed"), "[VALUE | none | default]"),
+    ),
+    "files": (
+        Command("save", files.save, "[FILE]", (), "file"),
+        Command("load", files.load, "FILE", (), "file"),
+        Command("resume", files.choose_conversation, "[WHICH]", (), files.resume_choices),
+        Command("export", files.export_to, "FILE.md | FILE.html | FILE.jsonl", (), "file"),
+        Command("model", models.choose_model, "[NAME | PATH]", ("models",), models.model_choices),
+        Command("pull", models.pull, "[NAME | stop]", ("fetch", "download"), models.pull_choices),
+        Command("lang", settings.choose_language, "[en | ja]", (), settings.language_choices),
+        Command("help", _help, "[COMMAND | SETTING | keys]", ("?", "h"), _help_choices),
+        Command("exit", conversation.leave, "", ("quit", "q", "bye")),
+    ),
+}
+COMMANDS: tuple[Command, ...] = tuple(command for group in GROUPS.values() for command in group)
 _BY_NAME = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}

@@ -23,7 +23,7 @@ from bilingual_chat.messages import Interface, Phrase
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.storage.sizes import format_bytes
 from bilingual_chat.terminal.linebreak import Erase, LineBreaker, count_cells
-from bilingual_chat.terminal.tables import MIN_WIDTH, Row, format_noted_table, format_table, untabbed, wrap
+from bilingual_chat.terminal.tables import MIN_WIDTH, Row, format_columns, format_noted_table, untabbed, wrap
 from bilingual_chat.text.sanitize import outward, outward_line
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bilingual_chat.hub.download import Progress
 
 PROGRESS_S = 0.1  # between two updates of the progress line
-DIM, RED = "dim", "red"
+BOLD, DIM, RED = "bold", "dim", "red"
 
 
 class OutputLost(OSError):
@@ -154,9 +154,13 @@ class Display:
         """Print text of any origin with control characters made visible."""
         self._print(outward(text))
 
-    def show_rows(self, rows: Iterable[Row]) -> None:
-        """Print a table; off a screen its columns are separated by tabs."""
-        _write_rows(rows, self._err)
+    def show_heading(self, said: Phrase) -> None:
+        """Print the heading of a table."""
+        self._print(self.text(said), BOLD)
+
+    def show_rows(self, rows: Iterable[Row], per_line: int = 1) -> None:
+        """Print a table, `per_line` rows side by side where they fit; off a screen, tabs separate the columns."""
+        _write_rows(rows, self._err, per_line)
 
     def text(self, said: Phrase | BchatError) -> str:
         """Return a sentence in the current language."""
@@ -273,9 +277,9 @@ class Display:
         self._put_out(_escaped(text) + "\n")
 
 
-def _write_rows(rows: Iterable[Row], file: TextIO) -> None:
+def _write_rows(rows: Iterable[Row], file: TextIO, per_line: int = 1) -> None:
     cleaned = [tuple(outward_line(cell) for cell in row) for row in rows]
-    lines = format_table(cleaned, _width(file)) if _is_screen(file) else ["\t".join(row) for row in cleaned]
+    lines = format_columns(cleaned, _width(file), per_line) if _is_screen(file) else ["\t".join(row) for row in cleaned]
     file.write("".join(line + "\n" for line in lines))
     file.flush()
 

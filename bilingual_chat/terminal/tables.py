@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from bilingual_chat.terminal.linebreak import break_lines, count_cells
 
@@ -31,6 +32,21 @@ def format_table(rows: list[Row], width: int) -> list[str]:
         first, *more = wrap(last, width - indent)
         lines += [(start + first).rstrip(" "), *(" " * indent + line for line in more)]
     return lines
+
+
+def format_columns(rows: list[Row], width: int, count: int) -> list[str]:
+    """Return the lines of a table with `count` rows side by side, read downwards; below each other if that is too wide.
+
+    Each column of rows has an equal share of `width`, so that several tables have theirs at the same cells.
+    """
+    share = (width - 1) // count  # a terminal may wrap a line that fills it
+    height = max(1, -(-len(rows) // count))
+    parts = [format_table(rows[at : at + height], share) for at in range(0, len(rows), height)]
+    fits = all(count_cells(line) <= share - len(GAP) for part in parts for line in part)
+    if count == 1 or not fits or max(map(len, parts), default=0) > height:
+        return format_table(rows, width)
+    padded = ([line + " " * (share - count_cells(line)) for line in part] for part in parts)
+    return ["".join(line).rstrip(" ") for line in zip_longest(*padded, fillvalue="")]
 
 
 def format_noted_table(rows: Sequence[tuple[Row, str]], width: int) -> list[str]:

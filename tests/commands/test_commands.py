@@ -27,6 +27,7 @@ from bilingual_chat.settings.decoding import RANGES
 from bilingual_chat.settings.presets import Preset
 from bilingual_chat.storage import paths
 from bilingual_chat.text.conversation import FinishReason, Speaker, Turn, Utterance
+from bilingual_chat.text.sanitize import inward
 from bilingual_chat.transcript.document import read_document
 from bilingual_chat.transcript.journal import read_journal
 from tests.scripted import PLAIN, Shown, drain, make_app, make_session, tokenizer
@@ -120,15 +121,23 @@ def test_help_explains_every_command_in_both_languages(
     description = messages.render(f"command.{command.name}", lang)
     names = ", ".join(f"/{each}" for each in command.aliases)
     also = (messages.render("help.aliases", lang, names=names),) if names else ()
-    execute("/help", chat)
-    assert (command.usage, description) in shown.rows
-    shown.rows.clear()
     for name in (command.name, f"/{command.name}", *command.aliases):
         execute(f"/help {name}", chat)
         if command.name in RANGES:
             assert shown.rows[-1][0] == command.name
         else:
-            assert shown.rows[-1] == (command.usage, description, *also)
+            assert shown.rows[0] == (command.usage, description, *also)
+        shown.rows.clear()
+
+
+@pytest.mark.parametrize("name", [each.name for each in COMMANDS if f"examples.{each.name}" in messages.TABLE])
+@pytest.mark.parametrize("lang", messages.LANGUAGES)
+def test_the_examples_of_help_are_commands(name: str, lang: str) -> None:
+    for line in messages.render(f"examples.{name}", lang).split("\n"):
+        typed, _, _ = line.partition(" — ")
+        typed_name, argument = table.split(inward(typed))
+        assert find(typed_name).name == name
+        assert bool(argument) <= bool(find(name).arguments)
 
 
 @pytest.mark.parametrize("name", RANGES)
@@ -235,7 +244,7 @@ def test_a_seed_can_be_taken_away_again(app: tuple[App, Shown, Any]) -> None:
     [
         ("/tempreture 0.5", "command.unknown", "Did you mean /temperature?"),
         ("/xyzzy", "command.unknown", "start it with //"),
-        ("/re", "command.unknown", "/retry, /replies, /resume"),
+        ("/re", "command.unknown", "/retry, /replies, /repetition_penalty, /resume"),
         ("/usr/bin/ls", "command.unknown", "//"),
         ("/set tempreture 1", "setting.unknown", "Did you mean temperature?"),
         ("/set temperature", "command.value-missing", "/set temperature"),

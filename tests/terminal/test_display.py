@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bilingual_chat.commands.table import COMMANDS, execute
 from bilingual_chat.hub.download import Progress
-from bilingual_chat.messages import Phrase
+from bilingual_chat.messages import LANGUAGES, Phrase
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.terminal import display as room
 from bilingual_chat.terminal.display import Display, sentence
 from bilingual_chat.terminal.linebreak import count_cells
-from bilingual_chat.terminal.tables import format_table
+from bilingual_chat.terminal.tables import format_columns, format_table
 from bilingual_chat.text.sanitize import outward
 from tests.pseudo_terminal import pty
+from tests.scripted import make_app, make_session
 
 # Each would do something to a terminal, or to a library that reads markup.
 HOSTILE = [
@@ -357,6 +361,33 @@ def test_a_table_on_a_narrow_screen_loses_nothing(width: int) -> None:
     lines = format_table(ROWS, width)
     assert unspaced("".join(lines)) == unspaced("".join("".join(row) for row in ROWS))
     assert width < room.MIN_WIDTH or all(count_cells(line) <= width for line in lines)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_help_lists_every_command_on_one_screen(lang: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """80 × 24 cells: the typed line, the list, the prompt and the toolbar."""
+    monkeypatch.setattr(room, "_is_screen", lambda file: True)
+    monkeypatch.setattr(room, "_width", lambda file: 80)
+    monkeypatch.setenv("NO_COLOR", "1")
+    session, _ = make_session(tmp_path, [])
+    app, _ = make_app(session, tmp_path)
+    display, _, err = plain(lang)
+    app.screen = display
+    execute("/help", app)
+    lines = re.sub("\x1b\\[[0-9;]*m", "", err.getvalue()).splitlines()
+    assert len(lines) <= 24 - 3
+    assert all(count_cells(line) < 80 for line in lines)
+    assert {name for line in lines for name in re.findall(r"/\w+", line)} >= {f"/{each.name}" for each in COMMANDS}
+
+
+@pytest.mark.parametrize("width", [*range(1, 12), 25, 40, 60, 80])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_rows_side_by_side_lose_nothing(width: int, count: int) -> None:
+    rows = [(f"/{number}", "設定を変える") for number in range(7)]
+    lines = format_columns(rows, width, count)
+    assert Counter(unspaced("".join(lines))) == Counter(unspaced("".join("".join(row) for row in rows)))
+    assert width < room.MIN_WIDTH or all(count_cells(line) <= width for line in lines)
+    assert width < 60 or len(lines) == -(-7 // count)
 
 
 def test_a_table_of_nothing_is_nothing() -> None:
