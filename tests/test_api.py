@@ -12,8 +12,8 @@ import pytest
 import bilingual_chat as bchat
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.transcript.document import read_document
+from tests.fresh_python import HEAVY, loaded_after
 from tests.pseudo_terminal import ROOT
-from tests.test_architecture import HEAVY, loaded_after
 
 PAGES = ("docs/api.md", "docs/ja/api.md")
 PROMPT = "ユーザー: こんにちは\nシステム: "

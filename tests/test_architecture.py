@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import bilingual_chat
+from tests.fresh_python import HEAVY, loaded_after
 
 PACKAGE = Path(bilingual_chat.__file__).parent
 
@@ -44,7 +43,6 @@ LIBRARIES = {
     "ssl": set(),
     "asyncio": set(),
 }
-HEAVY = {"torch", "numpy", "transformers", "sentencepiece", "huggingface_hub"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "handler", "base", "misc"}
 LONGEST = 450
 
@@ -136,6 +134,12 @@ def test_each_permission_is_used() -> None:
     assert not {(library, room) for library, rooms in LIBRARIES.items() for room in rooms} - used
 
 
+def test_no_test_module_imports_another() -> None:
+    """Shared builders are modules of tests/ that hold no test, shared fixtures in conftest.py."""
+    imported = {(path.name, name) for path in Path(__file__).parent.rglob("*.py") for name in imports_of(path)}
+    assert not {(path, name) for path, name in imported if name[0] == "tests" and name[-1].startswith("test_")}
+
+
 def test_no_room_has_a_name_that_means_nothing() -> None:
     assert not {part for path in sources() for part in dotted(path)} & VAGUE
 
@@ -176,20 +180,6 @@ def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
     if room_of(path) == "messages":
         return
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
-
-
-def loaded_after(statement: str) -> set[str]:
-    """The top-level modules that a fresh Python has loaded after `statement`."""
-    program = f"""
-import json, sys
-try:
-    {statement}
-except SystemExit as leaving:
-    assert not leaving.code, leaving.code
-sys.__stdout__.write("\\n" + json.dumps(sorted({{name.split(".")[0] for name in sys.modules}})))
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, encoding="utf-8", check=True)
-    return set(json.loads(done.stdout.splitlines()[-1]))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,8 @@ import pytest
 import bilingual_chat
 from bilingual_chat import bootstrap
 from bilingual_chat import messages as sentences
-from bilingual_chat.bootstrap import environment, pip, torch_build
-from tests import __main__ as suite
-from tests import newest, sanitize
+from bilingual_chat.bootstrap import environment, pip
+from tests.setup_stage import OFFLINE, Stage, bare_checkout, staged
 
 PACKAGE = Path(bilingual_chat.__file__).parent
 ALONE = [
@@ -28,55 +27,6 @@ ALONE = [
     *(f"messages/{path.stem}" for path in (PACKAGE / "messages").glob("*.py")),
     *(f"bootstrap/{path.stem}" for path in (PACKAGE / "bootstrap").glob("*.py")),
 ]
-
-NO_MATCH = [
-    "ERROR: Could not find a version that satisfies the requirement torch==9.9.0+cpu (from versions: 9.8.0, 9.9.0)",
-    "ERROR: No matching distribution found for torch==9.9.0+cpu",
-]
-CONFLICT = [
-    "The conflict is caused by:",
-    "    The user requested torch==9.9.0+cpu",
-    "    The user requested (constraint) torch==9.9.0",
-    "ERROR: ResolutionImpossible: for help visit the documentation",
-]
-OFFLINE = [
-    "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('Failed to establish')'",
-    "ERROR: Could not find a version that satisfies the requirement torch==9.9.0+cpu (from versions: none)",
-    "ERROR: No matching distribution found for torch==9.9.0+cpu",
-]
-
-
-class Stage:
-    """A checkout with nothing in it, and what was done to it instead of being done."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.asked: list[list[str]] = []
-        self.answers: list[list[str] | type[BaseException]] = []
-        self.became: list[list[str]] = []
-        self.torch = ""
-        self.has_gpu = False
-
-    def pip(self, root: Path, wanted: Sequence[str], timeout_s: float | None = None) -> list[str]:
-        self.asked.append(list(wanted))
-        answer = self.answers.pop(0) if self.answers else []
-        if isinstance(answer, list):
-            return answer
-        raise answer
-
-    def make_environment(self, root: Path) -> None:
-        python = environment.python_of(root)
-        python.parent.mkdir(parents=True, exist_ok=True)
-        python.touch()
-        environment.write_marker(root, environment.UNFINISHED)
-
-    def become(self, command: list[str]) -> int:
-        self.became.append(command)
-        return 7
-
-    @property
-    def marker(self) -> str:
-        return environment.read_marker(self.root)
 
 
 @pytest.fixture(autouse=True)
@@ -90,32 +40,9 @@ def nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
 
 
-def bare_checkout(root: Path, torch: str = "torch==9.9.0\n") -> Path:
-    (root / ".ci").mkdir(parents=True)
-    (root / "bilingual_chat").mkdir()
-    (root / "bilingual_chat" / "__init__.py").write_text("")
-    (root / "pyproject.toml").write_text("[project]\n")
-    (root / environment.CONSTRAINTS).write_text(torch)
-    return root
-
-
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     return staged(tmp_path, monkeypatch)
-
-
-def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    """Everything but venv, pip and exec is real."""
-    stage = Stage(bare_checkout(tmp_path / "a checkout"))
-    monkeypatch.setattr(bootstrap, "checkout", lambda: stage.root)
-    monkeypatch.setattr(pip, "install", stage.pip)
-    monkeypatch.setattr(environment, "make", stage.make_environment)
-    monkeypatch.setattr(bootstrap, "_replace_process", stage.become)
-    monkeypatch.setattr(torch_build, "installed_version", lambda root: stage.torch)
-    monkeypatch.setattr(torch_build, "has_nvidia_gpu", lambda: stage.has_gpu)
-    monkeypatch.setattr(torch_build, "LINUX", True)
-    monkeypatch.delenv("BCHAT_TORCH", raising=False)
-    return stage
 
 
 def test_set_up_then_start(stage: Stage) -> None:
@@ -354,41 +281,6 @@ def test_a_download_that_has_started_may_take_longer(scripted_pip: Callable[[str
     root = scripted_pip("echo '  Downloading torch-9.9.0-cp311.whl (190.3 MB)'; sleep 2; echo whole")
     assert pip.install(root, ["torch"], timeout_s=1) == []
     assert b"whole" in (root / ".venv" / environment.LOG).read_bytes()
-
-
-def test_the_newest_transformers_is_tried_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
-    ran = []
-    monkeypatch.setattr(bootstrap, "run", lambda arguments, extra: ran.append((arguments, extra)) or 5)
-    assert suite.main(["--newest", "-x"]) == 5
-    assert ran == [(["-m", "tests.newest", "-x"], "dev")]
-    assert newest.allowed().startswith("transformers>=")
-    assert any(path.endswith("test_other_families.py") for path in newest.concerned())
-
-
-def test_the_sanitizers_run_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
-    ran = []
-    monkeypatch.setattr(bootstrap, "run", lambda arguments, extra: ran.append((arguments, extra)) or 5)
-    assert suite.main(["--sanitize", "-x"]) == 5
-    assert ran == [(["-m", "tests.sanitize", "-x"], "dev")]
-    assert all((Path(suite.__file__).parents[1] / path).is_file() for path in sanitize.TESTS)
-
-
-@pytest.mark.parametrize(
-    ("given", "handed_on"),
-    [([], []), (["--quick", "-x"], ["-m", "not slow", "-x"]), (["tests/test_a.py"], ["tests/test_a.py"])],
-)
-def test_the_test_command_hands_its_arguments_to_pytest(
-    monkeypatch: pytest.MonkeyPatch, given: list[str], handed_on: list[str]
-) -> None:
-    ran = []
-
-    def run(arguments: list[str], extra: str) -> int:
-        ran.append((arguments, extra))
-        return 5
-
-    monkeypatch.setattr(bootstrap, "run", run)
-    assert suite.main(given) == 5
-    assert ran == [(["-m", "pytest", *handed_on], "dev")]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 
 from bilingual_chat import bootstrap
 from bilingual_chat.bootstrap import console, environment, pip, torch_build
-from tests.bootstrap.test_bootstrap import CONFLICT, NO_MATCH, OFFLINE, Stage, bare_checkout, staged
+from tests.setup_stage import CONFLICT, NO_MATCH, OFFLINE, Stage, bare_checkout, staged
 
 OWN, FROM_PYTORCH = ["torch==9.9.0+cpu"], list(torch_build.FROM_PYTORCH)
 CUDA = ["torch==9.9.0,!=9.9.0+cpu"]

@@ -1,6 +1,6 @@
 """Several tokens a pass beside one at a time: lookahead, replies side by side, prompts read ahead.
 
-The models are those of `test_engine_native`, and so are the kernels.
+The models are those of tests/cpu_kernels.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Everything that reads transcripts, given whatever a file may hold: one clear error, or a conversation that works.
 
-`FUZZ_CASES=100000 python3 -m tests tests/test_transcript_fuzz.py` tries that many files instead of some hundreds.
+`FUZZ_CASES=100000 python3 -m tests tests/transcript/test_fuzz.py` tries that many files instead of some hundreds.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from bilingual_chat.transcript.export import FORMATS
 from bilingual_chat.transcript.history import list_conversations, search
 from bilingual_chat.transcript.journal import Journal, read_journal
 from bilingual_chat.transcript.loaded import Header, Loaded
-from tests.commands.test_commands import make_app
-from tests.scripted import drain, make_session, tokenizer
+from tests.scripted import drain, make_app, make_session, tokenizer
 
 CASES = int(os.environ.get("FUZZ_CASES", "500"))
 TRIED = settings(
