@@ -170,7 +170,7 @@ def test_scores_are_log_probabilities(model: bchat.Model) -> None:
     assert model.score(ids[:50]) == pytest.approx(scores[:49], abs=1e-3)
     start = model.encode(PROMPT)
     [best] = model.generate(start, temperature=0, max_new_tokens=1)
-    every = [math.exp(model.score([*start, other])[-1]) for other in range(0, 200)]
+    every = [math.exp(model.score([*start, other])[-1]) for other in range(0, 200, 10)]
     assert max(every) <= math.exp(model.score([*start, best])[-1])
     assert sum(every) <= 1
     assert model.score(start[:1]) == []

@@ -52,12 +52,6 @@ class FaultyOs:
         return call
 
 
-@pytest.fixture
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsync that takes no time: hundreds of chats, and no power failure among them."""
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
 def attempt(call: Callable[[], object]) -> BchatError | None:
     """What a person would be told."""
     try:
@@ -86,7 +80,6 @@ FAULTS = pytest.mark.parametrize(
 
 
 @FAULTS
-@pytest.mark.usefixtures("quick_disk")
 def test_a_chat_goes_on_whatever_call_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int | str, forever: bool
 ) -> None:
@@ -132,7 +125,6 @@ def _as_on_disk(path: Path) -> Loaded:
     return replay.replay(path.read_bytes(), path).loaded
 
 
-@pytest.mark.usefixtures("quick_disk")
 @pytest.mark.parametrize("forever", [False, True])
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EIO])
 def test_a_new_chat_that_cannot_be_saved_leaves_no_file(
@@ -155,7 +147,6 @@ def test_a_new_chat_that_cannot_be_saved_leaves_no_file(
 
 
 @FAULTS
-@pytest.mark.usefixtures("quick_disk")
 def test_a_repair_that_fails_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int | str, forever: bool
 ) -> None:
@@ -186,7 +177,6 @@ def test_a_repair_that_fails_loses_nothing(
 
 
 @FAULTS
-@pytest.mark.usefixtures("quick_disk")
 @pytest.mark.parametrize("write", [write_document, export], ids=["save", "export"])
 def test_a_save_is_the_old_file_or_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[..., Path], fault: int | str, forever: bool

@@ -172,11 +172,6 @@ def read_whatever(path: Path) -> None:
         live_with(loaded, path.parent)
 
 
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
 @given(broken_json(document()) | broken_json(document()["utterances"]))
 @TRIED
 def test_any_document_is_refused_in_a_sentence_or_can_be_gone_on_with(

@@ -14,12 +14,6 @@ from bilingual_chat.transcript.journal import Journal
 from bilingual_chat.transcript.loaded import Header
 
 
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsync that takes no time."""
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
 def keep(directory: Path, name: str, *turns: tuple[str, str], age: int = 0) -> Path:
     """A journal that was changed `age` seconds ago."""
     header = Header(name, "2025-08-02T10:15:00+09:00", "sft", "0.1.0")

@@ -26,12 +26,6 @@ SECOND = Turn("英語では？", "Virtual rea", FinishReason.INTERRUPTED, {"seed
 THIRD = Turn("Thanks!", "どういたしまして。", FinishReason.STOP)
 
 
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsync that takes no time; `test_transcript_faults` sees that it is called."""
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
 def say(journal: Journal, *turns: Turn) -> None:
     for turn in turns:
         journal.record_user(turn.user)
