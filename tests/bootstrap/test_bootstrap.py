@@ -276,6 +276,7 @@ def test_a_pip_that_starts_no_download_in_time_is_ended(scripted_pip: Callable[[
     assert pip.is_unreachable(last)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
 def test_a_download_that_has_started_may_take_longer(scripted_pip: Callable[[str], Path]) -> None:
     root = scripted_pip("echo '  Downloading torch-9.9.0-cp311.whl (190.3 MB)'; sleep 2; echo whole")

@@ -134,6 +134,7 @@ JUNK = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
 def test_good_records_around_a_heap_of_junk_are_kept(tmp_path: Path, junk: bytes) -> None:
     """And the memory is bounded by the size, whatever the junk."""
@@ -425,6 +426,7 @@ def test_a_full_journal_is_followed_by_another_that_begins_with_the_latest_turns
     assert earlier - {""} < ids  # each but the first names the one before it
 
 
+@pytest.mark.slow
 def test_a_document_that_could_not_be_loaded_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = Loaded(HEADER, Conversation((), (Turn("a", "b" * 1000, FinishReason.STOP),)))
     path = tmp_path / "a.json"
