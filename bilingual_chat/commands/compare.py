@@ -21,7 +21,7 @@ USUAL = ("calm", "balanced", "creative")
 
 def compare(app: App, argument: str) -> Action:
     """/compare: each word is a preset, or settings joined by commas. Variants without a seed share one."""
-    message = app.session.last_words
+    message = app.session.last_message
     words = split_variants(argument) or list(USUAL)
     if not 2 <= len(words) <= MOST:
         raise BchatError("compare.count", status=ExitStatus.USAGE, count=len(words), most=MOST)
@@ -40,7 +40,7 @@ def _variant(settings: Settings, text: str, seed: int) -> Variant:
 
 def take(app: App, argument: str) -> Action:
     """/take: keep a compared reply. One that was generated in part only is generated again."""
-    if not app.compared or app.session.last_words != app.compared_words:
+    if not app.compared or app.session.last_message != app.compared_words:
         raise BchatError("take.nothing", status=ExitStatus.USAGE)
     number = parse_number(argument, len(app.compared))
     if number is None:

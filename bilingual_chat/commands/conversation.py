@@ -56,13 +56,13 @@ def _count(argument: str, turns: int) -> int:
 def retry(app: App, argument: str) -> Action:
     """/retry: answer the last message again."""
     change = parse_change(argument, app.session.settings.presets)
-    app.session.last_words  # noqa: B018  # raises if there is no message
+    app.session.last_message  # noqa: B018  # raises if there is no message
     return Retry(change)
 
 
 def edit(app: App, argument: str) -> Action:
     """/edit: edit the last message."""
-    last = app.session.last_words
+    last = app.session.last_message
     if not app.reader.has_editor:
         app.say(Phrase("edit.next-line"))
     return Edit(last, replaces_last=app.session.pending is None)

@@ -18,7 +18,7 @@ _SHOWN = 60  # characters of a reply in the list
 def replies(app: App, argument: str) -> Action:
     """/replies: choose a reply to the last message; without a number, list them."""
     known = app.session.replies
-    app.session.last_words  # noqa: B018  # raises if there is no message
+    app.session.last_message  # noqa: B018  # raises if there is no message
     if not known:
         raise BchatError("replies.none", status=ExitStatus.USAGE)
     if not argument:

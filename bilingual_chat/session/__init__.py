@@ -1,1 +1,1 @@
-"""One conversation and its turns. READ FIRST: `session`."""
+"""One conversation and its turns. Read `session.session` first."""

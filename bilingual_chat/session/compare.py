@@ -117,4 +117,4 @@ def _turn(session: Session, model: Model, prompt: Prompt, answer: _Answer) -> Tu
         "preset": answer.variant.preset or session.settings.preset,
         "usage": {"prompt_tokens": len(prompt.ids), "completion_tokens": answer.tokens},
     }
-    return Turn(session.last_words, answer.detokenizer.text, answer.finish or FinishReason.INTERRUPTED, details)
+    return Turn(session.last_message, answer.detokenizer.text, answer.finish or FinishReason.INTERRUPTED, details)

@@ -1,15 +1,15 @@
-"""Whether a reply goes round in circles."""
+"""Detects replies that repeat themselves."""
 
 from __future__ import annotations
 
-# An endless loop: a unit of at most LOOP_UNIT tokens, at least LOOP_TIMES in a row, over LOOP_TOKENS or more.
+# A loop: at most LOOP_UNIT tokens, repeated at least LOOP_TIMES, LOOP_TOKENS or more in all.
 LOOP_UNIT, LOOP_TIMES, LOOP_TOKENS = 64, 4, 128
 
 
 class LoopDetector:
-    """Whether a reply goes round in circles; constant work for each token.
+    """Detects a reply that repeats itself, with constant work per token.
 
-    For each unit length u, `_runs[u]` counts how many last tokens equal the one u before them.
+    State: `_runs[u]` is the number of last tokens that equal the token u before them.
     """
 
     def __init__(self) -> None:
@@ -17,6 +17,7 @@ class LoopDetector:
         self._runs = [0] * (LOOP_UNIT + 1)
 
     def push(self, token_id: int) -> bool:
+        """Add a token. Return True if the reply now ends in a loop."""
         ids, runs = self._ids, self._runs
         ids.append(token_id)
         looping = False

@@ -1,4 +1,4 @@
-"""What a session talks to, and what one call of it gave."""
+"""A model that is ready to answer, and the result of one call."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from bilingual_chat.text.tokenizer import Tokenizer
 
 
 class ChatTokenizer(Protocol):
-    """What a session needs of a tokenizer: the family's own (`Tokenizer`), or that of another one."""
+    """The tokenizer of a chat: `text.tokenizer.Tokenizer`, or that of a model of another family."""
 
     def encode(self, text: str) -> list[int]: ...
 
@@ -42,22 +42,22 @@ class ChatTokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Model:
-    """What a session talks to: an engine, and how its model reads and writes."""
+    """An open model: engine, tokenizer and prompt format."""
 
     entry: ModelEntry
     tokenizer: ChatTokenizer
     engine: protocol.Engine
-    notices: tuple[Phrase, ...] = ()  # what is to be said of how it was opened
-    is_withdrawn: bool = False  # opened all the same, because it was asked for
+    notices: tuple[Phrase, ...] = ()  # about how it was opened
+    is_withdrawn: bool = False  # opened because the user accepted it
 
     @property
     def precision(self) -> str:
-        """As `Engine.precision`."""
+        """See `Engine.precision`."""
         return self.engine.precision
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a transcript says of it."""
+        """The details of the model that a transcript records."""
         withdrawn = {"withdrawn": True} if self.is_withdrawn else {}
         return {"model": self.entry.name, **withdrawn, "precision": self.precision, "device": self.engine.device_name}
 
@@ -70,52 +70,52 @@ class Model:
         return self.entry.prompt
 
     def count(self, utterances: Sequence[Utterance]) -> int:
-        """Tokens of `utterances` in a prompt, without the label that asks for the next reply."""
+        """Return the number of tokens of `utterances` in a prompt, without the label of the next reply."""
         if not utterances:
             return 0
         return len(self.tokenizer.encode_prompt(utterances, self.format, asks=False).ids)
 
     def encode_prompt(self, utterances: Sequence[Utterance]) -> Prompt:
-        """The prompt that asks for the reply to `utterances`."""
+        """Return the prompt that asks for the reply to `utterances`."""
         return self.tokenizer.encode_prompt(utterances, self.format)
 
 
 @dataclass(frozen=True)
 class OpenOptions:
-    """How a person wants models opened."""
+    """How models are opened."""
 
     device: protocol.DeviceName = "auto"
     accept_withdrawn: bool = False
-    others: tuple[ModelEntry, ...] = ()  # may be named when a model does not fit
+    others: tuple[ModelEntry, ...] = ()  # an error may suggest one of them if a model does not fit
     quantize: protocol.QuantizeName = "auto"
 
 
 def open_model(
-    entry: ModelEntry, opening: OpenOptions | None = None, progress: protocol.Progress | None = None
+    entry: ModelEntry, options: OpenOptions | None = None, progress: protocol.Progress | None = None
 ) -> Model:
-    """The model of `entry`, ready to answer. Raises BchatError (MODEL): not here, damaged, withdrawn, too large.
+    """Open the model of `entry`. Raises BchatError (MODEL): missing, damaged, withdrawn or too large.
 
-    `progress` is called with bytes done and in all while large weights are verified or converted for the first time.
+    `progress` is called with (bytes done, bytes in all) while large weights are verified or converted, once per file.
     """
-    opening = opening or OpenOptions()
+    options = options or OpenOptions()
     directory = require_here(entry)
     is_other = is_other_family(directory)
-    if is_other and opening.quantize not in ("auto", "none"):
-        raise BchatError("engine.quantize-family", status=ExitStatus.MODEL, name=entry.name, precision=opening.quantize)
+    if is_other and options.quantize not in ("auto", "none"):
+        raise BchatError("engine.quantize-family", status=ExitStatus.MODEL, name=entry.name, precision=options.quantize)
     _check_whole(entry, directory, progress)
-    accept = opening.accept_withdrawn
+    accept = options.accept_withdrawn
     if is_other:
         from bilingual_chat.engines.other_families.transformers_engine import (
-            open_transformers_engine,  # seconds, for such a model only
+            open_transformers_engine,  # takes seconds, so for such a model only
         )
 
-        is_withdrawn = check_withdrawn(find_weights(directory), entry, opening.others, accept=accept, progress=progress)
+        is_withdrawn = check_withdrawn(find_weights(directory), entry, options.others, accept=accept, progress=progress)
         words, foreign = open_transformers_engine(
             directory,
             entry.prompt,
             name=entry.name,
-            device=opening.device,
-            insists=opening.quantize == "none",
+            device=options.device,
+            insists=options.quantize == "none",
         )
         return Model(entry, words, foreign, foreign.notices, is_withdrawn)
     tokenizer = Tokenizer(directory / TOKENIZER_FILE, newline=entry.prompt.newline)
@@ -124,23 +124,23 @@ def open_model(
         tokenizer,
         name=entry.name,
         entry=entry,
-        device=opening.device,
-        quantize=opening.quantize,
+        device=options.device,
+        quantize=options.quantize,
         accept_withdrawn=accept,
         progress=progress,
-        others=opening.others,
+        others=options.others,
     )
     return Model(entry, tokenizer, engine, engine.notices, engine.withdrawn)
 
 
 def _check_whole(entry: ModelEntry, directory: Path, progress: protocol.Progress | None) -> None:
-    """Refuse what was fetched from the hub and is not what it was. Reads only what changed since it was read last.
+    """Raise BchatError if a file downloaded from the hub is damaged. Reads only files that changed.
 
-    Not a directory of the person's own: there, other weights are other work.
+    A directory of the user's own is not checked: there, other weights are intended.
     """
     if directory.parent.name != "snapshots":
         return
-    from bilingual_chat.hub import state, verify  # 20 ms, which the first prompt need not wait for
+    from bilingual_chat.hub import state, verify  # takes 20 ms, so not before the first prompt
 
     report = state.last_report(entry)
     if report is not None and report.state is state.State.CHANGED:
@@ -153,7 +153,7 @@ def _check_whole(entry: ModelEntry, directory: Path, progress: protocol.Progress
 
 @dataclass(frozen=True)
 class Completion:
-    """What one call of the engine was told and gave: everything `ask --json` prints."""
+    """Input and output of one call of the engine: everything that `ask --json` prints."""
 
     model: Mapping[str, Any]  # `Model.record`
     prompt: Prompt
@@ -162,12 +162,12 @@ class Completion:
     finish: FinishReason
     parameters: DecodingParameters  # seed included
     cached_tokens: int
-    first_token_s: float | None  # None when nothing came
+    first_token_s: float | None  # None if no token came
     total_s: float
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Speed after the first token; None where there is nothing to measure."""
+        """The speed after the first token; None for less than two tokens."""
         if self.first_token_s is None or len(self.reply_ids) < 2 or self.total_s <= self.first_token_s:
             return None
         return (len(self.reply_ids) - 1) / (self.total_s - self.first_token_s)
@@ -191,7 +191,7 @@ class Completion:
 
 
 def versions() -> dict[str, str]:
-    """The versions a transcript records, read without importing the libraries."""
+    """Return the versions that a transcript records, read without importing the libraries."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"bchat": __version__}

@@ -1,4 +1,4 @@
-"""A persona as the model card has it: an opening exchange."""
+"""A persona: the opening exchange of the model card, which gives the model its role."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _JAPANESE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uff66-\uff9f]")
 
 
 def remark_on_persona(entry: ModelEntry, opening: tuple[Utterance, ...]) -> Phrase | None:
-    """What is to be said of an opening that this model is not told, or cannot follow."""
+    """Return a remark on an opening that this model is not sent, or does not follow."""
     if not opening:
         return None
     if entry.prompt.kind == "plain":
@@ -22,7 +22,7 @@ def remark_on_persona(entry: ModelEntry, opening: tuple[Utterance, ...]) -> Phra
 
 
 def persona(text: str) -> tuple[Utterance, ...]:
-    """An opening as the model card has it: the user says what the system is to be, the system agrees."""
+    """Return the opening for a persona: the user describes the role, the system agrees. () for no text."""
     text = inward(text).strip()
     if not text:
         return ()

@@ -1,4 +1,4 @@
-"""Prefills the prompt while the user types, so that the first token waits for the last few words only.
+"""Prefills the prompt while the user types, so that a reply waits for its last few words only.
 
 A resumed conversation, and one whose oldest turns were left out, is prefilled in the same way.
 """

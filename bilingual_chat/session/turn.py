@@ -1,61 +1,121 @@
-"""What one turn is made of beside the reply itself: what was asked, what is kept of it, what is said of it."""
+"""One reply while it is generated: its request, its end, its details in a transcript, remarks about it."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import count
-from typing import Any
 
-from bilingual_chat.engines.protocol import Chunk
+from bilingual_chat.engines.protocol import Chunk, Progress
 from bilingual_chat.messages import Phrase
+from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.session.loops import LoopDetector
 from bilingual_chat.session.model import Completion, Model
 from bilingual_chat.settings.decoding import DecodingParameters
-from bilingual_chat.text.conversation import Conversation, FinishReason, Turn
-from bilingual_chat.text.detokenizer import Detokenizer
-from bilingual_chat.text.prompt import Prompt, PromptFormat
+from bilingual_chat.text.conversation import FinishReason, Turn
+from bilingual_chat.text.prompt import Prompt
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A message that can be answered, and everything that its reply depends on."""
+class Request:
+    """A message, and everything that its reply depends on."""
 
     model: Model
-    text: str
+    message: str
     prompt: Prompt
     parameters: DecodingParameters
     preset: str
-    replaces: Turn | None = None  # the turn whose place the reply takes
 
 
-def told(conversation: Conversation, format: PromptFormat) -> Conversation:
-    """The conversation as the model is told it: a reply that never began would teach it silence.
+class RunningReply:
+    """One reply while it is generated. State: its tokens, its text, and how it ended: FAILED until it has."""
 
-    Not where all is one text: what was typed belongs to it, continued or not. A persona does not.
-    """
-    if format.kind == "plain":
-        return Conversation((), conversation.turns)
-    said = tuple(turn for turn in conversation.turns if turn.reply or turn.finish is FinishReason.STOP)
-    return Conversation(conversation.opening, said)
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._detokenizer = request.model.tokenizer.detokenizer(request.model.format)
+        self._loop = LoopDetector()
+        self._ids: list[int] = []
+        self._cached_tokens = 0
+        self._began = time.perf_counter()
+        self._first_token_s: float | None = None
+        self._finish = FinishReason.FAILED
+
+    def generate(self, on_prefill: Progress | None) -> Iterator[str]:
+        """Run the engine; yield the text in pieces of complete characters."""
+        request = self._request
+        self._began = time.perf_counter()
+        chunks = request.model.engine.complete(request.prompt.ids, request.parameters, on_prefill)
+        with closing(chunks):
+            for chunk in chunks:
+                if piece := self._take(chunk):
+                    yield piece
+                if (finish := self._finish_at(chunk)) is not None:
+                    self._finish = finish
+                    return
+        raise BchatError("session.broke-off")
+
+    def stopped_by(self, error: BaseException) -> None:
+        """Report the exception that ends the reply: a failure, or an interrupt."""
+        self._finish = FinishReason.FAILED if isinstance(error, Exception) else FinishReason.INTERRUPTED
+
+    def completed(self) -> Completion:
+        """Return what was generated, now that the reply has ended."""
+        return Completion(
+            self._request.model.record,
+            self._request.prompt,
+            self._detokenizer.text,
+            tuple(self._ids),
+            self._finish,
+            self._request.parameters,
+            self._cached_tokens,
+            self._first_token_s,
+            time.perf_counter() - self._began,
+        )
+
+    def _take(self, chunk: Chunk) -> str:
+        if self._first_token_s is None:
+            self._first_token_s = time.perf_counter() - self._began
+        self._cached_tokens = chunk.cached_tokens
+        if chunk.finish is FinishReason.STOP:
+            # Only here: a reply that is cut drops the text held back, which is part of a label or of a character.
+            return self._detokenizer.finish()
+        self._ids.append(chunk.token_id)
+        return self._detokenizer.push(chunk.token_id)
+
+    def _finish_at(self, chunk: Chunk) -> FinishReason | None:
+        """Return the reason if the reply ends with this chunk."""
+        if self._detokenizer.stopped:
+            return FinishReason.STOP
+        if chunk.finish is not FinishReason.STOP and self._loop.push(chunk.token_id):
+            return FinishReason.REPETITION
+        return chunk.finish
 
 
-def left_out(told: Prompt) -> dict[str, int]:
-    """What a transcript says of it."""
-    dropped = {"dropped_turns": told.dropped_turns}
-    return dropped | ({"dropped_characters": told.dropped_characters} if told.dropped_characters else {})
+def turn_of(request: Request, completion: Completion) -> Turn:
+    """Return the turn to be saved: message, reply, and the details that a transcript records."""
+    settings = asdict(completion.parameters)
+    details = {
+        **completion.model,
+        "settings": settings,
+        "seed": settings["seed"],
+        "preset": request.preset,
+        "usage": completion.usage,
+        "timings": completion.timings,
+        **dropped_details(completion.prompt),
+    }
+    return Turn(request.message, completion.reply, completion.finish, details)
 
 
-def why_it_ends(chunk: Chunk, detokenizer: Detokenizer, loop: LoopDetector) -> FinishReason | None:
-    """The reason, if the reply ends with this chunk."""
-    if detokenizer.stopped:
-        return FinishReason.STOP
-    if chunk.finish is not FinishReason.STOP and loop.push(chunk.token_id):
-        return FinishReason.REPETITION
-    return chunk.finish
+def dropped_details(prompt: Prompt) -> dict[str, int]:
+    """Return the details that say how much of the conversation was not sent to the model."""
+    dropped = {"dropped_turns": prompt.dropped_turns}
+    return dropped | ({"dropped_characters": prompt.dropped_characters} if prompt.dropped_characters else {})
 
 
-def remarks_after(completion: Completion) -> Iterator[Phrase]:
+def remarks_after(completion: Completion, replaced: Turn | None) -> Iterator[Phrase]:
+    """Yield remarks about how a reply ended, and about one that equals the reply it was to replace."""
     parameters = completion.parameters
     if completion.finish is FinishReason.REPETITION:
         yield Phrase("session.repetition", penalty=f"{min(max(1.2, parameters.repetition_penalty + 0.1), 10):.3g}")
@@ -64,30 +124,12 @@ def remarks_after(completion: Completion) -> Iterator[Phrase]:
     elif completion.finish is FinishReason.LENGTH and parameters.min_new_tokens < parameters.max_new_tokens:
         is_cut = len(completion.reply_ids) >= parameters.max_new_tokens
         yield Phrase("session.length") if is_cut else Phrase("session.full")
-
-
-def details_of(asked: Asked, completion: Completion) -> dict[str, Any]:
-    """What a transcript says of a reply."""
-    settings = asdict(completion.parameters)
-    return {
-        **completion.model,
-        "settings": settings,
-        "seed": settings["seed"],
-        "preset": asked.preset,
-        "usage": completion.usage,
-        "timings": completion.timings,
-        **left_out(completion.prompt),
-    }
-
-
-def remark_on_same(last: Completion, before: Turn) -> Iterator[Phrase]:
-    """Why a reply that was asked for again is the same, and how to get another."""
-    if last.reply != before.reply:
+    if replaced is None or completion.reply != replaced.reply:
         return
-    if last.parameters.temperature == 0:
+    if parameters.temperature == 0:
         yield Phrase("session.same-again")
-    elif last.parameters.seed == before.details.get("seed"):
-        had = [reply.details.get("seed") for reply in before.replies]
-        seed = last.parameters.seed or 0
-        other = next(each for step in count(1) if (each := (seed + step) % 2**63) not in had)
+    elif parameters.seed == replaced.details.get("seed"):
+        used = [reply.details.get("seed") for reply in replaced.replies]
+        seed = parameters.seed or 0
+        other = next(each for step in count(1) if (each := (seed + step) % 2**63) not in used)
         yield Phrase("session.same-seed", seed=seed, other=other)

@@ -163,8 +163,7 @@ def test_replies_to_words_that_have_no_turn_yet_wait_for_it(tmp_path: Path) -> N
     """A comparison before the first reply: one of them may be chosen, or another one comes."""
     session, _ = make_session(tmp_path, ["一", "二", "三"])
     app, _ = make_app(session, tmp_path)
-    session.pending = "問"
-    session._keep(lambda journal: journal.record_user("問"))
+    session.save_message("問")
     action: Any = execute("/compare calm creative", app)
     drain(compare(session, action.variants))
     assert on_disk(session).pending_replies == tuple(map(as_read, session.replies))

@@ -17,8 +17,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from bilingual_chat.messages.errors import BchatError
-from bilingual_chat.session import session as sessions
 from bilingual_chat.session.loops import LOOP_TIMES, LOOP_TOKENS, LOOP_UNIT, LoopDetector
+from bilingual_chat.session.model import Model
 from bilingual_chat.session.persona import persona
 from bilingual_chat.session.session import Session
 from bilingual_chat.settings.config import SettingsChange
@@ -58,7 +58,7 @@ def test_the_users_words_are_on_disk_before_anything_is_computed(tmp_path: Path)
     engine = ScriptedEngine(["はい。"], on_step=look)
     session, _ = make_session(tmp_path, engine=engine)
 
-    def obtain_later() -> sessions.Model:
+    def obtain_later() -> Model:
         look()
         return obtain_at_once()
 
@@ -151,13 +151,13 @@ def test_ctrl_c_in_the_engine_keeps_what_was_said(tmp_path: Path) -> None:
 def test_a_signal_while_a_turn_is_being_saved_does_not_lose_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C raises in the middle of any line; the turn is on disk first."""
     session, _ = make_session(tmp_path, ["はい"])
-    settle = session._settle
+    save_turn = session.save_turn
 
     def interrupted(turn: Turn, replaces: Turn | None) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
-        return settle(turn, replaces)
+        return save_turn(turn, replaces)
 
-    monkeypatch.setattr(session, "_settle", interrupted)
+    monkeypatch.setattr(session, "save_turn", interrupted)
     with pytest.raises(KeyboardInterrupt):
         drain(session.reply("a"))
     assert kept(session).reply == "はい"
@@ -529,7 +529,7 @@ def test_another_model_goes_on_with_the_conversation_and_counts_anew(tmp_path: P
         drain(session.reply(f"質問{number}"))
     assert session.prompt_for("次").dropped_turns > 0
     wide = ScriptedEngine(["はい"], 2048, name="wide")
-    model = sessions.Model(replace(ENTRY, name="wide"), tokenizer(), wide)
+    model = Model(replace(ENTRY, name="wide"), tokenizer(), wide)
     session._obtain_model = lambda: model
     session.use_model(model.entry, session.settings.for_model(model.entry))
     assert session.prompt_for("次").dropped_turns == 0
