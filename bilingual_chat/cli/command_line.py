@@ -223,6 +223,17 @@ def where(options: Options, display: Display) -> None:
     display.put_rows([(messages.render(f"path.{name}", display.lang), str(path)) for name, path in known])
 
 
+@command(app, "cli.doctor", *CONFIG)
+def doctor(
+    options: Options,
+    display: Display,
+    as_json: Annotated[bool, typer.Option("--json", help="option.json")] = False,
+) -> None:
+    from bilingual_chat.cli import doctor
+
+    doctor.examine(load_configuration(options, display), display, as_json)
+
+
 # -- transcripts --------------------------------------------------------------------------------------
 
 

@@ -222,3 +222,15 @@ def _smaller_choice(
 def name_of(dtype: torch.dtype) -> str:
     """Return "float32", …"""
     return str(dtype).removeprefix("torch.")
+
+
+def torch_version() -> str:
+    """Return torch's version with its build ("2.13.0+cpu")."""
+    return str(torch.__version__)
+
+
+def gpu_name() -> str | None:
+    """Return the name of the GPU that torch can use."""
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name(0))
+    return "Apple GPU (mps)" if torch.backends.mps.is_available() else None

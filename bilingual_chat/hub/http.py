@@ -119,6 +119,16 @@ def find_hub(entry: ModelEntry) -> Hub:
     return Hub(endpoint, entry.hub_id, entry.revision, headers)
 
 
+def reach_hub(entry: ModelEntry) -> str:
+    """Return the endpoint of a model's hub, if it answers. Raise BchatError (MODEL)."""
+    hub = find_hub(entry)
+    try:
+        with request(hub, hub.endpoint, threading.Event(), method="HEAD", connect_s=TIMEOUTS.first_connect):
+            return without_credentials(hub.endpoint)
+    except Retryable as failure:
+        raise failure.error from None
+
+
 def _find_token() -> str:
     """Return the user's token, or "". Raise TimedOut: a token of `hf auth login` may be renewed over the network."""
     from huggingface_hub import constants, get_token

@@ -88,6 +88,11 @@ def shorten(path: Path) -> str:
         return str(path)
 
 
+def without_home(text: str) -> str:
+    """Return `text` with "~" for the home directory, for a bug report."""
+    return text.replace(str(Path.home()), "~")
+
+
 def all_paths() -> dict[str, Path]:
     """Return every path by its name in `bchat paths`, the most wanted first."""
     return {

@@ -58,7 +58,7 @@ def format_noted_table(rows: Sequence[tuple[Row, str]], width: int) -> list[str]
     for row, note in rows:
         line = GAP.join(cell + " " * (widths[at] - count_cells(cell)) for at, cell in enumerate(row))
         lines += wrap(line.rstrip(" "), width)
-        lines += [indent + part for part in wrap(note, width - len(indent))]
+        lines += [indent + part for part in wrap(note, width - len(indent)) if note]
     return lines
 
 

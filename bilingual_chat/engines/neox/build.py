@@ -152,6 +152,13 @@ def target_flags() -> list[str]:
     return [] if sys.platform == "darwin" else ["-mcpu=native"]
 
 
+def features() -> list[str]:
+    """Return the instruction sets of this processor that the kernels have a path for."""
+    known = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "asimddp", "i8mm", "bf16")
+    present = _processor().decode(errors="replace").split()
+    return [name for name in known if name in present]
+
+
 def _processor() -> bytes:
     """Return the processor's features: machines that share a home directory need different libraries."""
     try:
