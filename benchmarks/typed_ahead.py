@@ -23,7 +23,8 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bilingual_chat.session.model import Model, OpenOptions, open_model
+from bilingual_chat.engines.protocol import OpenOptions
+from bilingual_chat.session.model import Model, open_model
 from bilingual_chat.session.prefetch import PromptPrefetch
 from bilingual_chat.session.session import Session
 from bilingual_chat.settings.catalogue import open_path

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from bilingual_chat.engines.local import LocalEngine
+from bilingual_chat.engines.protocol import OpenOptions, Progress
+from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.decoding import DecodingParameters
 
 VOCAB, EOS = 97, 3
@@ -58,8 +61,17 @@ def save_pickle(directory: Path, state: dict[str, Any], name: str = "pytorch_mod
     torch.save(state, directory / name)
 
 
-def open_local(directory: Path, **options: Any) -> LocalEngine:
-    return LocalEngine(directory, **{"name": "tiny", "eos_id": EOS, "vocab_size": VOCAB, **options})
+def open_local(
+    directory: Path,
+    *,
+    entry: ModelEntry | None = None,
+    eos_id: int = EOS,
+    vocab_size: int = VOCAB,
+    progress: Progress | None = None,
+    **options: Any,
+) -> LocalEngine:
+    tokenizer: Any = SimpleNamespace(eos_id=eos_id, vocab_size=vocab_size)
+    return LocalEngine(directory, entry or ModelEntry("tiny"), tokenizer, OpenOptions(**options), progress)
 
 
 def reply(engine: LocalEngine, ids: list[int], parameters: DecodingParameters = GREEDY, seed: int = 0) -> list[int]:

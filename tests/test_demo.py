@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from bilingual_chat.commands.table import find
+from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.neox.config import parse_config
 from bilingual_chat.engines.neox.torch_model import GptNeox
-from bilingual_chat.engines.protocol import open_engine
-from bilingual_chat.settings.catalogue import locate
+from bilingual_chat.engines.protocol import OpenOptions
+from bilingual_chat.settings.catalogue import ModelEntry, locate
 from bilingual_chat.settings.config import load_config
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.storage import paths
@@ -50,7 +51,7 @@ def test_it_is_small_and_in_the_shape_of_the_family() -> None:
 
 def test_the_catalogue_says_how_large_it_is(tokenizer: Tokenizer) -> None:
     """The banner's size comes from the catalogue, and is the model's."""
-    engine = open_engine(paths.demo_model_dir(), tokenizer, name="demo")
+    engine = LocalEngine(paths.demo_model_dir(), ModelEntry("demo"), tokenizer, OpenOptions())
     entry = load_config().catalogue["demo"]
     config = json.loads((paths.demo_model_dir() / "config.json").read_text("utf-8"))
     assert parse_config(config).parameter_count == entry.parameters
@@ -61,7 +62,7 @@ def test_the_catalogue_says_how_large_it_is(tokenizer: Tokenizer) -> None:
 def test_every_pass_takes_one_thread(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a prompt, too: on a busy machine two threads wait for each other at each tiny kernel, and use the CPU
     meanwhile."""
-    engine = open_engine(paths.demo_model_dir(), tokenizer, name="demo")
+    engine = LocalEngine(paths.demo_model_dir(), ModelEntry("demo"), tokenizer, OpenOptions())
     counts: list[tuple[int, int]] = []
     run = GptNeox.run
 
@@ -118,7 +119,7 @@ def test_its_greedy_reply_is_that_of_transformers(tokenizer: Tokenizer) -> None:
     reference = GPTNeoXForCausalLM.from_pretrained(directory, dtype=torch.float32)
     with torch.inference_mode():
         expected = reference.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=32, pad_token_id=3)[0]
-    engine = open_engine(directory, tokenizer, name="demo")
+    engine = LocalEngine(directory, ModelEntry("demo"), tokenizer, OpenOptions())
     parameters = DecodingParameters(temperature=0.0, max_new_tokens=32)
     assert [chunk.token_id for chunk in engine.complete(ids, parameters)] == expected[len(ids) :].tolist()
 

@@ -18,7 +18,9 @@ from pathlib import Path
 
 from questions import GIVEN, HELD_OUT, Question, questions
 
-from bilingual_chat.engines.protocol import open_engine
+from bilingual_chat.engines.local import LocalEngine
+from bilingual_chat.engines.protocol import OpenOptions
+from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.text.conversation import FinishReason, Speaker, Utterance
 from bilingual_chat.text.detokenizer import Detokenizer
@@ -34,7 +36,7 @@ SAMPLING["balanced"] = DecodingParameters(
 class Answerer:
     def __init__(self, directory: Path, parameters: DecodingParameters) -> None:
         self.tokenizer = Tokenizer(directory / "spiece.model")
-        self.engine = open_engine(directory, self.tokenizer, name="demo")
+        self.engine = LocalEngine(directory, ModelEntry("demo"), self.tokenizer, OpenOptions())
         self.parameters = replace(parameters, seed=0)
 
     def answer(self, question: Question) -> str:

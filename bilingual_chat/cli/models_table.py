@@ -29,7 +29,7 @@ _STATES = {
 
 def state_of(file: FileState) -> str:
     """Return the message key of the state of `file`."""
-    return "model.withdrawn" if file.is_withdrawn else _STATES[file.state]
+    return "model.withdrawn" if file.withdrawn_md5 else _STATES[file.state]
 
 
 def show_all(config: Config, display: Display) -> None:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from bilingual_chat import messages
-from bilingual_chat.engines.protocol import DeviceName, QuantizeName
+from bilingual_chat.engines.protocol import DeviceName, OpenOptions, QuantizeName
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.text.encodings import decode_argument
 
 if TYPE_CHECKING:
     from bilingual_chat.cli.options import Options
-    from bilingual_chat.session.model import OpenOptions
     from bilingual_chat.settings.catalogue import ModelEntry
     from bilingual_chat.settings.config import Config, Settings
     from bilingual_chat.terminal.display import Display
@@ -34,7 +33,6 @@ class Startup:
 
 def prepare(options: Options, display: Display) -> Startup:
     """Resolve the options. Raises BchatError: invalid settings (USAGE), a model that is not on this machine (MODEL)."""
-    from bilingual_chat.session.model import OpenOptions
     from bilingual_chat.session.persona import persona, remark_on_persona
     from bilingual_chat.settings import catalogue
     from bilingual_chat.settings.config import parse_assignments, settings_for

@@ -10,7 +10,7 @@ import torch
 
 from bilingual_chat.engines.memory import SMALL, WORKING_MEMORY, available_memory, estimate_memory, needed_memory
 from bilingual_chat.engines.neox.build import load_library
-from bilingual_chat.engines.protocol import DeviceName, DtypeName, QuantizeName
+from bilingual_chat.engines.protocol import DeviceName, DtypeName, OpenOptions, QuantizeName
 from bilingual_chat.engines.weights.quantize import quantized_bytes
 from bilingual_chat.engines.weights.quantized_matrix import QuantizedPrecision
 from bilingual_chat.messages import Phrase
@@ -56,25 +56,20 @@ def choose_hardware(
     size: ModelSize,
     stored: Callable[[], torch.dtype | None],
     prefer: Preference,
-    *,
-    device: DeviceName = "auto",
-    dtype: DtypeName = "auto",
-    quantize: QuantizeName = "auto",
-    others: Iterable[ModelEntry] = (),
+    options: OpenOptions,
 ) -> Hardware:
     """Choose device, dtype and precision. Raises BchatError (MODEL): not available, or too little memory.
 
     stored: returns the dtype of most stored weights; reads the headers of the files. prefer: see `pick_dtype`.
-    others: models that the error may suggest instead.
     """
-    target = pick_device(device, size.parameters)
-    chosen = pick_dtype(dtype, target, size, stored, prefer)
-    precision = pick_precision(quantize, target, size, chosen)
-    check_memory(size, chosen, target, others, precision)
+    target = pick_device(options.device, size.parameters)
+    chosen = pick_dtype(options.dtype, target, size, stored, prefer)
+    precision = pick_precision(options.quantize, target, size, chosen)
+    check_memory(size, chosen, target, options.others, precision)
     notice = None
-    if precision is not None and quantize == "auto":
+    if precision is not None and options.quantize == "auto":
         notice = _narrowed(precision, chosen, size, target)
-    elif precision is None and dtype == "auto" and chosen != torch.float32:
+    elif precision is None and options.dtype == "auto" and chosen != torch.float32:
         notice = _rounding(stored(), chosen, prefer, size, target)
     return Hardware(target, chosen, precision, notice)
 

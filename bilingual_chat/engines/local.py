@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from bilingual_chat.engines.neox.config import NeoxConfig, parse_config
 from bilingual_chat.engines.neox.cpu_model import CpuNeox, can_compute
 from bilingual_chat.engines.neox.cuda_graph import CudaGraphNeox
 from bilingual_chat.engines.neox.torch_model import GptNeox
-from bilingual_chat.engines.protocol import DeviceName, DtypeName, Progress, QuantizeName
+from bilingual_chat.engines.protocol import OpenOptions, Progress
 from bilingual_chat.engines.weights.convert import open_weights
 from bilingual_chat.engines.weights.files import find_weights, read_json
 from bilingual_chat.engines.weights.reader import stored_dtype
@@ -25,6 +26,9 @@ from bilingual_chat.engines.weights.withdrawn import check_withdrawn
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import ModelEntry
+
+if TYPE_CHECKING:
+    from bilingual_chat.text.tokenizer import Tokenizer
 
 
 class LocalEngine(CachedEngine):
@@ -35,58 +39,39 @@ class LocalEngine(CachedEngine):
     def __init__(
         self,
         directory: Path,
-        *,
-        name: str,
-        eos_id: int,
-        vocab_size: int,
-        entry: ModelEntry | None = None,
-        dtype: DtypeName = "auto",
-        device: DeviceName = "auto",
-        quantize: QuantizeName = "auto",
-        accept_withdrawn: bool = False,
+        entry: ModelEntry,
+        tokenizer: Tokenizer,
+        options: OpenOptions,
         progress: Progress | None = None,
-        others: Iterable[ModelEntry] = (),
     ) -> None:
-        """Load `directory` (config.json and weights) and compute one token. See `open_engine`.
+        """Load `directory` (config.json and weights) and compute one token.
 
+        entry: names the checksums of withdrawn weights, and the dtype of the stored ones. progress: called in this
+        thread with (bytes done, bytes in all), first for checksums, then for a conversion; each happens once per file.
         Raises BchatError (MODEL): unsupported, withdrawn, damaged, incomplete, too large for the memory.
         """
-        entry, others = entry or ModelEntry(name), tuple(others)
         config = parse_config(read_json(directory / "config.json"))
-        if config.vocab_size < vocab_size:
-            status = ExitStatus.MODEL
-            raise BchatError("engine.vocabulary", status=status, model=config.vocab_size, tokenizer=vocab_size)
+        sizes = {"model": config.vocab_size, "tokenizer": tokenizer.vocab_size}
+        if sizes["model"] < sizes["tokenizer"]:
+            raise BchatError("engine.vocabulary", status=ExitStatus.MODEL, **sizes)
         paths, size = find_weights(directory), neox_size(config)
-
-        def stored() -> torch.dtype | None:
-            return DTYPES[entry.dtype] if entry.dtype else stored_dtype(paths)
-
-        # A user's own float32 model keeps float32 on request; bchat computes the models that it knows in 16 bits.
-        is_exact = quantize == "none" and not entry.dtype and exact_dtype(stored()) == torch.float32
-        hardware = choose_hardware(
-            size,
-            stored,
-            "exact" if is_exact else "fast",
-            device=device,
-            dtype=dtype,
-            quantize=quantize,
-            others=others,
-        )
+        hardware = _choose_hardware(entry, paths, size, options)
         self._quantized = hardware.precision
-        self._withdrawn = check_withdrawn(paths, entry, others, accept=accept_withdrawn, progress=progress)
+        accept, others = options.accept_withdrawn, options.others
+        self.withdrawn = check_withdrawn(paths, entry, others, accept=accept, progress=progress)
         with allocation_errors():
             model, problems = _load_model(config, paths, hardware, progress)
         is_small = hardware.device.type == "cpu" and size.parameters < SMALL and isinstance(model, GptNeox)
         super().__init__(
             model,
-            name=name,
-            eos_ids=[eos_id],
-            vocab_size=vocab_size,
+            name=entry.name,
+            eos_ids=[tokenizer.eos_id],
+            vocab_size=tokenizer.vocab_size,
             notices=filter(None, (hardware.notice, *problems)),
             max_threads=1 if is_small else None,
         )
         # One pass reads every weight but the other rows of the embedding.
-        self._check_weights(torch.split(model.embedding, 4096), [eos_id])
+        self._check_weights(torch.split(model.embedding, 4096), [tokenizer.eos_id])
         self.forget()
 
     @property
@@ -104,16 +89,20 @@ class LocalEngine(CachedEngine):
         """The bytes of `weights`: memory bandwidth divided by it limits the tokens per second."""
         return sum(tensor.nbytes for tensor in self.weights)
 
-    @property
-    def withdrawn(self) -> bool:
-        """True if the publisher withdrew these weights, and the user accepted them."""
-        return self._withdrawn
-
 
 def neox_size(config: NeoxConfig) -> ModelSize:
     """Return the size of a model, with shapes if the CPU kernels can compute it."""
     shapes = config.shapes() if can_compute(config) else None
     return ModelSize(config.parameter_count, config.cache_elements(), shapes)
+
+
+def _choose_hardware(entry: ModelEntry, paths: Sequence[Path], size: ModelSize, options: OpenOptions) -> Hardware:
+    def stored() -> torch.dtype | None:
+        return DTYPES[entry.dtype] if entry.dtype else stored_dtype(paths)
+
+    # A user's own float32 model keeps float32 on request; bchat computes the models that it knows in 16 bits.
+    is_exact = options.quantize == "none" and not entry.dtype and exact_dtype(stored()) == torch.float32
+    return choose_hardware(size, stored, "exact" if is_exact else "fast", options)
 
 
 def _load_model(

@@ -1,13 +1,9 @@
-"""The engine protocol: token ids in, token ids out.
-
-`open_engine` imports the engine when it is called, because torch takes a second to import.
-"""
+"""The engine protocol: token ids in, token ids out. No torch here: its import takes a second."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from bilingual_chat.settings.catalogue import ModelEntry
@@ -17,13 +13,21 @@ from bilingual_chat.text.conversation import FinishReason
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bilingual_chat.engines.local import LocalEngine
-    from bilingual_chat.text.tokenizer import Tokenizer
-
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 QuantizeName = Literal["auto", "none", "int8", "w8a8", "int4"]
 Progress = Callable[[int, int], None]  # (done, total)
+
+
+@dataclass(frozen=True)
+class OpenOptions:
+    """How to open a model. quantize: auto takes the most exact precision that leaves memory for other programs."""
+
+    device: DeviceName = "auto"
+    accept_withdrawn: bool = False  # open withdrawn weights too
+    others: tuple[ModelEntry, ...] = ()  # models that an error may suggest if this one does not fit
+    quantize: QuantizeName = "auto"
+    dtype: DtypeName = "auto"
 
 
 @dataclass(frozen=True)
@@ -102,42 +106,3 @@ def one_after_another(
     for index, parameters in enumerate(requests):
         for chunk in engine.complete(prompt_ids, parameters, progress):
             yield index, chunk
-
-
-def open_engine(
-    directory: Path,
-    tokenizer: Tokenizer,
-    *,
-    name: str,
-    entry: ModelEntry | None = None,
-    device: DeviceName = "auto",
-    dtype: DtypeName = "auto",
-    quantize: QuantizeName = "auto",
-    accept_withdrawn: bool = False,
-    progress: Progress | None = None,
-    others: Iterable[ModelEntry] = (),
-) -> LocalEngine:
-    """Open a GPT-NeoX model directory (config.json and weights). Raises BchatError (MODEL).
-
-    entry: the catalogue's knowledge: checksums of withdrawn weights, the dtype of the stored weights.
-    accept_withdrawn: open withdrawn weights too; the engine's `withdrawn` is then True.
-    quantize: auto takes the most exact precision that leaves memory for other programs.
-    progress: called in this thread with (bytes done, bytes in all), first for checksums, then for a conversion;
-    each happens once per file.
-    others: models that an error may suggest if this one does not fit.
-    """
-    from bilingual_chat.engines.local import LocalEngine
-
-    return LocalEngine(
-        directory,
-        name=name,
-        eos_id=tokenizer.eos_id,
-        vocab_size=tokenizer.vocab_size,
-        entry=entry,
-        device=device,
-        dtype=dtype,
-        quantize=quantize,
-        accept_withdrawn=accept_withdrawn,
-        progress=progress,
-        others=others,
-    )

@@ -42,9 +42,8 @@ class BackgroundDownload:
 
     def _run(self) -> None:
         try:
-            download.download(self.entry, self._set_progress, cancel=self._cancel)
-        except Cancelled:
-            pass
+            with suppress(Cancelled):
+                download.download(self.entry, self._set_progress, cancel=self._cancel)
         except BchatError as error:
             self.error = error
         except Exception as error:

@@ -175,25 +175,23 @@ def _plan(entry: ModelEntry, hub: Hub, listing: Listing, *, accept_withdrawn: bo
 
 
 def _download_all(downloads: Sequence[FileDownload], on_progress: OnProgress, cancel: threading.Event | None) -> None:
-    files = [FileProgress(each.file.name, each.file.size) for each in downloads]
-    reporter = _Reporter(files, on_progress)
+    files = {each.file.name: FileProgress(each.file.name, each.file.size) for each in downloads}
+    reporter = _Reporter(list(files.values()), on_progress)
     # The largest first: it takes the longest. Files of the same content share a blob and are not downloaded at once.
-    by_size = sorted(zip(downloads, files, strict=True), key=lambda pair: -pair[1].size)
-    by_blob: dict[str, list[tuple[FileDownload, FileProgress]]] = {}
-    for each, progress in by_size:
-        by_blob.setdefault(each.file.etag, []).append((each, progress))
+    by_blob: dict[str, list[FileDownload]] = {}
+    for each in sorted(downloads, key=lambda each: -each.file.size):
+        by_blob.setdefault(each.file.etag, []).append(each)
+
+    def fetch(group: Sequence[FileDownload], cancel: threading.Event) -> None:
+        for each in group:
+            file_download.fetch(each, files[each.file.name], cancel)
+            files[each.file.name].done = each.file.size
 
     def poll() -> tuple[int, ...]:
         raise_if_cancelled(cancel)
         return reporter.report()
 
-    pool.run([partial(_fetch_each, pairs) for pairs in by_blob.values()], poll, timeout_s=http.TIMEOUTS.stall)
-
-
-def _fetch_each(pairs: Sequence[tuple[FileDownload, FileProgress]], cancel: threading.Event) -> None:
-    for each, progress in pairs:
-        file_download.fetch(each, progress, cancel)
-        progress.done = progress.size
+    pool.run([partial(fetch, group) for group in by_blob.values()], poll, timeout_s=http.TIMEOUTS.stall)
 
 
 class _Reporter:

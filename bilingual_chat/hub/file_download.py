@@ -148,8 +148,7 @@ def _is_whole(download: FileDownload, path: Path, progress: FileProgress, cancel
     """Return True if the file is already here. Remove one of the right size and wrong content."""
     if safe_stat.size_of(path) != download.file.size:
         return False
-    progress.done = 0
-    if download.verify(checksums.compute_digests(path, download.algorithms, _counter(progress, cancel))):
+    if download.verify(_digests_of(download, path, progress, cancel)):
         return True
     path.unlink()
     progress.done = 0
@@ -158,13 +157,22 @@ def _is_whole(download: FileDownload, path: Path, progress: FileProgress, cancel
 
 def _compare_own(download: FileDownload, progress: FileProgress, cancel: threading.Event) -> None:
     """Raise BchatError if a file in the user's own directory is not the hub's. It may be the user's work: keep it."""
-    path = download.blob
-    digests = {}
-    if safe_stat.size_of(path) == download.file.size:
-        digests = checksums.compute_digests(path, download.algorithms, _counter(progress, cancel))
-    if not digests or not download.verify(digests):
-        raise download.hub.error("hub.own-file", file=download.file.name, directory=download.directory)
-    checksums.record(path, digests, etag=download.file.etag)
+    if safe_stat.size_of(download.blob) == download.file.size:
+        digests = _digests_of(download, download.blob, progress, cancel)
+        if download.verify(digests):
+            checksums.record(download.blob, digests, etag=download.file.etag)
+            return
+    raise download.hub.error("hub.own-file", file=download.file.name, directory=download.directory)
+
+
+def _digests_of(download: FileDownload, path: Path, progress: FileProgress, cancel: threading.Event) -> dict[str, str]:
+    progress.done = 0
+
+    def count(size: int) -> None:
+        raise_if_cancelled(cancel)
+        progress.done += size
+
+    return checksums.compute_digests(path, download.algorithms, count)
 
 
 def _transfer(download: FileDownload, progress: FileProgress, cancel: threading.Event) -> bool:
@@ -176,17 +184,18 @@ def _transfer(download: FileDownload, progress: FileProgress, cancel: threading.
         has_earlier = partial.size > 0
         url = file_url(download.hub, download.commit, download.file.name)
         http.retry(lambda: _resume(download, partial, url, cancel), cancel, partial.has_progressed)
-        digests = partial.digests()
+        digests = partial.digester.digests()
         try:
-            if not download.verify(digests):
-                partial.restart()
-                if has_earlier:
-                    return False
-                raise download.hub.error("hub.wrong-digest", file=download.file.name)
-            partial.sync()
+            is_right = download.verify(digests)
         except BchatError:
             partial.restart()
             raise
+        if not is_right:
+            partial.restart()
+            if has_earlier:
+                return False
+            raise download.hub.error("hub.wrong-digest", file=download.file.name)
+        os.fsync(partial.fd)  # before the name says that the file is whole
     download.partial.replace(download.blob)
     checksums.record(download.blob, digests, etag=download.file.etag)
     return True
@@ -226,7 +235,7 @@ class _Partial:
         self._progress = progress
         self._cancel = cancel
         self._most = 0  # bytes ever here, when `has_progressed` was last called
-        self._fd = own_files.open_own(download.partial, 0o666)
+        self.fd = own_files.open_own(download.partial, 0o666)
         try:
             self._read_back()
         except BaseException:
@@ -237,22 +246,22 @@ class _Partial:
         return self
 
     def __exit__(self, *ignored: object) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
         if self.size == 0 and self._download.file.size:
             self._download.partial.unlink(missing_ok=True)
 
     def append(self, data: bytes) -> None:
         rest = memoryview(data)
         while rest:
-            written = os.write(self._fd, rest)
+            written = os.write(self.fd, rest)
             self._progress.fetched += written
             self._count(rest[:written])
             rest = rest[written:]
 
     def restart(self) -> None:
         """Delete all bytes."""
-        os.ftruncate(self._fd, 0)
-        os.lseek(self._fd, 0, os.SEEK_SET)
+        os.ftruncate(self.fd, 0)
+        os.lseek(self.fd, 0, os.SEEK_SET)
         self._reset()
 
     def has_progressed(self) -> bool:
@@ -260,28 +269,21 @@ class _Partial:
         before, self._most = self._most, max(self._most, self.size)
         return self.size - before >= max(min(_ENOUGH, self._download.file.size // 100), 1)
 
-    def digests(self) -> dict[str, str]:
-        return self._digester.digests()
-
-    def sync(self) -> None:
-        """Force the bytes to the disk, before the name says that the file is whole."""
-        os.fsync(self._fd)
-
     def _reset(self) -> None:
         self.size = self._progress.done = 0
-        self._digester = Digester(self._download.algorithms, self._download.file.size)
+        self.digester = Digester(self._download.algorithms, self._download.file.size)
 
     def _read_back(self) -> None:
         self._reset()
-        if os.fstat(self._fd).st_size > self._download.file.size:
+        if os.fstat(self.fd).st_size > self._download.file.size:
             self.restart()
-        while data := os.read(self._fd, _CHUNK):
+        while data := os.read(self.fd, _CHUNK):
             raise_if_cancelled(self._cancel)
             self._count(data)
         self._most = self.size
 
     def _count(self, data: bytes | memoryview) -> None:
-        self._digester.update(data)
+        self.digester.update(data)
         self.size += len(data)
         self._progress.done = self.size
 
@@ -315,17 +317,7 @@ def _lock_folder(folder: Path) -> Path:
     return folder.parent / ".locks" / folder.name
 
 
-def _counter(progress: FileProgress, cancel: threading.Event) -> Callable[[int], None]:
-    def count(size: int) -> None:
-        raise_if_cancelled(cancel)
-        progress.done += size
-
-    return count
-
-
 def _is_linked(download: FileDownload) -> bool:
     """Return True if another snapshot links to the blob, which then must stay."""
-    blob = safe_stat.status(download.blob)
-    names = safe_stat.files_below(download.folder / "snapshots")
-    links = [safe_stat.status(path) for path in names if safe_stat.is_link(path)]
-    return blob is not None and any(each is not None and os.path.samestat(each, blob) for each in links)
+    links = filter(safe_stat.is_link, safe_stat.files_below(download.folder / "snapshots"))
+    return any(os.path.realpath(each) == os.path.realpath(download.blob) for each in links)

@@ -28,6 +28,10 @@ _DEFAULT_ENDPOINT = "https://huggingface.co"
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _RETRYABLE = (408, 500, 502, 503, 504)
+_REFUSALS: Mapping[str | int, str] = {
+    **{"GatedRepo": "hub.gated", "RevisionNotFound": "hub.revision", "EntryNotFound": "hub.status"},
+    **{401: "hub.unknown", 403: "hub.forbidden", 404: "hub.unknown"},
+}
 # By name: another version of huggingface_hub has another HTTP client.
 _UNREACHED = ("ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol")
 _READ_AHEAD = 4  # chunks
@@ -195,7 +199,10 @@ def request(
     except TimedOut:
         raise Retryable(hub.error("hub.no-network"), was_reached=False) from None
     except Exception as error:
-        if not _is_of_client(error):
+        from huggingface_hub.errors import HfHubHTTPError
+
+        # Its base is the HTTP client's own error; which client that is differs by version.
+        if not isinstance(error, HfHubHTTPError.__mro__[1]):
             raise
         was_reached = type(error).__name__ not in _UNREACHED
         raise Retryable(hub.error("hub.cut" if was_reached else "hub.no-network"), was_reached=was_reached) from None
@@ -224,47 +231,46 @@ def without_credentials(url: str) -> str:
 def in_abandonable_thread(
     steps: Generator[Any, None, None], cancel: threading.Event, *, timeout_s: float
 ) -> Generator[Any, None, None]:
-    """Give what `steps` gives, run in another thread, where it may hang in a lookup or on a dead line.
+    """Yield the values of `steps`, run in another thread, where it may hang in a lookup or on a dead line.
 
     Raise Cancelled, and TimedOut if the first step takes longer than `timeout_s`. The thread is then abandoned: it ends
     with the client's own timeouts, holds no lock and writes nothing.
     """
-    results: queue.Queue[tuple[Any, BaseException | None, bool]] = queue.Queue(_READ_AHEAD)
+    results: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(_READ_AHEAD)
     is_abandoned = threading.Event()
 
-    def put(step: Any, error: BaseException | None = None, *, is_last: bool = True) -> None:
+    def put(step: Any, error: BaseException | None = None) -> None:
         while not is_abandoned.is_set():
             with suppress(queue.Full):
-                results.put((step, error, is_last), timeout=POLL_S)
+                results.put((step, error), timeout=POLL_S)
                 return
 
     def run() -> None:
         with closing(steps):
             try:
                 for step in steps:
-                    put(step, is_last=False)
+                    put(step)
                     if is_abandoned.is_set():
                         return
+                put(None, StopIteration())
             except BaseException as error:
                 put(None, error)
-            else:
-                put(None)
 
     threading.Thread(target=run, name="bchat HTTP request", daemon=True).start()
     until = time.monotonic() + timeout_s
     try:
         while True:
             try:
-                step, error, is_last = results.get(timeout=POLL_S)
+                step, error = results.get(timeout=POLL_S)
             except queue.Empty:
                 raise_if_cancelled(cancel)
                 if time.monotonic() > until:
                     raise TimedOut from None
                 continue
+            if isinstance(error, StopIteration):
+                return
             if error is not None:
                 raise error
-            if is_last:
-                return
             until = float("inf")
             yield step
     finally:
@@ -272,10 +278,19 @@ def in_abandonable_thread(
 
 
 def _exchange(hub: Hub, url: str, start: int, method: str, connect_s: float) -> Generator[Any, None, None]:
-    """Give None after the name lookup, then the response, then its body. May hang."""
+    """Yield None after the name lookup, then the response, then its body. May hang."""
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # its `utils` mark no exports
+
     _resolve(url)
     yield None
-    with _send(hub, url, start, method, connect_s) as response:
+    # Compressed bytes would match neither the checksum nor the size.
+    headers = {**hub.headers, "accept-encoding": "identity"}
+    if _origin(url) != _origin(hub.endpoint):
+        headers.pop("authorization", None)
+    if start:
+        headers["range"] = f"bytes={start}-"
+    timeout = (connect_s, TIMEOUTS.read, TIMEOUTS.read, TIMEOUTS.read)
+    with get_session().stream(method, url, headers=headers, timeout=timeout, follow_redirects=False) as response:
         yield response
         yield from response.iter_bytes()
 
@@ -297,38 +312,14 @@ def _resolve(url: str) -> None:
             socket.getaddrinfo(*origin[1:])
 
 
-@contextmanager
-def _send(hub: Hub, url: str, start: int, method: str, connect_s: float) -> Iterator[Any]:
-    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # its `utils` mark no exports
-
-    # Compressed bytes would match neither the checksum nor the size.
-    headers = {**hub.headers, "accept-encoding": "identity"}
-    if _origin(url) != _origin(hub.endpoint):
-        headers.pop("authorization", None)
-    if start:
-        headers["range"] = f"bytes={start}-"
-    timeout = (connect_s, TIMEOUTS.read, TIMEOUTS.read, TIMEOUTS.read)
-    with get_session().stream(method, url, headers=headers, timeout=timeout, follow_redirects=False) as response:
-        yield response
-
-
 def _refusal(hub: Hub, response: Any, *, is_endpoint: bool) -> Retryable | BchatError:
-    status, code = response.status_code, response.headers.get("x-error-code", "")
+    status, code, wait_s = response.status_code, response.headers.get("x-error-code", ""), _retry_after(response)
     if status == 429:
-        wait_s = _retry_after(response)
         return Retryable(hub.error("hub.busy", seconds=f"{max(wait_s, 1):.0f}"), wait_s=wait_s)
     # A CDN refuses when the URL that the hub signed has expired; the hub then signs another.
     if status in _RETRYABLE or not is_endpoint:
-        return Retryable(hub.error("hub.status", code=status), wait_s=_retry_after(response))
-    if code == "GatedRepo":
-        return hub.error("hub.gated")
-    if code == "RevisionNotFound":
-        return hub.error("hub.revision")
-    if status == 403:
-        return hub.error("hub.forbidden")
-    if code != "EntryNotFound" and status in (401, 404):
-        return hub.error("hub.unknown")
-    return hub.error("hub.status", code=status)
+        return Retryable(hub.error("hub.status", code=status), wait_s=wait_s)
+    return hub.error(_REFUSALS.get(code) or _REFUSALS.get(status, "hub.status"), code=status)
 
 
 def _retry_after(response: Any) -> float:
@@ -336,17 +327,9 @@ def _retry_after(response: Any) -> float:
     value = response.headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d{1,9}", value):
         return float(value)
-    try:
+    with suppress(ValueError, TypeError, OverflowError):
         return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
-
-
-def _is_of_client(error: Exception) -> bool:
-    from huggingface_hub import errors
-
-    # The base of HfHubHTTPError is the HTTP client's own error; which client that is differs by version.
-    return isinstance(error, errors.HfHubHTTPError.__mro__[1])
+    return 0.0
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 THREADS = 4  # one connection each; more would compete for the same line
@@ -13,6 +15,7 @@ POLL_S = 0.1  # between two looks at progress and cancellation
 _JOIN_S = 0.5  # a thread that hangs in a read notices later; it no longer writes anything
 
 Task = Callable[[threading.Event], None]
+Results = queue.SimpleQueue[BaseException | None]  # of each task, None for success
 
 
 class Cancelled(Exception):
@@ -45,73 +48,44 @@ def run(tasks: Sequence[Task], poll: Callable[[], object], *, timeout_s: float) 
     `poll` is called every tenth of a second in the calling thread. Its result must change within `timeout_s`, else
     TimedOut is raised. The first exception of a task, of `poll`, or Ctrl-C stops the other tasks and is raised.
     """
-    pool = _Pool(tasks)
+    cancel = threading.Event()
+    waiting, results = deque(tasks), Results()
+    # Daemons: a read that hangs must not keep the program from ending.
+    threads = [threading.Thread(target=_work, args=(waiting, results, cancel), daemon=True) for _ in tasks[:THREADS]]
     try:
-        pool.start()
-        _wait(pool, poll, timeout_s)
+        for thread in threads:
+            thread.start()
+        _wait(len(tasks), results, poll, timeout_s)
     finally:
-        pool.stop()
-    if pool.error is not None:
-        raise pool.error
+        cancel.set()
+        until = time.monotonic() + _JOIN_S
+        for thread in threads:
+            if thread.ident is not None:  # started
+                thread.join(max(until - time.monotonic(), 0.0))
 
 
-def _wait(pool: _Pool, poll: Callable[[], object], timeout_s: float) -> None:
+def _work(waiting: deque[Task], results: Results, cancel: threading.Event) -> None:
+    error: BaseException | None = None
+    with suppress(IndexError):
+        while error is None and not cancel.is_set():
+            task = waiting.popleft()
+            try:
+                task(cancel)
+            except BaseException as raised:
+                error = raised
+            results.put(error)
+
+
+def _wait(unfinished: int, results: Results, poll: Callable[[], object], timeout_s: float) -> None:
     last, since = poll(), time.monotonic()
-    while not pool.wait(POLL_S):
+    while unfinished:
+        with suppress(queue.Empty):
+            error = results.get(timeout=POLL_S)
+            if error is not None:
+                raise error
+            unfinished -= 1
         current = poll()
         if current != last:
             last, since = current, time.monotonic()
         elif time.monotonic() - since > timeout_s:
             raise TimedOut
-    if pool.error is None:
-        poll()
-
-
-class _Pool:
-    """The threads, their remaining tasks, and the first error."""
-
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self.error: BaseException | None = None
-        self._tasks = deque(tasks)
-        self._unfinished = len(tasks)
-        self._cancel = threading.Event()
-        self._changed = threading.Condition()
-        # Daemons: a read that hangs must not keep the program from ending.
-        count = min(THREADS, len(tasks))
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def wait(self, seconds: float) -> bool:
-        """Return True if all is done, or a task failed, within `seconds`."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._unfinished or self.error is not None, seconds)
-
-    def stop(self) -> None:
-        self._cancel.set()
-        until = time.monotonic() + _JOIN_S
-        for thread in self._threads:
-            if thread.ident is not None:  # started
-                thread.join(max(until - time.monotonic(), 0.0))
-
-    def _work(self) -> None:
-        error: BaseException | None = None
-        while error is None and not self._cancel.is_set():
-            try:
-                task = self._tasks.popleft()
-            except IndexError:
-                return
-            try:
-                task(self._cancel)
-            except BaseException as raised:
-                error = raised
-            self._finish_one(error)
-
-    def _finish_one(self, error: BaseException | None) -> None:
-        with self._changed:
-            self._unfinished -= 1
-            if self.error is None:
-                self.error = error
-            self._changed.notify_all()

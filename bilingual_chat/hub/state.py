@@ -16,8 +16,9 @@ from bilingual_chat.settings.catalogue import (
     ModelEntry,
     locate,
     pickles_in,
+    shards_in,
 )
-from bilingual_chat.storage import checksums, safe_read, safe_stat
+from bilingual_chat.storage import checksums, safe_stat
 from bilingual_chat.storage.checksums import MD5, Record, algorithm_of
 
 _SMALL = (
@@ -46,13 +47,9 @@ _FROM_BEST = tuple(State)
 @dataclass(frozen=True)
 class FileState:
     name: str
-    size: int  # bytes; 0 if it is gone
+    size: int  # bytes; 0 if it is missing
     state: State
     withdrawn_md5: str = ""  # its MD5, if that is one of the entry's withdrawn_md5
-
-    @property
-    def is_withdrawn(self) -> bool:
-        return bool(self.withdrawn_md5)
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class Report:
     @property
     def withdrawn(self) -> FileState | None:
         """The first withdrawn file."""
-        return next((file for file in self.files if file.is_withdrawn), None)
+        return next((file for file in self.files if file.withdrawn_md5), None)
 
 
 def last_report(entry: ModelEntry) -> Report | None:
@@ -91,7 +88,7 @@ def report_of(entry: ModelEntry, directory: Path, look: Callable[[str], FileStat
     files = [look(name) for name in model_files(directory)]
     names = {file.name for file in files}
     others = [look(name) for name in pickles(entry, directory) if name not in names]
-    return Report(directory, (*files, *(file for file in others if file.is_withdrawn)))
+    return Report(directory, (*files, *(file for file in others if file.withdrawn_md5)))
 
 
 def pickles(entry: ModelEntry, directory: Path) -> list[str]:
@@ -118,10 +115,8 @@ def compare(
     is_withdrawn = digests.get(MD5) in {md5.lower() for md5 in entry.withdrawn_md5}
     # A withdrawn file is whole and known, although it is not the one that the catalogue wants.
     shared = [each for each in expected if each in digests and not (is_withdrawn and each == MD5)]
-    if any(digests[each] != expected[each] for each in shared):
-        state = State.DAMAGED
-    else:
-        state = State.GOOD if shared or is_withdrawn else State.UNKNOWN
+    is_damaged = any(digests[each] != expected[each] for each in shared)
+    state = State.DAMAGED if is_damaged else State.GOOD if shared or is_withdrawn else State.UNKNOWN
     return FileState(name, size, state, digests[MD5] if is_withdrawn else "")
 
 
@@ -156,9 +151,4 @@ def weight_files(directory: Path) -> list[str]:
 
 
 def _shards(index: Path) -> list[str]:
-    try:
-        weight_map = safe_read.read_json(index).get("weight_map")
-    except (OSError, ValueError):
-        return []
-    names = {str(name) for name in weight_map.values()} if isinstance(weight_map, dict) else set()
-    return sorted(name for name in names if Path(name).name == name and safe_stat.is_file(index.parent / name))
+    return [name for name in shards_in(index) if Path(name).name == name and safe_stat.is_file(index.parent / name)]

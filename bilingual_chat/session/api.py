@@ -8,11 +8,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from bilingual_chat.engines.protocol import DeviceName, Progress, QuantizeName
+from bilingual_chat.engines.protocol import DeviceName, OpenOptions, Progress, QuantizeName
 from bilingual_chat.messages import Phrase, render
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session import model as session_model
-from bilingual_chat.session.model import Completion, OpenOptions, open_model
+from bilingual_chat.session.model import Completion, open_model
 from bilingual_chat.session.persona import persona as opening_of
 from bilingual_chat.session.session import Event, Session
 from bilingual_chat.settings import catalogue

@@ -80,56 +80,30 @@ class Model:
         return self.tokenizer.encode_prompt(utterances, self.format)
 
 
-@dataclass(frozen=True)
-class OpenOptions:
-    """How models are opened."""
-
-    device: protocol.DeviceName = "auto"
-    accept_withdrawn: bool = False
-    others: tuple[ModelEntry, ...] = ()  # an error may suggest one of them if a model does not fit
-    quantize: protocol.QuantizeName = "auto"
-
-
 def open_model(
-    entry: ModelEntry, options: OpenOptions | None = None, progress: protocol.Progress | None = None
+    entry: ModelEntry, options: protocol.OpenOptions | None = None, progress: protocol.Progress | None = None
 ) -> Model:
     """Open the model of `entry`. Raises BchatError (MODEL): missing, damaged, withdrawn or too large.
 
     `progress` is called with (bytes done, bytes in all) while large weights are verified or converted, once per file.
     """
-    options = options or OpenOptions()
+    options = options or protocol.OpenOptions()
     directory = require_here(entry)
     is_other = is_other_family(directory)
     if is_other and options.quantize not in ("auto", "none"):
         raise BchatError("engine.quantize-family", status=ExitStatus.MODEL, name=entry.name, precision=options.quantize)
     _check_whole(entry, directory, progress)
-    accept = options.accept_withdrawn
     if is_other:
-        from bilingual_chat.engines.other_families.transformers_engine import (
-            open_transformers_engine,  # takes seconds, so for such a model only
-        )
+        from bilingual_chat.engines.other_families import transformers_engine  # takes seconds, for such a model only
 
-        is_withdrawn = check_withdrawn(find_weights(directory), entry, options.others, accept=accept, progress=progress)
-        words, foreign = open_transformers_engine(
-            directory,
-            entry.prompt,
-            name=entry.name,
-            device=options.device,
-            insists=options.quantize == "none",
-        )
-        return Model(entry, words, foreign, foreign.notices, is_withdrawn)
+        accept, weights = options.accept_withdrawn, find_weights(directory)
+        is_withdrawn = check_withdrawn(weights, entry, options.others, accept=accept, progress=progress)
+        template, other = transformers_engine.open_transformers_engine(directory, entry, options)
+        return Model(entry, template, other, other.notices, is_withdrawn)
+    from bilingual_chat.engines.local import LocalEngine  # imports torch, which takes a second
+
     tokenizer = Tokenizer(directory / TOKENIZER_FILE, newline=entry.prompt.newline)
-    engine = protocol.open_engine(
-        directory,
-        tokenizer,
-        name=entry.name,
-        entry=entry,
-        device=options.device,
-        quantize=options.quantize,
-        accept_withdrawn=accept,
-        progress=progress,
-        others=options.others,
-    )
+    engine = LocalEngine(directory, entry, tokenizer, options, progress)
     return Model(entry, tokenizer, engine, engine.notices, engine.withdrawn)
 
 

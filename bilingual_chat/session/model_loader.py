@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bilingual_chat.engines.protocol import Progress
+from bilingual_chat.engines.protocol import OpenOptions, Progress
 from bilingual_chat.engines.torch_preload import load_library
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.session.model import Model, OpenOptions, open_model
+from bilingual_chat.session.model import Model, open_model
 from bilingual_chat.settings.catalogue import ModelEntry
 
 POLL_S = 0.1

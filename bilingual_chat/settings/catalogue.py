@@ -5,7 +5,6 @@ A model is a table of configs/models.toml or of the user's TOML; its keys are th
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -135,7 +134,7 @@ def open_path(directory: Path, catalogue: Mapping[str, ModelEntry] = MappingProx
     from. Otherwise it is a chat model in the speaker/text format or, of another family, with its own chat template.
     Raises BchatError (MODEL) for a directory that is incomplete or unreadable.
     """
-    check_readable([directory, directory / CONFIG_FILE])
+    _refuse(safe_stat.find_trouble([directory, directory / CONFIG_FILE]))
     if not safe_stat.is_dir(directory):
         raise BchatError("model.no-directory", status=ExitStatus.MODEL, path=_absolute(directory))
     missing = missing_file(directory)
@@ -186,22 +185,18 @@ def require_here(entry: ModelEntry) -> Path:
     directory = locate(entry)
     if directory is not None:
         return directory
-    if (found := trouble(entry)) is not None:
-        raise BchatError("model.unreadable", status=ExitStatus.MODEL, path=found[0], reason=found[1])
+    _refuse(trouble(entry))
     raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
 
 
-def check_readable(places: Iterable[Path]) -> None:
-    """Raise BchatError (MODEL) for the first of `places` that may exist but is unreadable."""
-    if (found := safe_stat.find_trouble(places)) is not None:
-        raise BchatError("model.unreadable", status=ExitStatus.MODEL, path=found[0], reason=found[1])
+def _refuse(trouble: tuple[Path, Phrase] | None) -> None:
+    if trouble is not None:
+        raise BchatError("model.unreadable", status=ExitStatus.MODEL, path=trouble[0], reason=trouble[1])
 
 
 def pickles_in(directory: Path) -> list[Path]:
     """Return the files in a model directory that have the name of a transformers pickle."""
-    return [
-        path for path in safe_stat.entries(directory) if fnmatch.fnmatch(path.name, PICKLES) and safe_stat.is_file(path)
-    ]
+    return [path for path in safe_stat.entries(directory) if path.match(PICKLES) and safe_stat.is_file(path)]
 
 
 def _candidates(entry: ModelEntry) -> list[Path]:
@@ -238,11 +233,15 @@ def is_other_family(directory: Path) -> bool:
     return safe_stat.is_file(directory / OTHER_TOKENIZER_FILE) and not safe_stat.is_file(directory / TOKENIZER_FILE)
 
 
-def _missing_shard(index: Path) -> str | None:
+def shards_in(index: Path) -> list[str]:
+    """Return the sorted file names in an index of shards; none if it is invalid, which the engine reports."""
     weight_map = _read_json(index).get("weight_map")
-    shards = sorted(set(map(str, weight_map.values()))) if isinstance(weight_map, dict) else []
-    missing = (name for name in shards if not safe_stat.is_file(index.parent / name))
-    return next(missing, None if shards else index.name)
+    return sorted(set(map(str, weight_map.values()))) if isinstance(weight_map, dict) else []
+
+
+def _missing_shard(index: Path) -> str | None:
+    shards = shards_in(index)
+    return next((name for name in shards if not safe_stat.is_file(index.parent / name)), None if shards else index.name)
 
 
 def hub_folder(hub_id: str) -> Path:
@@ -262,14 +261,8 @@ def _snapshots(entry: ModelEntry) -> list[Path]:
     named = [folder / "snapshots" / commit] if _COMMIT.fullmatch(commit) else []
     if entry.revision != "main":
         return named
-    others = sorted(safe_stat.entries(folder / "snapshots"), key=_changed, reverse=True)
-    return named + [path for path in others if path not in named]
-
-
-def _changed(path: Path) -> float:
-    """Return the modification time, 0 for an unreadable path."""
-    found = safe_stat.status(path)
-    return found.st_mtime if found is not None else 0.0
+    others = [path for path in safe_stat.entries(folder / "snapshots") if path not in named]
+    return named + sorted(others, key=lambda path: getattr(safe_stat.status(path), "st_mtime", 0.0), reverse=True)
 
 
 def _absolute(directory: Path) -> Path:

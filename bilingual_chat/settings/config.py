@@ -42,10 +42,6 @@ class Layer:
     label: str
     values: Mapping[str, Any] = field(default_factory=dict)  # checked decoding parameters by name
     preset: str = ""
-    model: str = ""
-    lang: str = ""
-    persona: str = ""
-    quantize: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,26 +52,16 @@ class Config:
     presets: Mapping[str, Preset]
     catalogue: Mapping[str, ModelEntry]
     notices: tuple[Phrase, ...] = ()  # problems to report once, such as a skipped file
+    # As the strongest source names them; "" if none does.
+    model: str = ""
+    lang: str = ""
+    persona: str = ""
+    quantize: str = ""
 
-    @property
-    def model(self) -> str:
-        """The model that the strongest layer names, "" if none does."""
-        return self._strongest("model")
-
-    @property
-    def lang(self) -> str:
-        return self._strongest("lang")
-
-    @property
-    def persona(self) -> str:
-        return self._strongest("persona")
-
-    @property
-    def quantize(self) -> str:
-        return self._strongest("quantize")
-
-    def _strongest(self, name: str) -> str:
-        return next((text for layer in reversed(self.layers) if (text := getattr(layer, name))), "")
+    def with_source(self, label: str, values: Mapping[str, Any], top: Mapping[str, str]) -> Config:
+        """Return the configuration with a stronger source. top: the values of its keys that are no tables."""
+        others: dict[str, Any] = {key: text for key, text in top.items() if key != "preset"}
+        return replace(self, layers=(*self.layers, Layer(label, values, top.get("preset", ""))), **others)
 
 
 @dataclass(frozen=True)
@@ -109,13 +95,7 @@ class Settings:
         """Return settings with one value set, as by /set. BchatError (USAGE): unknown name, wrong type or range."""
         parameter, checked = decoding.checked_by_name(name, value)
         before = self._layer(layer)
-        layers = self._with_layer(replace(before, values={**before.values, parameter: checked}))
-        return replace(
-            self,
-            parameters=replace(self.parameters, **{parameter: checked}),
-            provenance=MappingProxyType({**self.provenance, parameter: layer}),
-            layers=layers,
-        )
+        return self._with_layer(replace(before, values={**before.values, parameter: checked}))
 
     def with_change(self, change: SettingsChange) -> Settings:
         """Return these settings with `change` applied. Raises BchatError as `changed` and `with_preset` do."""
@@ -128,7 +108,7 @@ class Settings:
         """Return settings without the session's value of one name. Raises BchatError (USAGE): unknown name."""
         before = self._layer(SESSION)
         kept = {key: value for key, value in before.values.items() if key != decoding.resolve_name(name)}
-        return _settle(replace(self, layers=self._with_layer(replace(before, values=kept))))
+        return self._with_layer(replace(before, values=kept))
 
     def with_preset(self, name: str, layer: str = SESSION) -> Settings:
         """Return settings with a preset chosen, as /preset does. Raises BchatError (USAGE) for an unknown one.
@@ -138,7 +118,7 @@ class Settings:
         preset = find_preset(self.presets, name)
         before = self._layer(layer)
         kept = {key: value for key, value in before.values.items() if key not in preset.values}
-        return _settle(replace(self, layers=self._with_layer(replace(before, values=kept, preset=preset.name))))
+        return self._with_layer(replace(before, values=kept, preset=preset.name))
 
     def for_model(self, entry: ModelEntry) -> Settings:
         """Return settings over another model's preset, as /model does; choices stay."""
@@ -147,12 +127,11 @@ class Settings:
     def _layer(self, label: str) -> Layer:
         return next((layer for layer in self.layers if layer.label == label), Layer(label))
 
-    def _with_layer(self, layer: Layer) -> tuple[Layer, ...]:
-        """Return the layers with `layer` replaced, or added below the session's."""
-        if any(each.label == layer.label for each in self.layers):
-            return tuple(layer if each.label == layer.label else each for each in self.layers)
-        session = tuple(each for each in self.layers if each.label == SESSION)
-        return (*(each for each in self.layers if each.label != SESSION), layer, *session)
+    def _with_layer(self, layer: Layer) -> Settings:
+        """Return settings with `layer` replaced, or added below the session's."""
+        layers = {each.label: each for each in self.layers} | {layer.label: layer}
+        session = layers.pop(SESSION, None)
+        return _settle(replace(self, layers=(*layers.values(), *([session] if session else []))))
 
 
 def settings_for(
@@ -194,8 +173,7 @@ def load_config(file: Path | None = None, environment: Mapping[str, str] | None 
     config = Config((), shipped_presets, shipped_models)
     for path in [paths.config_file(), paths.project_config_file()] if file is None else [file]:
         config = _with_path(config, path, is_named=file is not None)
-    layer = _environment_layer(os.environ if environment is None else environment, config.presets)
-    return replace(config, layers=(*config.layers, layer))
+    return _with_environment(config, os.environ if environment is None else environment)
 
 
 def _settle(settings: Settings) -> Settings:
@@ -250,7 +228,7 @@ def _with_file(config: Config, label: str, content: Mapping[str, Any]) -> Config
     for path, name in _presets_named(content):
         if name not in presets:
             raise WrongValue(path, no_preset(name, presets))
-    return replace(config, layers=(*config.layers, Layer(label, values, **top)), presets=presets, catalogue=models)
+    return replace(config.with_source(label, values, top), presets=presets, catalogue=models)
 
 
 def _laid_over(
@@ -286,8 +264,8 @@ _TOP_LEVEL: dict[str, toml_tables.Read] = {
 # -- the environment --------------------------------------------------------------------------------
 
 
-def _environment_layer(environment: Mapping[str, str], presets: Mapping[str, Preset]) -> Layer:
-    """Return the layer of BCHAT_TEMPERATURE and so on, BCHAT_MODEL, _PRESET, _LANG, _PERSONA and _QUANTIZE.
+def _with_environment(config: Config, environment: Mapping[str, str]) -> Config:
+    """Return `config` with BCHAT_TEMPERATURE and so on, BCHAT_MODEL, _PRESET, _LANG, _PERSONA and _QUANTIZE.
 
     A near miss of one of these names is refused; other names may belong to other programs.
     """
@@ -304,9 +282,9 @@ def _environment_layer(environment: Mapping[str, str], presets: Mapping[str, Pre
             top[name] = _from_variable(variable, partial(_TOP_LEVEL[name], (name,), text))
         else:
             values[name] = _from_variable(variable, partial(decoding.checked, name, text))
-    if top.get("preset", "") and top["preset"] not in presets:
-        raise _wrong_variable(f"{_PREFIX}PRESET", no_preset(top["preset"], presets))
-    return Layer(ENVIRONMENT, values, **top)
+    if top.get("preset", "") and top["preset"] not in config.presets:
+        raise _wrong_variable(f"{_PREFIX}PRESET", no_preset(top["preset"], config.presets))
+    return config.with_source(ENVIRONMENT, values, top)
 
 
 def _from_variable(variable: str, read: Callable[[], Any]) -> Any:

@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from bilingual_chat.storage import atomic, lock, paths, safe_read, safe_stat
 SHA256, GIT_SHA1, MD5 = "sha256", "git-sha1", "md5"
 _DIGITS = {SHA256: 64, GIT_SHA1: 40, MD5: 32}
 _ALGORITHM_OF_ETAG = {64: SHA256, 40: GIT_SHA1}
-_HEX = frozenset("0123456789abcdef")
 _CHUNK = 4 << 20  # bytes
 _STORE_LIMIT = 4 << 20  # bytes
 _MAX_FILES = 2000
@@ -67,7 +66,7 @@ class Digester:
 
 def algorithm_of(etag: str) -> str | None:
     """Return the algorithm of an ETag; None if it says nothing about the content."""
-    return _ALGORITHM_OF_ETAG.get(len(etag)) if set(etag) <= _HEX else None
+    return _ALGORITHM_OF_ETAG.get(len(etag)) if _is_hexadecimal(etag) else None
 
 
 def compute_digests(path: Path, algorithms: Iterable[str], on_read: Callable[[int], None]) -> dict[str, str]:
@@ -134,19 +133,17 @@ def _key(path: Path) -> str:
 
 def _parse(value: object) -> Record | None:
     """Return a record as `record` writes it; None for anything else."""
-    if not isinstance(value, dict):
-        return None
-    value = {"etag": value.get("stated"), **value}  # "stated": up to bchat 0.1
-    size, mtime, inode, digests, etag = (value.get(each.name) for each in fields(Record))
-    if not (isinstance(size, int) and isinstance(mtime, int) and isinstance(inode, int) and isinstance(digests, dict)):
-        return None
-    are_digests = all(_is_digest(digest, _DIGITS.get(name)) for name, digest in digests.items())
-    is_etag = isinstance(etag, str) and (not etag or algorithm_of(etag) is not None)
-    return Record(size, mtime, inode, digests, str(etag)) if are_digests and is_etag else None
+    match value:
+        case {"size": int(size), "mtime_ns": int(time), "inode": int(inode), "digests": dict(digests), **others}:
+            etag = others.get("etag", others.get("stated"))  # "stated": up to bchat 0.1
+            is_etag = isinstance(etag, str) and (not etag or algorithm_of(etag) is not None)
+            is_whole = all(_is_hexadecimal(each) and len(each) == _DIGITS.get(name) for name, each in digests.items())
+            return Record(size, time, inode, digests, str(etag)) if is_etag and is_whole else None
+    return None
 
 
-def _is_digest(value: object, digits: int | None) -> bool:
-    return isinstance(value, str) and len(value) == digits and set(value) <= _HEX
+def _is_hexadecimal(value: object) -> bool:
+    return isinstance(value, str) and set(value) <= set("0123456789abcdef")
 
 
 def _store() -> Path:

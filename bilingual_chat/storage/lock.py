@@ -92,16 +92,13 @@ def acquire(path: Path, *, timeout_s: float = _TIMEOUT_S, is_shared: bool = Fals
 
 def is_held(path: Path) -> bool:
     """Return True if a process holds the lock whose file is `path`. Create nothing."""
-    try:
+    with contextlib.suppress(OSError):
         fd = own_files.open_existing(path)
-    except OSError:
-        return False
-    try:
-        return not try_lock(fd, shared=True)
-    except OSError:
-        return False
-    finally:
-        atomic.close(fd)
+        try:
+            return not try_lock(fd, shared=True)
+        finally:
+            atomic.close(fd)
+    return False
 
 
 @contextlib.contextmanager

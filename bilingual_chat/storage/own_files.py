@@ -1,7 +1,6 @@
-"""Open bchat's own files in directories where others may write. No link, and no file of another user, is written to.
+"""Opens bchat's own files in directories where others may write; never writes to a link or another user's file.
 
-Whatever is in the way is removed; if that is not permitted, OSError is raised. Modules call `os.…` by attribute, so
-that tests can make the k-th call fail.
+A link or file in the way is removed, or OSError raised. Modules call `os.…` by attribute, for tests with failing calls.
 """
 
 from __future__ import annotations
@@ -74,27 +73,19 @@ def temporary_beside(path: Path) -> Path:
 
 
 def is_ours(path: Path) -> bool:
-    """Return True if nobody else can have put this file there or can write to it, so that it can be trusted."""
+    """Return True if only we can have made this file and can write to it, so that it can be trusted."""
     try:
         found = path.lstat()
-        is_private = _is_plain(found) and not found.st_mode & stat.S_IWOTH
-        return is_private and _is_by_us(found, path.parent) and is_our_directory(path.parent)
-    except (OSError, ValueError):
-        return False
-
-
-def is_our_directory(directory: Path) -> bool:
-    """Return True for a directory of ours that is not writable by everybody."""
-    try:
-        found = directory.stat()
-        return stat.S_ISDIR(found.st_mode) and not found.st_mode & stat.S_IWOTH and _is_by_us(found, directory)
+        require_our_directory(path.parent)
+        return _is_plain(found) and not found.st_mode & stat.S_IWOTH and _is_by_us(found, path.parent)
     except (OSError, ValueError):
         return False
 
 
 def require_our_directory(directory: Path) -> None:
-    """Raise OSError for a directory where others may write."""
-    if not is_our_directory(directory):
+    """Raise OSError for a directory of another user, or where others may write."""
+    found = directory.stat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_mode & stat.S_IWOTH or not _is_by_us(found, directory):
         raise OSError(errno.EPERM, "others may write there", str(directory))
 
 
@@ -107,10 +98,9 @@ def _is_by_us(found: os.stat_result, directory: Path) -> bool:
     if os.name == "nt" or found.st_uid == os.geteuid():
         return True
     probe = temporary_beside(directory / "owner")
-    try:
+    with contextlib.suppress(OSError):
         os.close(open_new(probe))
         is_same = probe.lstat().st_uid == found.st_uid
         probe.unlink()
-    except OSError:
-        return False
-    return is_same
+        return is_same
+    return False

@@ -1,8 +1,4 @@
-"""Looking at files and directories without exceptions, whatever the disk or the name is like.
-
-A disk may refuse any call at any moment, and no file may be able to have the name. These functions pass over what
-they cannot look at; `find_trouble` says why.
-"""
+"""Status and listings of files without exceptions, for any disk and any name. `find_trouble` returns the reason."""
 
 from __future__ import annotations
 
@@ -17,35 +13,20 @@ from bilingual_chat.messages import Phrase
 from bilingual_chat.storage.os_errors import reason
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
+# Those of pathlib raise for some errors and names.
+is_file, is_dir, is_link = os.path.isfile, os.path.isdir, os.path.islink
 
 
 def status(path: Path) -> os.stat_result | None:
-    """Return the file's status, links followed; None if it is not there or cannot be looked at."""
+    """Return the status of a file, links followed; None if it is missing or unreadable."""
     try:
         return path.stat()
     except (OSError, ValueError):  # ValueError: NUL, or a character that no file name has
         return None
 
 
-def is_file(path: Path) -> bool:
-    found = status(path)
-    return found is not None and stat.S_ISREG(found.st_mode)
-
-
-def is_dir(path: Path) -> bool:
-    found = status(path)
-    return found is not None and stat.S_ISDIR(found.st_mode)
-
-
-def is_link(path: Path) -> bool:
-    try:
-        return stat.S_ISLNK(path.lstat().st_mode)
-    except (OSError, ValueError):
-        return False
-
-
 def size_of(path: Path) -> int | None:
-    """Return the size of a file in bytes; None if it is no file or cannot be looked at."""
+    """Return the size of a file in bytes; None if it is no file, or unreadable."""
     found = status(path)
     return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else None
 
@@ -80,7 +61,7 @@ def files_below(directory: Path) -> list[Path]:
 
 
 def find_trouble(paths: Iterable[Path]) -> tuple[Path, Phrase] | None:
-    """Return the first of `paths` that may exist but cannot be looked at (or listed, if a directory), and why."""
+    """Return the first of `paths` that may exist but is unreadable (a directory: cannot be listed), and the reason."""
     for path in paths:
         try:
             if stat.S_ISDIR(path.stat().st_mode):

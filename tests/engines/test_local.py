@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,12 +27,12 @@ from bilingual_chat.engines.neox import kv_cache
 from bilingual_chat.engines.neox.config import parse_config
 from bilingual_chat.engines.neox.kv_cache import KVCache
 from bilingual_chat.engines.neox.torch_model import GptNeox
-from bilingual_chat.engines.protocol import Chunk, open_engine
+from bilingual_chat.engines.protocol import Chunk
 from bilingual_chat.engines.weights.reader import load_weights, survey
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.text.conversation import FinishReason
-from tests.models import EOS, GREEDY, SHAPES, VOCAB, generate, make_model, open_local, prompt, reply, save_pickle
+from tests.models import GREEDY, SHAPES, VOCAB, generate, make_model, open_local, prompt, reply, save_pickle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -395,9 +394,8 @@ def test_safetensors_are_preferred_to_a_pickle(model: Any, directory: Path) -> N
     assert reply(open_local(directory), prompt(9)) == generate(model, prompt(9))
 
 
-def test_open_engine_takes_eos_and_vocabulary_from_the_tokenizer(saved: Path) -> None:
-    tokenizer: Any = SimpleNamespace(eos_id=EOS, vocab_size=VOCAB)
-    engine = open_engine(saved, tokenizer, name="tiny")
+def test_an_engine_names_its_model_and_its_context(saved: Path) -> None:
+    engine = open_local(saved)
     assert (engine.name, engine.context_length) == ("tiny", 64)
     assert isinstance(next(iter(engine.complete([5], GREEDY))), Chunk)
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from bilingual_chat.cli import command_line
-from bilingual_chat.engines.protocol import Chunk, open_engine
+from bilingual_chat.engines.local import LocalEngine
+from bilingual_chat.engines.protocol import Chunk, OpenOptions
 from bilingual_chat.settings import catalogue
 from bilingual_chat.settings.config import load_config, settings_for
 from bilingual_chat.settings.decoding import DecodingParameters
@@ -74,7 +75,7 @@ def test_a_model_of_the_family_behaves_as_its_card_says(name: str) -> None:
         assert told.text.encode() == card.text.encode()
         ids = told.ids
         assert list(ids) == reference(card).encode(card.text)
-        engine = open_engine(directory, tokenizer, name=name, entry=entry)
+        engine = LocalEngine(directory, entry, tokenizer, OpenOptions())
         assert engine.context_length == entry.context_length == card.context
         replies.append(list(engine.complete(ids, replace(settings, seed=7))))
     first, second = replies

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -28,9 +29,10 @@ from bilingual_chat.engines import device as hardware
 from bilingual_chat.engines.other_families import chat_template
 from bilingual_chat.engines.other_families.chat_template import TemplateTokenizer
 from bilingual_chat.engines.other_families.transformers_engine import TransformersEngine, open_transformers_engine
+from bilingual_chat.engines.protocol import OpenOptions
 from bilingual_chat.engines.weights.files import read_json
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.session.model import Model, OpenOptions, open_model
+from bilingual_chat.session.model import Model, open_model
 from bilingual_chat.session.persona import persona
 from bilingual_chat.session.session import Session
 from bilingual_chat.settings import catalogue
@@ -175,7 +177,10 @@ def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def opened(directories: dict[str, Path]) -> dict[str, tuple[TemplateTokenizer, TransformersEngine]]:
-    return {name: open_transformers_engine(path, TEMPLATE, name=name) for name, path in directories.items()}
+    return {
+        name: open_transformers_engine(path, ModelEntry(name, prompt=TEMPLATE), OpenOptions())
+        for name, path in directories.items()
+    }
 
 
 @pytest.fixture(params=KINDS)
@@ -435,7 +440,8 @@ def test_every_end_ends_a_reply(directories: dict[str, Path], opened: dict[str, 
     assert words.eos_ids == (0, 2)
     ids = words.encode_prompt([user("hello")], TEMPLATE).ids
     first = run(engine, ids)[:3]
-    other = TransformersEngine(directories["byte-level"], name="x", eos_ids=(7, first[2]), vocab_size=words.vocab_size)
+    tokenizer: Any = SimpleNamespace(eos_ids=(7, first[2]), vocab_size=words.vocab_size)
+    other = TransformersEngine(directories["byte-level"], "x", tokenizer, OpenOptions())
     chunks = list(other.complete(ids, GREEDY))
     assert [c.token_id for c in chunks] == [*first[: first.index(first[2])], first[2]]
     assert chunks[-1].finish is FinishReason.STOP
@@ -586,7 +592,7 @@ def test_weights_are_computed_as_they_are_stored_or_it_is_said(
     monkeypatch.setattr(hardware, "free_memory", lambda device: free and int(free * 1e9))
     monkeypatch.setattr(hardware, "pick_device", lambda name, parameters: torch.device(device))
     prefer: Any = "exact" if insists else "exact if it fits"
-    chosen = hardware.choose_hardware(hardware.ModelSize(10**9), lambda: stored, prefer)
+    chosen = hardware.choose_hardware(hardware.ModelSize(10**9), lambda: stored, prefer, OpenOptions())
     assert (chosen.dtype, chosen.notice and chosen.notice.key) == (computed, said)
 
 

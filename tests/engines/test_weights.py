@@ -26,19 +26,19 @@ from torch import Tensor
 
 from bilingual_chat.engines import device
 from bilingual_chat.engines.device import DTYPES, check_memory, pick_dtype
-from bilingual_chat.engines.local import LocalEngine, neox_size
+from bilingual_chat.engines.local import neox_size
 from bilingual_chat.engines.memory import estimate_memory, needed_memory
 from bilingual_chat.engines.neox.config import NeoxConfig, parse_config
-from bilingual_chat.engines.protocol import open_engine
+from bilingual_chat.engines.protocol import OpenOptions
 from bilingual_chat.engines.weights import cache, convert, reader
 from bilingual_chat.engines.weights.quantize import Part
 from bilingual_chat.engines.weights.reader import stored_dtype
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.session.model import Model, OpenOptions, open_model
+from bilingual_chat.session.model import Model, open_model
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import load_config
 from bilingual_chat.storage import checksums, lock, paths
-from tests.models import EOS, FAMILY, VOCAB, make_model, open_local, prompt, reply, save_pickle
+from tests.models import FAMILY, make_model, open_local, prompt, reply, save_pickle
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # models are written and converted
 
@@ -428,12 +428,12 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from bilingual_chat.engines.weights import convert
-from bilingual_chat.engines.local import LocalEngine
+from tests.models import open_local
 convert.WORTH = convert.MARGIN = 0
 def kill(done, total):
     if done > total // 3:
         os.kill(os.getpid(), signal.SIGKILL)
-LocalEngine(Path(sys.argv[1]), name="x", eos_id=3, vocab_size=97, dtype="bfloat16", progress=kill)
+open_local(Path(sys.argv[1]), dtype="bfloat16", progress=kill)
 """
 
 
@@ -743,22 +743,18 @@ def test_a_large_model_stored_in_float32_says_that_it_is_rounded(
 
 
 @pytest.mark.usefixtures("tiny_is_worth_it")
-def test_open_engine_passes_its_options_on(directory: Path, recalled: ModelEntry) -> None:
-    tokenizer: Any = SimpleNamespace(eos_id=EOS, vocab_size=VOCAB)
-    told: list[tuple[int, int]] = []
-    engine = open_engine(
+def test_an_engine_opens_as_its_options_say(directory: Path, recalled: ModelEntry) -> None:
+    reports: list[tuple[int, int]] = []
+    engine = open_local(
         directory,
-        tokenizer,
-        name="tiny",
         entry=recalled,
         device="cpu",
         dtype="bfloat16",
         accept_withdrawn=True,
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: reports.append((done, total)),
     )
-    assert isinstance(engine, LocalEngine)
     assert (engine.precision, engine.withdrawn) == ("bfloat16", True)
-    finished = [(done, total) for done, total in told if done == total]
+    finished = [(done, total) for done, total in reports if done == total]
     assert len(finished) == 2  # verified, then converted
 
 

@@ -670,7 +670,7 @@ def test_who_has_no_network_is_told_so_after_one_more_attempt(
             return False
 
     monkeypatch.setattr(http, "TIMEOUTS", Timeouts())
-    monkeypatch.setattr(http, "_send", nobody)
+    monkeypatch.setattr(http, "_exchange", nobody)
     with pytest.raises(BchatError) as caught:
         fetch_listing(http.find_hub(ENTRY), Impatient())
     assert caught.value.key == "hub.no-network"
@@ -679,7 +679,7 @@ def test_who_has_no_network_is_told_so_after_one_more_attempt(
 
 def test_a_hub_that_has_answered_is_waited_for_with_patience(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says 503, and a moment later nothing: that is no missing network."""
-    send, asked = http._send, []
+    send, asked = http._exchange, []
 
     def ailing(hub: http.Hub, url: str, *how: Any) -> Any:
         asked.append(url)
@@ -688,7 +688,7 @@ def test_a_hub_that_has_answered_is_waited_for_with_patience(served: Hub, monkey
         return send(hub, url, *how)
 
     served.status["main"] = 503
-    monkeypatch.setattr(http, "_send", ailing)
+    monkeypatch.setattr(http, "_exchange", ailing)
     assert refused().key == "hub.no-network"
     assert len(asked) == HASTY.attempts > HASTY.first_attempts
 

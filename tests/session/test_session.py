@@ -21,6 +21,7 @@ from bilingual_chat.session.loops import LOOP_TIMES, LOOP_TOKENS, LOOP_UNIT, Loo
 from bilingual_chat.session.model import Model
 from bilingual_chat.session.persona import persona
 from bilingual_chat.session.session import Session
+from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import SettingsChange
 from bilingual_chat.storage import atomic
 from bilingual_chat.text.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
@@ -775,6 +776,7 @@ def converse(session: Session) -> list[tuple[tuple[int, ...], tuple[int, ...], s
 def test_a_cached_conversation_equals_one_without_a_cache(random_model: Path) -> None:
     """Cancels, undos, retries, edits, another persona and dropped turns: greedy replies are the same ids."""
     from bilingual_chat.engines.local import LocalEngine
+    from bilingual_chat.engines.protocol import OpenOptions
 
     class Forgetful(LocalEngine):
         def complete(self, *given: Any) -> Any:
@@ -783,7 +785,7 @@ def test_a_cached_conversation_equals_one_without_a_cache(random_model: Path) ->
 
     results, spared = [], []
     for kind in (LocalEngine, Forgetful):
-        engine = kind(random_model, name="random", eos_id=tokenizer().eos_id, vocab_size=tokenizer().vocab_size)
+        engine = kind(random_model, ModelEntry("random"), tokenizer(), OpenOptions())
         session, _ = make_session(None, engine=engine, options={"temperature": 0, "max_new_tokens": 12})
         results.append(converse(session))
         spared.append(sum(turn.details["usage"]["cached_tokens"] for turn in session.conversation.turns))

@@ -166,7 +166,7 @@ def test_a_preset_in_the_session_clears_what_it_names_only() -> None:
 
 
 def test_settings_work_without_any_configuration() -> None:
-    it = Settings(parameters=DecodingParameters(seed=5)).changed("top_k", 3)
+    it = Settings().changed("seed", 5).changed("top_k", 3)
     assert it.parameters == DecodingParameters(seed=5, top_k=3)
     assert it.provenance["top_k"] == "session"
 

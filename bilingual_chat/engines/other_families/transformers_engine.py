@@ -7,7 +7,6 @@ reads no pickle and uses no network.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from logging import ERROR
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,16 @@ from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
-from bilingual_chat.engines.device import ModelSize, check_memory, choose_hardware
+from bilingual_chat.engines.device import ModelSize, Preference, check_memory, choose_hardware
 from bilingual_chat.engines.engine import CachedEngine
 from bilingual_chat.engines.generation import allocation_errors
 from bilingual_chat.engines.memory import SMALL
 from bilingual_chat.engines.other_families.chat_template import TemplateTokenizer
-from bilingual_chat.engines.protocol import DeviceName, DtypeName
+from bilingual_chat.engines.protocol import OpenOptions
 from bilingual_chat.engines.weights.files import find_weights, read_json, refused
 from bilingual_chat.engines.weights.reader import count_stored
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.text.prompt import PromptFormat
+from bilingual_chat.settings.catalogue import ModelEntry
 
 USUAL_CONTEXT = 2048  # positions, if config.json does not say
 # A model that transformers cannot run, or cannot run back, raises one of these.
@@ -35,32 +34,17 @@ _FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, Ke
 
 
 def open_transformers_engine(
-    directory: Path,
-    format: PromptFormat,
-    *,
-    name: str,
-    device: DeviceName = "auto",
-    dtype: DtypeName = "auto",
-    insists: bool = False,
+    directory: Path, entry: ModelEntry, options: OpenOptions
 ) -> tuple[TemplateTokenizer, TransformersEngine]:
     """Open a directory with config.json, tokenizer.json and safetensors; return its tokenizer and its engine.
 
-    insists: keep the stored precision, even if that is slow or leaves little memory.
+    With `quantize` "none" the stored precision stays, even if that is slow or leaves little memory.
     Raises BchatError (MODEL): no template, an unknown architecture or one with code of its own, weights that are
     pickled, damaged, or do not match the config, too little memory.
     """
     _check_config(directory)
-    tokenizer = TemplateTokenizer(directory, format)
-    engine = TransformersEngine(
-        directory,
-        name=name,
-        eos_ids=tokenizer.eos_ids,
-        vocab_size=tokenizer.vocab_size,
-        device=device,
-        dtype=dtype,
-        insists=insists,
-    )
-    return tokenizer, engine
+    tokenizer = TemplateTokenizer(directory, entry.prompt)
+    return tokenizer, TransformersEngine(directory, entry.name, tokenizer, options)
 
 
 class TransformersEngine(CachedEngine):
@@ -69,17 +53,7 @@ class TransformersEngine(CachedEngine):
     _model: TransformersModel
     prefill_rows = 256
 
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        name: str,
-        eos_ids: Sequence[int],
-        vocab_size: int,
-        device: DeviceName = "auto",
-        dtype: DtypeName = "auto",
-        insists: bool = False,
-    ) -> None:
+    def __init__(self, directory: Path, name: str, tokenizer: TemplateTokenizer, options: OpenOptions) -> None:
         """Load `directory` and compute some tokens. See `open_transformers_engine` and `CachedEngine`."""
         paths = find_weights(directory)
         if any(path.suffix != ".safetensors" for path in paths):
@@ -88,23 +62,19 @@ class TransformersEngine(CachedEngine):
         if not counts:
             raise refused("engine.weights-damaged", paths[0])
         size = ModelSize(counts.total())
-        hardware = choose_hardware(
-            size,
-            lambda: counts.most_common(1)[0][0],
-            "exact" if insists else "exact if it fits",
-            device=device,
-            dtype=dtype,
-        )
+        prefer: Preference = "exact" if options.quantize == "none" else "exact if it fits"
+        hardware = choose_hardware(size, lambda: counts.most_common(1)[0][0], prefer, options)
         check_memory(size, hardware.dtype, torch.device("cpu"))  # where transformers loads every model first
         with allocation_errors():
             network = _load(directory, hardware.dtype).to(hardware.device)
         model = TransformersModel(network, hardware.device)
+        vocab_size = tokenizer.vocab_size
         if model.vocab_size < vocab_size:
             raise _refused("engine.vocabulary", model=model.vocab_size, tokenizer=vocab_size)
         super().__init__(
             model,
             name=name,
-            eos_ids=[each for each in eos_ids if each < vocab_size],
+            eos_ids=[each for each in tokenizer.eos_ids if each < vocab_size],
             vocab_size=vocab_size,
             notices=[hardware.notice] if hardware.notice else [],
             max_threads=1 if hardware.device.type == "cpu" and size.parameters < SMALL else None,
