@@ -98,8 +98,8 @@ def _row(terminal: Terminal, row: int, y: float) -> list[str]:
 
 
 def text_of(picture: str) -> str:
-    """Return the text of a picture without blanks and speed, for comparing."""
-    return re.sub(r"\d+tok/s", "", re.sub(r"\s|<[^>]*>", "", picture))
+    """Return the text of a picture without blanks, speed and times, for comparing."""
+    return re.sub(r"\d+tok/s|\d+\.\d(s|秒)", "", re.sub(r"\s|<[^>]*>", "", picture))
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def chat(options: Options, display: Display) -> int:
         _continue_from(app.session, options.load, display)
         edit = say_resumed(app)
     try:
-        with signals.signals_handled(editor, display.begin_reply), quiet_keys() if editor else nullcontext():
+        with signals.signals_handled(editor, display.resume), quiet_keys() if editor else nullcontext():
             if app.reader.is_interactive:
                 if not startup.is_chosen and options.load is None:
                     app.downloads.offer = find_offer(startup.config.catalogue)

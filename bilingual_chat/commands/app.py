@@ -182,9 +182,18 @@ class Compare:
     """Answer the last message once for each variant, without changing the conversation."""
 
     variants: tuple[Variant, ...]
+    marks_differences: bool = False
 
 
-Action = Retry | Edit | Compare | Leave | None
+@dataclass(frozen=True)
+class Differences:
+    """Show compared replies again, with what differs from the first one marked."""
+
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+Action = Retry | Edit | Compare | Differences | Leave | None
 
 
 @dataclass(frozen=True)

@@ -62,16 +62,22 @@ def shortened(text: str, limit: int = 40) -> str:
 
 
 def split_variants(text: str) -> list[str]:
-    """Split the argument of /compare at blanks. A comma or "=" joins: `temperature 0.3, top_p=0.9` is one variant."""
+    """Split the argument of /compare at blanks. A comma or "=" joins: `temperature 0.3, top_p=0.9` is one word."""
     words: list[str] = []
     for typed in re.sub(r"[,、]\s*", ",", re.sub(r"\s*=\s*", "=", folded(text))).split():
-        if words and _is_setting(words[-1].rpartition(",")[2]):  # NAME VALUE
+        name = words[-1].rpartition(",")[2] if words else ""
+        if _is_setting(name) or name.lower() == "seeds":  # NAME VALUE
             words[-1] += f"={typed}"
         elif words and words[-1].endswith(","):
             words[-1] += typed
         else:
             words.append(typed)
     return [word.strip(",") for word in words if word.strip(",")]
+
+
+def is_number(typed: str) -> bool:
+    """Return True if `typed` begins like a number, as no setting and no preset does."""
+    return bool(_NUMBER.match(typed))
 
 
 def _is_setting(typed: str) -> bool:

@@ -146,7 +146,12 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     ),
     "explore": (
         Command(
-            "compare", compare.compare, "[PRESET | NAME=VALUE,… …]", (), compare.compare_choices, takes_several=True
+            "compare",
+            compare.compare,
+            "[PRESET | NAME=VALUE,… | seeds=N | --diff …]",
+            (),
+            compare.comparison_choices,
+            takes_several=True,
         ),
         Command("take", compare.take, "NUMBER", (), compare.take_choices),
         Command("last", replies.last),

@@ -1,120 +1,106 @@
-"""One message under several settings: the replies are computed together and shown one after the other.
+"""One message under several settings: all replies are computed together.
 
-The prompt is read once. The conversation goes on as it was; what was compared is kept beside its last
-reply, and `Variant.parameters`, seed included, give the same reply again.
+The prompt is computed once. The conversation stays as it is; the replies are kept beside its last reply, and
+`Variant.parameters`, seed included, give the same reply again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
-from bilingual_chat.engines.protocol import Chunk
-from bilingual_chat.messages import Phrase
-from bilingual_chat.session.model import Model
-from bilingual_chat.session.session import Event, Session
+from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.session.model import Completion
+from bilingual_chat.session.session import Session
+from bilingual_chat.session.turn import Request, RunningReply, turn_of
 from bilingual_chat.settings.decoding import DecodingParameters
-from bilingual_chat.text.conversation import FinishReason, Turn
-from bilingual_chat.text.detokenizer import Detokenizer
-from bilingual_chat.text.prompt import Prompt
+from bilingual_chat.text.conversation import FinishReason
 
-MOST = 8  # replies at a time
+MAX_REPLIES = 8  # at a time
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Settings, seed included, under the name that the person gave them."""
+    """Decoding parameters, seed included, with the label that the user sees."""
 
     label: str
     parameters: DecodingParameters
-    preset: str = ""  # the one that it is, if it is one
+    preset: str = ""  # its name, if the variant is based on one
 
 
-@dataclass
-class _Answer:
-    """What one variant has said so far. State: its detokenizer, what nobody has been shown yet, how it ended."""
+@dataclass(frozen=True)
+class ReplyPiece:
+    """The next text of the reply to the variant `index`."""
 
-    variant: Variant
-    detokenizer: Detokenizer
-    unshown: list[str] = field(default_factory=list)
-    tokens: int = 0
-    finish: FinishReason | None = None
-
-    def take(self, chunk: Chunk) -> None:
-        if self.finish is not None:  # after a stop string: the engine does not know that it is over
-            return
-        if chunk.finish is FinishReason.STOP:
-            self.unshown.append(self.detokenizer.finish())
-        else:
-            self.tokens += 1
-            self.unshown.append(self.detokenizer.push(chunk.token_id))
-        self.finish = FinishReason.STOP if self.detokenizer.stopped else chunk.finish
+    index: int
+    text: str
 
 
-def compare(session: Session, variants: Sequence[Variant]) -> Generator[Event, None, None]:
-    """Answer the last message once for each variant: a heading (Phrase), then its reply in pieces (str).
+@dataclass(frozen=True)
+class ReplyEnd:
+    """The end of a reply. `same_as`: the index of another reply with the same text that ended before."""
 
-    The reply in front streams; those behind it are computed meanwhile and appear as soon as it has ended.
-    However it ended, what was said is among the message's replies afterwards.
-    Raises BchatError as `Session.reply` does, and where there is no message to answer.
+    index: int
+    finish: FinishReason
+    tokens: int
+    seconds: float  # since the comparison began
+    same_as: int | None
+
+
+def compare(session: Session, variants: Sequence[Variant]) -> Generator[ReplyPiece | ReplyEnd, None, None]:
+    """Answer the last message once for each variant. The events of different replies come in any order.
+
+    However it ends, every reply with text is among the message's replies afterwards.
+    Raises BchatError as `Session.reply` does, and if there is no message to answer.
     """
-    model, prompt = session.model(), session.prompt_again()
-    answers = [_Answer(each, model.tokenizer.detokenizer(model.format)) for each in variants]
-    wanted = [each.parameters for each in variants]
-    front = -1
+    model, prompt, message = session.model(), session.prompt_again(), session.last_message
+    requests = [
+        Request(model, message, prompt, each.parameters, each.preset or session.settings.preset) for each in variants
+    ]
+    replies = [RunningReply(each) for each in requests]
     try:
-        with closing(model.engine.complete_many(prompt.ids, wanted, session.on_prefill)) as chunks:
-            for at, chunk in chunks:
-                answers[at].take(chunk)
-                while front < 0 or (answers[front].finish is not None and front + 1 < len(answers)):
-                    if front >= 0:
-                        yield from _ended(answers, front)
-                    front += 1
-                    yield Phrase("compare.variant", number=front + 1, label=answers[front].variant.label)
-                yield from _taken(answers[front])
-        yield from _ended(answers, front)
+        yield from _generate(session, requests, replies)
+    except BaseException as error:  # also Ctrl-C, a consumer that closes
+        for reply in replies:
+            if not reply.is_done:
+                reply.stopped_by(error)
+        raise
     finally:
-        session.note("compared", {"answers": [_record(each) for each in answers]})
-        turns = [_turn(session, model, prompt, each) for each in answers if each.detokenizer.text]
-        session.add_replies(tuple(turns))
+        completions = [reply.completed() for reply in replies]
+        session.note("compared", {"answers": [_record(*each) for each in zip(variants, completions, strict=True)]})
+        turns = [turn_of(*each) for each in zip(requests, completions, strict=True)]
+        session.add_replies(tuple(turn for turn in turns if turn.reply))
 
 
-def _ended(answers: Sequence[_Answer], at: int) -> Generator[Event, None, None]:
-    """The rest of a reply, and which earlier one says the same."""
-    yield from _taken(answers[at])
-    text = answers[at].detokenizer.text
-    same = [number for number, each in enumerate(answers[:at], start=1) if each.detokenizer.text == text]
-    if same:
-        yield Phrase("compare.same", number=same[0])
+def _generate(
+    session: Session, requests: Sequence[Request], replies: Sequence[RunningReply]
+) -> Generator[ReplyPiece | ReplyEnd, None, None]:
+    """Generate all replies together, until each has ended."""
+    model, prompt = requests[0].model, requests[0].prompt
+    ends: dict[str, int] = {}  # the replies that have ended, by text
+    chunks = model.engine.complete_many(prompt.ids, [each.parameters for each in requests], session.on_prefill)
+    with closing(chunks):
+        for index, chunk in chunks:
+            if replies[index].is_done:  # a stop string or a loop, of which the engine does not know
+                continue
+            if piece := replies[index].add(chunk):
+                yield ReplyPiece(index, piece)
+            if replies[index].is_done:
+                reply = replies[index].completed()
+                same_as = ends.setdefault(reply.reply, index)
+                same = same_as if same_as != index else None
+                yield ReplyEnd(index, reply.finish, len(reply.reply_ids), reply.total_s, same)
+            if all(each.is_done for each in replies):
+                return
+    raise BchatError("session.broke-off")
 
 
-def _taken(answer: _Answer) -> Generator[str, None, None]:
-    """What is to be shown now."""
-    text, answer.unshown = "".join(answer.unshown), []
-    if text:
-        yield text
-
-
-def _record(answer: _Answer) -> dict[str, object]:
-    finish = answer.finish or FinishReason.INTERRUPTED
+def _record(variant: Variant, completion: Completion) -> dict[str, object]:
     return {
-        "label": answer.variant.label,
-        "settings": asdict(answer.variant.parameters),
-        "reply": answer.detokenizer.text,
-        "completion_tokens": answer.tokens,
-        "finish_reason": finish.value,
+        "label": variant.label,
+        "settings": asdict(completion.parameters),
+        "reply": completion.reply,
+        "completion_tokens": len(completion.reply_ids),
+        "finish_reason": completion.finish.value,
     }
-
-
-def _turn(session: Session, model: Model, prompt: Prompt, answer: _Answer) -> Turn:
-    """One answer as a reply to the last words."""
-    settings = asdict(answer.variant.parameters)
-    details = {
-        **model.record,
-        "settings": settings,
-        "seed": settings["seed"],
-        "preset": answer.variant.preset or session.settings.preset,
-        "usage": {"prompt_tokens": len(prompt.ids), "completion_tokens": answer.tokens},
-    }
-    return Turn(session.last_message, answer.detokenizer.text, answer.finish or FinishReason.INTERRUPTED, details)

@@ -32,6 +32,8 @@ class Request:
 class RunningReply:
     """One reply while it is generated. State: its tokens, its text, and how it ended: FAILED until it has."""
 
+    is_done = False
+
     def __init__(self, request: Request) -> None:
         self._request = request
         self._detokenizer = request.model.tokenizer.detokenizer(request.model.format)
@@ -40,6 +42,7 @@ class RunningReply:
         self._cached_tokens = 0
         self._began = time.perf_counter()
         self._first_token_s: float | None = None
+        self._total_s = 0.0
         self._finish = FinishReason.FAILED
 
     def generate(self, on_prefill: Progress | None) -> Iterator[str]:
@@ -49,15 +52,27 @@ class RunningReply:
         chunks = request.model.engine.complete(request.prompt.ids, request.parameters, on_prefill)
         with closing(chunks):
             for chunk in chunks:
-                if piece := self._take(chunk):
+                if piece := self.add(chunk):
                     yield piece
-                if (finish := self._finish_at(chunk)) is not None:
-                    self._finish = finish
+                if self.is_done:
                     return
         raise BchatError("session.broke-off")
 
+    def add(self, chunk: Chunk) -> str:
+        """Add a token; return the text that it completes. Then `is_done` says whether the reply has ended."""
+        self._total_s = time.perf_counter() - self._began
+        if self._first_token_s is None:
+            self._first_token_s = self._total_s
+        self._cached_tokens = chunk.cached_tokens
+        piece = self._text_of(chunk)
+        finish = self._finish_at(chunk)
+        if finish is not None:
+            self._finish, self.is_done = finish, True
+        return piece
+
     def stopped_by(self, error: BaseException) -> None:
         """Report the exception that ends the reply: a failure, or an interrupt."""
+        self._total_s = time.perf_counter() - self._began
         self._finish = FinishReason.FAILED if isinstance(error, Exception) else FinishReason.INTERRUPTED
 
     def completed(self) -> Completion:
@@ -71,13 +86,10 @@ class RunningReply:
             self._request.parameters,
             self._cached_tokens,
             self._first_token_s,
-            time.perf_counter() - self._began,
+            self._total_s,
         )
 
-    def _take(self, chunk: Chunk) -> str:
-        if self._first_token_s is None:
-            self._first_token_s = time.perf_counter() - self._began
-        self._cached_tokens = chunk.cached_tokens
+    def _text_of(self, chunk: Chunk) -> str:
         if chunk.finish is FinishReason.STOP:
             # Only here: a reply that is cut drops the text held back, which is part of a label or of a character.
             return self._detokenizer.finish()

@@ -6,11 +6,12 @@ from collections.abc import Generator
 from contextlib import closing, nullcontext
 
 from bilingual_chat.commands import models, table
-from bilingual_chat.commands.app import Action, App, Compare, Edit, Leave, Retry
+from bilingual_chat.commands.app import Action, App, Compare, Differences, Edit, Leave, Retry
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.compare import compare
 from bilingual_chat.session.session import Event
+from bilingual_chat.terminal.comparison import show_comparison, show_differences
 from bilingual_chat.terminal.display import Display
 from bilingual_chat.terminal.signals import interrupted_once
 
@@ -94,9 +95,17 @@ class Chat:
         elif isinstance(action, Retry):
             self._show(session.retry(action.change))
         elif isinstance(action, Compare):
-            self._show(compare(session, action.variants))
-            self._display.say(Phrase("compare.done"))
+            self._compare(action)
+        elif isinstance(action, Differences):
+            show_differences(self._display, action.texts, action.labels)
         return not isinstance(action, Leave)
+
+    def _compare(self, action: Compare) -> None:
+        labels = [each.label for each in action.variants]
+        texts = show_comparison(self._display, compare(self._app.session, action.variants), labels)
+        if action.marks_differences:
+            show_differences(self._display, texts, labels)
+        self._display.say(Phrase("compare.done"))
 
     def _begin_line(self, edit: Edit) -> None:
         self._prefill, self._replaces_last = edit.text, edit.replaces_last

@@ -12,8 +12,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO, TextIOWrapper
 from typing import TYPE_CHECKING, Any, TextIO
@@ -32,7 +33,16 @@ if TYPE_CHECKING:
     from bilingual_chat.hub.download import Progress
 
 PROGRESS_S = 0.1  # between two updates of the progress line
-BOLD, DIM, RED = "bold", "dim", "red"
+BOLD, DIM, RED, MARKED = "bold", "dim", "red", "bold magenta"
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A screen at one time; it is another one after a resize, and after another program has used it."""
+
+    columns: int
+    lines: int
+    resumed: int  # how often this process was resumed
 
 
 class OutputLost(OSError):
@@ -75,6 +85,17 @@ class Display:
         self._width = 0
         self._at_line_start = True
         self._progress_line = _ProgressLine()
+        self._resumed = 0
+
+    @property
+    def canvas(self) -> Canvas:
+        """The screen of replies as it is now."""
+        return Canvas(*_size(self._out), self._resumed)
+
+    def resume(self) -> None:
+        """Go on after the process was suspended: another program has written to the screen."""
+        self._resumed += 1
+        self.begin_reply()
 
     @property
     def out(self) -> TextIO:
@@ -128,6 +149,23 @@ class Display:
                 self._out.flush()
         self.begin_reply()
 
+    def begin_line(self) -> None:
+        """Begin a line of columns."""
+        self._put_out("\n")
+
+    def draw_above(self, up: int, column: int, text: str, style: str = "") -> None:
+        """See `terminal.columns.Canvas`."""
+        from rich.control import Control
+        from rich.segment import ControlType
+
+        to_column = (ControlType.CURSOR_MOVE_TO_COLUMN, column)
+        with _to_stdout(), self._screen:  # one write
+            self._screen.control(Control((ControlType.CURSOR_UP, up), to_column) if up else Control(to_column))
+            self._screen.out(text, end="", style=_style(style), highlight=False)
+            if up:
+                self._screen.control(Control((ControlType.CURSOR_DOWN, up)))
+        self._out.flush()
+
     def _broken(self, text: str) -> list[str | Erase]:
         """Break `text` to the screen's width; the terminal wraps the rest of a line begun at another width."""
         width = _width(self._out)
@@ -149,6 +187,10 @@ class Display:
     def say(self, said: Phrase | BchatError, *, is_error: bool = False) -> None:
         """Print a sentence: an error in red, others dim."""
         self._print(self.text(said), RED if is_error or isinstance(said, BchatError) else DIM)
+
+    def say_text(self, text: str) -> None:
+        """Print a sentence that is put together already."""
+        self._print(outward(text), DIM)
 
     def show(self, text: str) -> None:
         """Print text of any origin with control characters made visible."""
@@ -182,8 +224,7 @@ class Display:
     def _print_styled(self, text: str, style: str) -> None:
         from rich.text import Text
 
-        # https://no-color.org: any value but the empty string disables colour, dim included.
-        style = "" if os.environ.get("NO_COLOR") else style
+        style = _style(style)
         width = _width(self._err)
         for line in (line for part in text.split("\n") for line in wrap(part, width)):
             self._err_screen.print(Text(line, style=style), soft_wrap=True)
@@ -243,6 +284,17 @@ class Display:
         with _to_stdout():
             self._out.write(text)
             self._out.flush()
+
+    def put_styled(self, parts: Sequence[tuple[str, str]]) -> None:
+        """Print styled parts of text, and a newline; off a screen without styles."""
+        if not self.is_terminal:
+            self.put("".join(text for text, _ in parts))
+            return
+        from rich.text import Text
+
+        line = Text.assemble(*((outward(text), _style(style)) for text, style in parts))
+        with _to_stdout():
+            self._screen.print(line, soft_wrap=True)
 
     def has_room_for(self, text: str) -> bool:
         """Return True if a prompt with `text` takes at most half of the screen."""
@@ -328,6 +380,11 @@ def _is_terminal(file: TextIO) -> bool:
 def _is_screen(file: TextIO) -> bool:
     """Return True for a terminal that can move its cursor."""
     return _is_terminal(file) and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+
+def _style(style: str) -> str:
+    """Return the style, or none. https://no-color.org: any value but the empty one disables colour, dim included."""
+    return "" if os.environ.get("NO_COLOR") else style
 
 
 def _console(file: TextIO) -> Console:

@@ -13,7 +13,7 @@ from bilingual_chat import messages
 from bilingual_chat.commands.app import App
 from bilingual_chat.commands.table import execute
 from bilingual_chat.messages.errors import BchatError
-from bilingual_chat.session.compare import Variant, compare
+from bilingual_chat.session.compare import ReplyEnd, Variant, compare
 from bilingual_chat.session.session import Session
 from bilingual_chat.settings.config import SettingsChange
 from bilingual_chat.text.conversation import Conversation, FinishReason, Turn
@@ -132,7 +132,7 @@ def test_every_way_to_another_reply_is_listed_and_can_be_chosen(tmp_path: Path) 
     drain(session.retry())
     drain(session.revise("問い"))
     action: Any = execute("/compare calm creative", app)
-    drain(compare(session, action.variants))
+    list(compare(session, action.variants))
     on_disk(session)
     execute("/take 2", app)
     assert said(session) == ["一", "二", "三", "四", "五"]
@@ -165,7 +165,7 @@ def test_replies_to_words_that_have_no_turn_yet_wait_for_it(tmp_path: Path) -> N
     app, _ = make_app(session, tmp_path)
     session.save_message("問")
     action: Any = execute("/compare calm creative", app)
-    drain(compare(session, action.variants))
+    list(compare(session, action.variants))
     assert on_disk(session).pending_replies == tuple(map(as_read, session.replies))
     loaded = read_document(write_document(tmp_path / "a.json", session.snapshot()))
     assert [turn.reply for turn in loaded.pending_replies] == ["一", "二"]
@@ -339,7 +339,7 @@ def test_identical_answers_are_marked(tmp_path: Path) -> None:
     app, shown = make_app(session, tmp_path)
     drain(session.reply("問"))
     variants: Any = [Variant(str(seed), session.settings.changed("seed", seed).parameters) for seed in range(4)]
-    events = drain(compare(session, variants))
-    assert [said.values["number"] for said in events.said if said.key == "compare.same"] == [1, 1]
+    events = compare(session, variants)
+    assert [event.same_as for event in events if isinstance(event, ReplyEnd)] == [None, 0, None, 0]
     execute("/replies", app)
     assert ["[the same as 2]" in row[-1] for row in shown.rows] == [False, False, True, False, True]

@@ -141,7 +141,7 @@ def test_braces_in_a_value_are_not_placeholders() -> None:
 # -- advice fits the place ----------------------------------------------------------------------------
 
 IN_CHAT = re.compile(r"(?<![\w/.}>])/(?:[a-z_]+|\{name\})")  # a slash command
-IN_SHELL = re.compile(r"bchat (?:pull|rm|ask|models|presets|transcripts|bench|where|chat|--)|(?<!-)--[a-z]")
+IN_SHELL = re.compile(r"bchat (?:pull|rm|ask|models|presets|transcripts|bench|where|chat|--)|(?<!-)--(?!diff)[a-z]")
 # Said in a chat only, and in a shell only; what is said elsewhere (engines, hub, settings …) may be said in both.
 CHAT_ROOMS = (
     "commands/",

@@ -274,7 +274,7 @@ def test_ctrl_c_once_and_again_later_does_not_leave(tmp_path: Path) -> None:
 def test_ctrl_c_in_a_command_returns_to_the_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/resume of a long list, say."""
     talk = make_talk(tmp_path)
-    monkeypatch.setattr(talk.display, "show_rows", lambda rows: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(talk.display, "show_rows", lambda *rows: signal.raise_signal(signal.SIGINT))
     assert talk.run("/settings", "Hi") == ExitStatus.OK
     assert talk.said == ["(stopped)"]
     assert len(talk.turns) == 1

@@ -25,31 +25,8 @@ from bilingual_chat.terminal.display import Display, sentence
 from bilingual_chat.terminal.linebreak import count_cells
 from bilingual_chat.terminal.tables import format_columns, format_table
 from bilingual_chat.text.sanitize import outward
-from tests.pseudo_terminal import pty
+from tests.pseudo_terminal import HOSTILE, MIXED, pty, unspaced
 from tests.scripted import make_app, make_session
-
-# Each would do something to a terminal, or to a library that reads markup.
-HOSTILE = [
-    "\x1b]52;c;ZXZpbA==\x07",  # the clipboard
-    "\x1b]8;;http://evil.example\x1b\\click\x1b]8;;\x1b\\",  # a link
-    "\x1b]0;evil title\x07",  # the title
-    "\x1b[2J\x1b[H\x1b[31mred\x1b[?1049h\x1b[6n",  # CSI: clear, colour, alternate screen, a question
-    '\x1bP$q"p\x1b\\\x1b[c',  # DCS
-    "\x1bc",  # reset
-    "\x9b2J\x9d0;evil\x9c\x90",  # C1
-    "visible\rhidden",
-    "abc\b\b\bxyz",
-    "\x0e\x0f\x7f\x00\x07\x0b\x0c",
-    "\u202egnp.exe\u202c\u2066x\u2069\u200b\ufeff\u2028",
-    "[red]not red[/red] [/INST] :skull: [bold",
-    "<b>&amp;</b> {name} %s",
-    "\ud800 lone \udfff",
-    "\U000e0041\U000e007f",
-]
-MIXED = (
-    "これは日本語と English の混ざった文章です。「かぎ括弧」や、句読点。A-very-long-word-without-any-space-in-it ok。\n"
-    "  indented, and a tab\there\n\n一二三四五六七八九十一二三四五六七八九十。x"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -60,10 +37,6 @@ def colours(monkeypatch: pytest.MonkeyPatch) -> None:
 def plain(lang: str = "en") -> tuple[Display, io.StringIO, io.StringIO]:
     out, err = io.StringIO(), io.StringIO()
     return Display(lang, out=out, err=err), out, err
-
-
-def unspaced(text: str) -> str:
-    return "".join(text.split())
 
 
 def in_pieces(text: str, size: int) -> list[str]:

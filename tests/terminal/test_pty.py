@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -360,3 +361,72 @@ def test_the_embedded_model_answers_and_keys_have_their_echo_meanwhile() -> None
     terminal.wait_for(" tok/s", seconds=60)
     terminal.type(CTRL_D)
     assert terminal.leave() == 0
+
+
+@pytest.mark.parametrize(
+    ("lang", "columns", "wanted"),
+    [
+        (
+            "en",
+            80,
+            """[1] calm                                 [2] seed=7 temperature=1.5
+One two three.                           One two 四 three.
+complete · N s              complete · N s
+[1] calm                                 [2] seed=7 temperature=1.5
+One two three.                           One two [四 ]three.
+[…] differs from reply [1]; [-] stands where only reply [1] has words.
+The conversation is unchanged; /take 2, say, keeps reply 2.
+>""",
+        ),
+        (
+            "ja",
+            40,
+            """[1] calm
+One two three.
+完了 · N 秒
+[2] seed=7 temperature=1.5
+One two 四 three.
+完了 · N 秒
+[1] calm
+One two three.
+[2] seed=7 temperature=1.5
+One two [四 ]three.
+[…] は返答 [1] と違う部分、[-] は返答
+[1] にだけ語句がある所です。
+会話は変わっていません。たとえば /take 2
+で 2 番の返答を採用できます。
+>""",
+        ),
+    ],
+)
+def test_replies_are_compared_side_by_side_where_they_fit(home: Path, lang: str, columns: int, wanted: str) -> None:
+    terminal = begin("--lang", lang, replies=["Hello.", "One two three.", "One two 四 three."], columns=columns)
+    terminal.type("Hi" + ENTER)
+    terminal.wait_for("Hello.\n")
+    terminal.wait_for(at_prompt)
+    terminal.type("/compare calm seed=7,temperature=1.5 --diff" + ENTER)
+    terminal.wait_for(wanted.split("\n")[-2])
+    terminal.wait_for(at_prompt)
+    shown = terminal.text[terminal.text.index("[1] calm") :]
+    assert re.sub(r"\d+ (tokens|トークン) · \d\.\d", "N", shown).startswith(wanted)
+    terminal.type(CTRL_D)
+    assert terminal.leave() == 0
+
+
+def test_ctrl_c_in_a_comparison_keeps_what_was_said_and_the_terminal(home: Path, tmp_path: Path) -> None:
+    terminal = begin(replies=["Hello.", "one two three " * 30, "four five six " * 30], step_s=0.02, noting=tmp_path)
+    terminal.type("Hi" + ENTER)
+    terminal.wait_for("Hello.\n")
+    terminal.wait_for(at_prompt)
+    terminal.type("/compare calm creative" + ENTER)
+    terminal.wait_for("one two three one")
+    terminal.type(CTRL_C)
+    terminal.wait_for(TABLE["chat.stopped-beside"].en)
+    terminal.wait_for(at_prompt)
+    assert terminal.text.count("stopped by you") == 2
+    terminal.type("/replies" + ENTER)
+    terminal.wait_for("[stopped by you]")
+    terminal.wait_for(at_prompt)
+    terminal.type(CTRL_D)
+    assert terminal.leave() == 0
+    assert was_put_back(tmp_path)
