@@ -1,1 +1,1 @@
-"""Conversations as files: journal, document, export, history."""
+"""Conversations as files: journal, document, export, history. The only room that writes the user's data."""

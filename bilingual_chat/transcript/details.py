@@ -1,7 +1,7 @@
-"""The details beside a reply: the type and range of each known one, and details that stay bytes until they are read.
+"""The details of a reply: checks of the known ones, and details that are parsed only when read.
 
-Details come from files, and a file may hold anything. One that cannot be right is left out and reported; it never
-costs the words beside it. An unknown one is kept as it is.
+A file may hold anything. An invalid detail is left out and reported; the text beside it stays. An unknown detail is
+kept as it is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _COUNTED = ("prompt_tokens", "cached_tokens", "completion_tokens")
 
 
 class RecordedDetails(Mapping[str, Any]):
-    """The details of the record that begins at `at` of a journal, parsed at each look: a fifth of the memory."""
+    """The details of the record that begins at `at` of a journal, parsed at each access: a fifth of the memory."""
 
     __slots__ = ("_at", "_journal")
 
@@ -46,7 +46,7 @@ class RecordedDetails(Mapping[str, Any]):
     def _record(self) -> dict[str, Any]:
         end = self._journal.find(b"\n", self._at)
         line = self._journal[self._at : end if end >= 0 else None]
-        record, _ = parse_prefix(line.decode("utf-8", "surrogateescape"))  # behind it may be damage
+        record, _ = parse_prefix(line.decode("utf-8", "surrogateescape"))  # damage may follow
         return cast("dict[str, Any]", record)
 
 
@@ -65,8 +65,8 @@ def is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
 
 
-def unfit(details: Mapping[str, Any]) -> list[str]:
-    """The names of the details that cannot be right."""
+def invalid_names(details: Mapping[str, Any]) -> list[str]:
+    """Return the names of the invalid details."""
     return [name for name, is_fit in _KNOWN.items() if name in details and not is_fit(details[name])]
 
 
@@ -75,7 +75,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_amount(value: object) -> bool:
-    """A measurement; null where nothing could be measured."""
+    """Return True for a measurement; null if nothing was measured."""
     if value is None:
         return True
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

@@ -1,12 +1,12 @@
-"""The one JSON file of `/save` and `/load`, in the model card's own shape.
+"""The JSON file that `/save` writes and `/load` reads, in the format of the model card.
 
     {"format": "bchat-transcript", "version": 1, "id": …, "opening": 0,
      "utterances": [{"speaker": "ユーザー", "text": …},
                     {"speaker": "システム", "text": …, "finish_reason": "stop", "settings": …}]}
 
-docs/transcript-1.schema.json describes it. A bare list of utterances, as in the
-card, and a journal are read too. The first `opening` utterances are the conversation's opening; in
-a bare list none are. The others alternate, the user first; a last one of the user's may be alone.
+docs/transcript-1.schema.json describes it. `read_document` also reads a journal, and a bare list of utterances as on
+the card. The first `opening` utterances are the opening. The others alternate, the user first; the last message may
+have no reply.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.storage import atomic, os_errors
 from bilingual_chat.text.conversation import Conversation, Turn
 from bilingual_chat.transcript import files, replay, schema
-from bilingual_chat.transcript.details import unfit
+from bilingual_chat.transcript.details import invalid_names
 from bilingual_chat.transcript.loaded import Loaded
-from bilingual_chat.transcript.safe_json import JsonFault, encode, excess, parse
-from bilingual_chat.transcript.schema import Misshapen
+from bilingual_chat.transcript.safe_json import JsonError, encode, excess, parse
+from bilingual_chat.transcript.schema import SchemaError
 
 FORMAT = "bchat-transcript"
 VERSION = 1
@@ -33,7 +33,7 @@ _FIELDS = ("format", "version", "opening", "utterances")
 
 
 def document_of(loaded: Loaded) -> dict[str, Any]:
-    """The document of a conversation, as a JSON value."""
+    """Return the document of a conversation as a JSON value."""
     conversation = loaded.conversation
     known = {
         "format": FORMAT,
@@ -46,12 +46,11 @@ def document_of(loaded: Loaded) -> dict[str, Any]:
 
 
 def write_document(path: Path, loaded: Loaded, *, overwrite: bool = False) -> Path:
-    """Saves a conversation as one file; the path it is at, links followed.
+    """Save a conversation as one file. Return its path, with links followed.
 
-    Raises BchatError: "transcript.not-ours" for an existing file that is no bchat transcript, unless
-    `overwrite`; "transcript.is-journal" and "transcript.not-a-file" in any case; "transcript.too-large-to-save" for
-    what `read_document` would refuse; and
-    "transcript.not-written" when a system call fails, the older file being whole.
+    Raises BchatError: "transcript.not-ours" if `path` is no bchat transcript, unless `overwrite`;
+    "transcript.is-journal"; "transcript.not-a-file"; "transcript.too-large-to-save" if `read_document` would refuse the
+    file; "transcript.not-written" if a system call fails, and then the older file is unchanged.
     """
     target = resolve_target(path, overwrite=overwrite, ours=_is_document)
     data = encode(document_of(loaded), indent=2) + b"\n"
@@ -62,9 +61,9 @@ def write_document(path: Path, loaded: Loaded, *, overwrite: bool = False) -> Pa
 
 
 def read_document(path: Path) -> Loaded:
-    """The conversation in a document, a bare list of utterances or a journal.
+    """Read the conversation in a document, a bare list of utterances or a journal, in bounded time and memory.
 
-    Raises BchatError (DATA) for anything else, in bounded time and memory.
+    Raises BchatError (DATA) for anything else.
     """
     data = files.read_file(path)
     if replay.is_journal(data):
@@ -74,19 +73,18 @@ def read_document(path: Path) -> Loaded:
         if isinstance(value, list):
             value = {"format": FORMAT, "version": VERSION, "opening": 0, "utterances": value}
         return _loaded(value, path)
-    except JsonFault as fault:
+    except JsonError as fault:
         raise BchatError("transcript.invalid", status=ExitStatus.DATA, path=path, reason=fault.reason) from None
-    except Misshapen as fault:
+    except SchemaError as fault:
         raise BchatError(
             "transcript.misshapen", status=ExitStatus.DATA, path=path, where=fault.where, wanted=fault.wanted
         ) from None
 
 
 def resolve_target(path: Path, *, overwrite: bool, ours: Callable[[bytes], bool]) -> Path:
-    """Where a file may be written in place of what is there; BchatError (see `write_document`) if not.
+    """Return the path to write to, with links followed. Raises BchatError as `write_document` does.
 
-    A link is followed, so that it stays a link. `ours` tells from its bytes whether an existing file
-    may be replaced without asking.
+    `ours` returns True for the bytes of a file that may be replaced without `overwrite`.
     """
     target = Path(os.path.realpath(path))
     try:
@@ -97,7 +95,7 @@ def resolve_target(path: Path, *, overwrite: bool, ours: Callable[[bytes], bool]
         raise _not_written(path, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise BchatError("transcript.not-a-file", status=ExitStatus.DATA, path=path)
-    if not os.access(target, os.W_OK):  # a rename would not ask
+    if not os.access(target, os.W_OK):  # a rename would replace it all the same
         raise BchatError("transcript.read-only", status=ExitStatus.DATA, path=path)
     data = _peek(target)
     if data is not None and replay.is_journal(data):
@@ -139,13 +137,13 @@ def _loaded(value: object, path: Path) -> Loaded:
     header, others = schema.header_of(fields, schema.header_of_file(path))
     values = fields.get("utterances")
     if not isinstance(values, list):
-        raise Misshapen("utterances", "list")
+        raise SchemaError("utterances", "list")
     count = schema.whole_number(fields, "opening", low=0, default=0)
     if count > len(values):
-        raise Misshapen("opening", "opening", count=len(values))
+        raise SchemaError("opening", "opening", count=len(values))
     opening = tuple(schema.utterance_of(said, f"utterances[{number}]") for number, said in enumerate(values[:count]))
     turns, pending = schema.turns_of(values[count:], first=count)
-    turns, left_out = _with_fit_details(turns)
+    turns, left_out = _without_invalid_details(turns)
     return Loaded(
         header,
         Conversation(tuple(utterance for utterance, _ in opening), tuple(turns)),
@@ -157,11 +155,11 @@ def _loaded(value: object, path: Path) -> Loaded:
     )
 
 
-def _with_fit_details(turns: list[Turn]) -> tuple[list[Turn], list[str]]:
-    """The turns without details that cannot be right, and the names of those."""
+def _without_invalid_details(turns: list[Turn]) -> tuple[list[Turn], list[str]]:
+    """Return the turns without their invalid details, and the names of those."""
     kept, left_out = [], list[str]()
     for turn in turns:
-        bad = unfit(turn.details)
+        bad = invalid_names(turn.details)
         left_out += bad
         kept.append(replace(turn, details=schema.without(turn.details, bad)) if bad else turn)
     return kept, left_out
@@ -170,9 +168,9 @@ def _with_fit_details(turns: list[Turn]) -> tuple[list[Turn], list[str]]:
 def _is_document(data: bytes) -> bool:
     try:
         value = parse(data)
-    except JsonFault:
+    except JsonError:
         return False
-    # Not one of a newer version: what it holds beyond this one would be lost.
+    # Not one of a newer version: fields that this version does not know would be lost.
     return isinstance(value, dict) and value.get("format") == FORMAT and value.get("version") == VERSION
 
 

@@ -1,7 +1,6 @@
-"""A conversation for other programs: Markdown, HTML, and JSONL for fine-tuning.
+"""Exports a conversation: Markdown, HTML, and JSONL for fine-tuning.
 
-Markdown and HTML are for reading and read the same as what was said, so that characters that act on
-a terminal are visible marks there; JSONL holds the text itself.
+In Markdown and HTML, control and invisible characters are visible marks. JSONL holds the text unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from bilingual_chat.transcript.details import is_count
 from bilingual_chat.transcript.document import resolve_target, save_whole
 from bilingual_chat.transcript.loaded import Loaded
 from bilingual_chat.transcript.markdown import block, escape
-from bilingual_chat.transcript.safe_json import JsonFault, encode, mend_surrogates, parse
+from bilingual_chat.transcript.safe_json import JsonError, encode, mend_surrogates, parse
 
 _ROLES = {Speaker.USER: "user", Speaker.SYSTEM: "assistant"}
 _JAPANESE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uff66-\uff9f]")
@@ -39,10 +38,10 @@ _STYLE = (
 
 
 def export(path: Path, loaded: Loaded, *, overwrite: bool = False) -> Path:
-    """Writes the conversation in the format of the suffix; the path it is at, links followed.
+    """Write the conversation in the format of the suffix. Return the path, with links followed.
 
-    Raises BchatError (USAGE) for another suffix; "transcript.exists" for an existing file unless `overwrite`,
-    or where nothing is lost: this conversation's export as it was written. Otherwise as `document.write_document`.
+    Raises BchatError: USAGE for another suffix; "transcript.exists" for an existing file, unless `overwrite` is True
+    or the file is an unchanged export of this conversation; otherwise as `document.write_document`.
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
@@ -66,7 +65,7 @@ def export(path: Path, loaded: Loaded, *, overwrite: bool = False) -> Path:
 
 
 def _is_export_of(loaded: Loaded) -> Callable[[bytes], bool]:
-    """Tells a file that was exported from this conversation and not changed since."""
+    """Return a function that recognises an unchanged export of this conversation."""
 
     def is_ours(data: bytes) -> bool:
         mark = _MARK.search(data)
@@ -76,12 +75,12 @@ def _is_export_of(loaded: Loaded) -> Callable[[bytes], bool]:
 
 
 def _holds_only(loaded: Loaded) -> Callable[[bytes], bool]:
-    """Tells a file of messages that this conversation begins with: JSONL has no place for a mark."""
+    """Return a function that recognises JSONL of the first messages of this conversation; JSONL has no mark."""
 
     def is_ours(data: bytes) -> bool:
         try:
             value = parse(data)
-        except JsonFault:
+        except JsonError:
             return False
         messages_there = value.get("messages") if isinstance(value, dict) and set(value) == {"messages"} else None
         return isinstance(messages_there, list) and (
@@ -92,13 +91,13 @@ def _holds_only(loaded: Loaded) -> Callable[[bytes], bool]:
 
 
 def _marked(data: bytes, loaded: Loaded) -> bytes:
-    """With a last line by which it is known again."""
+    """Return `data` with a last line by which `_is_export_of` recognises it."""
     name = re.sub("[^A-Za-z0-9._]", "_", loaded.header.id)[:100] or "_"
     return data + f"<!-- bchat-export {name} {hashlib.sha256(data).hexdigest()} -->\n".encode()
 
 
 def to_markdown(loaded: Loaded) -> bytes:
-    """CommonMark that renders as the text reads; what depends on its spacing is in a fence."""
+    """Return CommonMark that renders as the text reads. Text that depends on its spacing is in a fence."""
     parts = [f"# {escape(_title(loaded))}", escape(_origin(loaded)), escape(_shared_settings(loaded))]
     for utterance, mark in _said(loaded):
         shown = f" *({escape(mark)})*" if mark else ""
@@ -107,7 +106,7 @@ def to_markdown(loaded: Loaded) -> bytes:
 
 
 def to_html(loaded: Loaded) -> bytes:
-    """One page that needs nothing else and runs nothing."""
+    """Return one page without scripts and external files."""
     everything = "".join(utterance.text for utterance, _ in _said(loaded))
     title = html.escape(_title(loaded))
     lines = [
@@ -131,12 +130,12 @@ def to_html(loaded: Loaded) -> bytes:
 
 
 def to_jsonl(loaded: Loaded) -> bytes:
-    """One line: `messages_of`."""
+    """Return one line: `messages_of`."""
     return encode(messages_of(loaded)) + b"\n"
 
 
 def messages_of(loaded: Loaded) -> dict[str, list[dict[str, str]]]:
-    """`{"messages": [{"role", "content"}, …]}`; turns without a reply teach nothing and are left out."""
+    """Return `{"messages": [{"role", "content"}, …]}`, without turns that have no reply."""
     conversation = loaded.conversation
     said = [*conversation.opening, *(u for turn in conversation.turns if turn.reply for u in turn.utterances())]
     return {"messages": [{"role": _ROLES[u.speaker], "content": u.text} for u in said]}
@@ -146,13 +145,13 @@ FORMATS: dict[str, Callable[[Loaded], bytes]] = {".md": to_markdown, ".html": to
 
 
 def _said(loaded: Loaded) -> list[tuple[Utterance, str]]:
-    """Every utterance; with a reply, its seed, settings that only it has, and how it ended if not by itself."""
+    """Return every utterance; with a reply, its seed, its own settings, and its end unless it is complete."""
     shared = _settings_of(loaded.conversation.turns[:1])
     marks = {
         len(loaded.conversation.opening) + 2 * number + 1: _mark(turn, shared)
         for number, turn in enumerate(loaded.conversation.turns)
     }
-    said = schema.said_in(loaded.conversation, loaded.pending_user)
+    said = schema.all_utterances(loaded.conversation, loaded.pending_user)
     return [(utterance, marks.get(number, "")) for number, utterance in enumerate(said)]
 
 
@@ -165,7 +164,7 @@ def _mark(turn: Turn, shared: Mapping[str, Any]) -> str:
 
 
 def _settings_of(turns: Sequence[Turn]) -> dict[str, Any]:
-    """The decoding parameters of the first of these turns, and its model; without the seed, a reply's own."""
+    """Return the decoding parameters and the model of the first of these turns, without the seed."""
     details = turns[0].details if turns else {}
     recorded = details.get("settings")
     found = {"model": details["model"]} if isinstance(details.get("model"), str) else {}
@@ -179,7 +178,7 @@ def _shared_settings(loaded: Loaded) -> str:
 
 
 def _title(loaded: Loaded) -> str:
-    said = schema.said_in(loaded.conversation, loaded.pending_user)[len(loaded.conversation.opening) :]
+    said = schema.all_utterances(loaded.conversation, loaded.pending_user)[len(loaded.conversation.opening) :]
     words = " ".join(said[0].text.split()) if said else ""
     return outward_line(words[:60]) or "bchat"
 
@@ -191,7 +190,7 @@ def _origin(loaded: Loaded) -> str:
 
 
 def _local(time: str) -> str:
-    """A recorded time on this machine's clock, its zone said; as it stands if it is no time."""
+    """Return a recorded time in the local time zone, which is named; other text unchanged."""
     try:
         local = datetime.fromisoformat(time).astimezone()
     except (ValueError, OverflowError, OSError):

@@ -1,4 +1,4 @@
-"""What in a journal is no good record: counted in lines for people, left out of what is repaired."""
+"""The damaged bytes between the good records of a journal: counted in lines, left out of the repaired file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BEGINNING = 2**20
 
 
 class Gaps:
-    """Places between good records with more or less than the one newline that belongs there."""
+    """The gaps between good records that are not exactly one newline."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -32,28 +32,28 @@ class Gaps:
 
     @property
     def hide_everything(self) -> bool:
-        """Whether there is no record at all."""
+        """Return True if there is no record at all."""
         return bool(self._starts) and (self._starts[0], self._ends[0]) == (0, len(self._data))
 
     @property
     def is_torn(self) -> bool:
-        """Whether the last line is damaged and has no newline: its writer was killed in the middle."""
+        """Return True if the last line is damaged and has no newline: its writer was killed."""
         begin = self._data.rfind(b"\n") + 1
         last = max(begin, self._starts[-1]) if self._starts else len(self._data)
         return _MARKED.search(self._data, last) is not None
 
     @property
     def damaged(self) -> int:
-        """How many lines hold something that is no record, a torn last one not counted."""
+        """The number of damaged lines, without a torn last one."""
         return self._lines[0] - self.is_torn
 
     @property
     def first_lines(self) -> list[int]:
-        """The numbers of the first of them."""
+        """The numbers of the first damaged lines."""
         return self._lines[1][: min(self.damaged, _MOST_LINES)]
 
     def startup(self) -> bytes:
-        """Up to 1 MiB of what was left out."""
+        """Return up to 1 MiB of the damaged bytes."""
         parts, room = [], _BEGINNING
         for start, end in self:
             parts.append(self._data[start : min(end, start + room)])
@@ -63,7 +63,7 @@ class Gaps:
         return b"".join(parts)
 
     def without(self, first: bytes = b"") -> bytes | bytearray:
-        """`first`, then the data without its gaps: every good record on a line of its own."""
+        """Return `first`, then every good record on a line of its own."""
         if not self._starts and not first:
             return self._data
         kept, position, data = bytearray(first), 0, memoryview(self._data)
@@ -77,7 +77,7 @@ class Gaps:
 
     @cached_property
     def _lines(self) -> tuple[int, list[int]]:
-        """How many lines are damaged, and the numbers of the first."""
+        """The number of damaged lines, and the numbers of the first ones."""
         count, first = 0, list[int]()
         line, position, last_counted = 1, 0, 0
         for start, end in self:
@@ -99,7 +99,7 @@ class Gaps:
 
 
 def _numbers(text: bytes, line: int, most: int) -> list[int]:
-    """The numbers of the first lines in `text` that are not blank; its first one is `line`."""
+    """Return the numbers of the first lines in `text` that are not blank; `line` is the number of its first line."""
     numbers: list[int] = []
     position, found = 0, _MARKED.search(text)
     while found and len(numbers) < most:

@@ -1,4 +1,4 @@
-"""The conversations of a directory: listed newest first, and searched."""
+"""Lists and searches the conversations of a directory, the newest first."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _CLUSTER = re.compile("(?s:.)[\u0300-\u036f\u3099\u309a\uff9e\uff9f]*")
 Report = Callable[[BchatError], None]
 
 
-def _unreported(problem: BchatError) -> None:
-    """Where nobody is to be told."""
+def _ignore(problem: BchatError) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One line of the list. What cannot be read has its reason in `problems`, and no turns."""
+    """One conversation in the list. An unreadable one has no turns, and the reason in `problems`."""
 
     path: Path
     id: str
@@ -42,46 +42,47 @@ class Summary:
     turns: int
     first_words: str
     model: str
-    locked: bool  # a process is writing it now
+    locked: bool  # a process is writing the file now
     problems: tuple[BchatError, ...] = ()
 
 
 @dataclass(frozen=True)
 class Match:
-    """A conversation in which something was found, and where: `excerpt` is one line of its text."""
+    """A conversation that a search has found. `excerpt` is one line around the first match."""
 
     summary: Summary
     excerpt: str
 
 
-def list_conversations(directory: Path, report: Report = _unreported) -> list[Summary]:
-    """Every journal in `directory`, the one that was changed last first; none if there is no such
-    directory. A broken file is listed with its problem; what the system does not let be read is
-    skipped and reported, each once."""
-    return [summary for summary, _ in _shelf(directory, report)]
+def list_conversations(directory: Path, report: Report = _ignore) -> list[Summary]:
+    """Return every journal in `directory`, the last changed first; none if the directory does not exist.
+
+    A damaged file is listed with its problem. A file that the system does not let us read is skipped and reported.
+    """
+    return [summary for summary, _ in _read_all(directory, report)]
 
 
-def search(directory: Path, words: str, report: Report = _unreported) -> list[Match]:
-    """Conversations that hold every one of `words` somewhere, newest first; [] for no words.
+def search(directory: Path, words: str, report: Report = _ignore) -> list[Match]:
+    """Return the conversations that contain all of `words`, the newest first; [] for no words.
 
-    Width, case and the two kana are folded: `ｶﾞｷﾞｸﾞ` finds 「がぎぐ」. For `report` see `list_conversations`.
+    Width, case and the two kana are folded: `ｶﾞｷﾞｸﾞ` finds 「がぎぐ」. `report`: see `list_conversations`.
     """
     wanted = fold(words).split()
     if not wanted:
         return []
-    excerpts = ((summary, _found(wanted, loaded)) for summary, loaded in _shelf(directory, report) if loaded)
+    excerpts = ((summary, _found(wanted, loaded)) for summary, loaded in _read_all(directory, report) if loaded)
     return [Match(summary, excerpt) for summary, excerpt in excerpts if excerpt is not None]
 
 
 def fold(text: str) -> str:
-    """`text` as it is compared: compatibility forms (width) made plain, case and katakana folded."""
+    """Return `text` for comparison: NFKC, case folded, katakana as hiragana."""
     plain = unicodedata.normalize("NFKC", text).casefold().translate(_HIRAGANA)
     return unicodedata.normalize("NFKC", plain)
 
 
-def _shelf(directory: Path, report: Report) -> Iterator[tuple[Summary, Loaded | None]]:
+def _read_all(directory: Path, report: Report) -> Iterator[tuple[Summary, Loaded | None]]:
     for changed, path in sorted(_dated(directory, report), reverse=True):
-        summary, loaded = _look_at(path, schema.local_time(changed))
+        summary, loaded = _summarize(path, schema.local_time(changed))
         if loaded is None and any(problem.key == "transcript.unreadable" for problem in summary.problems):
             report(summary.problems[0])
         else:
@@ -94,14 +95,14 @@ def _dated(directory: Path, report: Report) -> Iterator[tuple[float, Path]]:
             path = directory / name
             try:
                 yield path.stat().st_mtime, path
-            except FileNotFoundError:  # removed meanwhile
+            except FileNotFoundError:  # removed since scandir
                 continue
             except (OSError, ValueError) as error:
                 report(unreadable(path, error))
 
 
 def _names(directory: Path, report: Report) -> list[str]:
-    """The names in a directory, those before a failure included. Raises BchatError where it cannot be opened."""
+    """Return the names in a directory, also those before a failure. Raises BchatError if it cannot be opened."""
     names: list[str] = []
     try:
         entries = os.scandir(directory)
@@ -118,15 +119,15 @@ def _names(directory: Path, report: Report) -> list[str]:
 
 
 def _found(wanted: list[str], loaded: Loaded) -> str | None:
-    """An excerpt around the first word that is wanted, if all of them are in the conversation."""
-    said = [utterance.text for utterance in schema.said_in(loaded.conversation, loaded.pending_user)]
+    """Return an excerpt around the first of the `wanted` words, None unless all are in the conversation."""
+    said = [utterance.text for utterance in schema.all_utterances(loaded.conversation, loaded.pending_user)]
     folded = [fold(text) for text in said]
     if not all(any(word in text for text in folded) for word in wanted):
         return None
     return next(_excerpt(text, wanted[0]) for text, plain in zip(said, folded, strict=True) if wanted[0] in plain)
 
 
-def _look_at(path: Path, changed: datetime) -> tuple[Summary, Loaded | None]:
+def _summarize(path: Path, changed: datetime) -> tuple[Summary, Loaded | None]:
     locked = is_being_written(path)
     try:
         loaded = read_journal(path)
@@ -134,7 +135,7 @@ def _look_at(path: Path, changed: datetime) -> tuple[Summary, Loaded | None]:
         lost = schema.header_of_file(path)
         return Summary(path, lost.id, lost.created, changed, 0, "", "", locked, (error,)), None
     header = loaded.header
-    # A record that is being written at this moment is no damage.
+    # A record that is half written now is no damage.
     problems = () if locked else loaded.problems
     turns = len(loaded.conversation.turns)
     return (
@@ -144,14 +145,14 @@ def _look_at(path: Path, changed: datetime) -> tuple[Summary, Loaded | None]:
 
 
 def _first_words(loaded: Loaded) -> str:
-    said = schema.said_in(loaded.conversation, loaded.pending_user)[len(loaded.conversation.opening) :]
+    said = schema.all_utterances(loaded.conversation, loaded.pending_user)[len(loaded.conversation.opening) :]
     first = next((utterance.text for utterance in said if utterance.speaker is Speaker.USER), "")
     line = " ".join(first.split())
     return line if len(line) <= _FIRST_WORDS else line[: _FIRST_WORDS - 1] + "…"
 
 
 def _excerpt(text: str, word: str) -> str:
-    """The surroundings of `word` (folded) in `text` (as it was said), on one line."""
+    """Return one line of `text` around `word`, which is folded."""
     starts, folded = [], []
     for cluster in _CLUSTER.finditer(text):
         piece = fold(cluster.group())

@@ -1,12 +1,11 @@
-"""The append-only file behind a conversation: what was said is on disk when a method returns.
+"""The append-only file of a conversation: a record is on disk when its method returns.
 
     with Journal.create(directory, new_header("sft")) as journal:
         journal.record_user("VRはなんですか。")      # before the reply begins
         journal.record_turn(turn)
 
-How it stays whole: records wait in memory until they are written *and* fsynced, and are always
-written from the end of what is known to be on disk. So a part that a failing call left there is the
-beginning of the very bytes that the next attempt puts over it.
+Records wait in memory until they are written *and* fsynced, and are written at the end of the bytes known to be on
+disk. A part that a failed call left there is the beginning of the bytes that the next attempt writes over it.
 """
 
 from __future__ import annotations
@@ -29,39 +28,37 @@ from bilingual_chat.transcript.loaded import CONTINUES, Header, Loaded
 
 SUFFIX = ".jsonl"
 _MAX_NAMESAKES = 100
-REFUSED_KEPT = 10_000  # characters
-# Half of what is read: a turn of the longest message, told twice and escaped, still fits behind it.
+MAX_REFUSED = 10_000  # characters
+# Half of what is read back: a turn with the longest message, recorded twice and escaped, still fits after it.
 FULL = files.MAX_BYTES // 2
 COPIED = files.MAX_BYTES // 4
 
 
 class Journal:
-    """A conversation being saved. One process at a time; not for several threads.
+    """The journal of a conversation. One process at a time; not thread-safe.
 
-    Each `record_…` raises BchatError "transcript.not-saved" when the record could not be made
-    durable. It then waits in memory and the next record takes it along: the chat may go on.
+    Each `record_…` raises BchatError "transcript.not-saved" if the record is not durable. It then waits in memory, and
+    the next record writes it too: the chat may continue.
     """
 
     def __init__(self, path: Path, waiting: bytes = b"") -> None:
-        """For `create` and `resume`."""
+        """Use `create` or `resume`."""
         self.path = path
         self._lock: Lock | None = None
         self._fd: int | None = None
         self._begun = False
-        self._words = (0, 0)  # where the user's words recorded last end in the file, and their bytes
-        # Bytes on disk, bytes that wait: one value, so that an interrupt cannot come between.
+        self._message = (0, 0)  # of the last message recorded: its end in the file, and its bytes
+        # (number of bytes on disk, waiting bytes): one value, so that an interrupt cannot separate them.
         self._state = (0, waiting)
 
     @classmethod
     def create(
         cls, directory: Path, header: Header, conversation: Conversation | None = None, *, continues: str = ""
     ) -> Journal:
-        """A journal that begins with a copy of `conversation`, of its latest turns if it is very long.
+        """Return a journal that begins with a copy of `conversation`; of its latest turns if it is very long.
 
-        `continues` is the id of the journal that holds its older turns.
-
-        Nothing is written before the first `record_user` or `record_turn`; until then `path` is where
-        the file would be.
+        `continues` is the id of the journal with the older turns. Nothing is written before the first `record_user` or
+        `record_turn`; until then no file exists at `path`.
         """
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", header.id)[:100].lstrip(".-") or "conversation"
         journal = cls(
@@ -74,12 +71,12 @@ class Journal:
 
     @classmethod
     def resume(cls, path: Path) -> tuple[Journal, Loaded]:
-        """The journal at `path`, to go on with, and the conversation in it.
+        """Open the journal at `path` to append to it. Return it and its conversation.
 
-        A damaged file is repaired: every good record stays, the original is kept beside it as
-        `.bak`, `Loaded.problems` says what happened. Raises BchatError "transcript.locked" if another
-        process writes it (then: `read_journal` and `create` with its conversation), (DATA) if it is
-        no journal, "transcript.not-saved" if it cannot be written here.
+        A damaged file is repaired: every good record stays, the original is kept beside it as `.bak`, and
+        `Loaded.problems` describes the damage. Raises BchatError: "transcript.locked" if another process writes the
+        file (use `read_journal`, then `create`), "transcript.not-saved" if it cannot be written, DATA if it is no
+        journal.
         """
         files.require_file(path)
         journal = cls(Path(os.path.realpath(path)))
@@ -95,60 +92,56 @@ class Journal:
 
     @property
     def is_full(self) -> bool:
-        """Whether the conversation should go on in another file, so that each can be read back."""
+        """Return True if the conversation should continue in another file, so that each can be read back."""
         return self._state[0] > FULL
 
     @property
     def unsaved(self) -> bool:
-        """Whether something that was said is not on disk yet."""
+        """Return True if a record is not on disk yet."""
         return self._begun and bool(self._state[1])
 
     def record_opening(self, utterances: Iterable[Utterance]) -> None:
-        """The utterances that start the conversation from here on, instead of those before."""
+        """Record the opening that replaces the one before."""
         self._record(_opening_line(utterances))
 
     def record_user(self, text: str) -> None:
-        """What the user said, before the reply begins."""
+        """Record a message, before its reply begins."""
         self._begun = True
         line = replay.line("user", _now(), text=text)
         self._record(line)
-        self._words = (self._state[0], len(line))
+        self._message = (self._state[0], len(line))
 
     def record_refused(self, text: str, *, was_recorded: bool) -> None:
-        """The user's words were refused: of long ones, length and beginning are kept in place of all of them.
+        """Record the length and the beginning of a message that was refused, instead of the whole message.
 
-        Short ones that `record_user` has just recorded stay, and come back when the conversation is resumed.
+        A short one that `record_user` has just recorded stays; resuming the conversation brings it back.
         """
-        if was_recorded and len(text) <= REFUSED_KEPT:
+        if was_recorded and len(text) <= MAX_REFUSED:
             return
         if was_recorded:
-            self._take_back_words()
+            self._remove_message()
         self._begun = True
-        self.record_event("refused", {"length": len(text), "beginning": text[:REFUSED_KEPT]})
+        self.record_event("refused", {"length": len(text), "beginning": text[:MAX_REFUSED]})
 
     def record_turn(self, turn: Turn, *, replaces: bool = False) -> None:
-        """A turn, however its reply ended. `replaces`: in place of the last one, whose replies stay beside it."""
+        """Record a turn, however its reply ended. `replaces`: it replaces the last turn, whose replies stay."""
         self._begun = True
         self._record((_replacement() if replaces else b"") + _turn_line(turn))
 
     def record_reply(self, turn: Turn) -> None:
-        """A reply to the last message that is not the conversation's."""
+        """Record a reply to the last message that is not chosen."""
         self._record(_turn_line(turn, "reply"))
 
     def record_undo(self) -> None:
-        """The last turn is taken back; so are user's words without a reply."""
+        """Record that the last turn is removed, and a message without a reply too."""
         self._record(replay.line("undo", _now()))
 
-    def record_clear(self) -> None:
-        """All turns are taken back; the opening stays."""
-        self._record(replay.line("clear", _now()))
-
     def record_event(self, kind: str, details: Mapping[str, Any] = MappingProxyType({})) -> None:
-        """Something that is not said but belongs to the story: settings changed, turns dropped …"""
+        """Record an event of the conversation: changed settings, dropped turns …"""
         self._record(replay.line("event", _now(), kind=kind, details=details))
 
     def close(self) -> None:
-        """A last attempt at what waits (BchatError if it fails), and the lock is given back."""
+        """Try once more to write the waiting records (BchatError if that fails), and release the lock."""
         try:
             self._flush()
         finally:
@@ -162,12 +155,12 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _take_back_words(self) -> None:
-        """Cuts the user's words off the file's end; where that fails, or they are not the end, they stay."""
-        (saved, waiting), (end, length) = self._state, self._words
+    def _remove_message(self) -> None:
+        """Cut the last message off the end of the file. It stays if it is not at the end, or if that fails."""
+        (saved, waiting), (end, length) = self._state, self._message
         if self._fd is None or waiting or end != saved or not length:
             return
-        # Before the cut: interrupted between the two, the next record overwrites what was to go.
+        # First the state: after an interrupt between the two, the next record overwrites the message.
         self._state = (saved - length, b"")
         try:
             atomic.truncate(self._fd, saved - length)
@@ -218,7 +211,7 @@ class Journal:
         raise FileExistsError(f"{self.path}: too many files of this name")
 
     def _abandon(self) -> None:
-        """No file without a record in it stays behind; the next attempt makes a new one."""
+        """Remove a file without a record; the next attempt creates a new one."""
         if self._fd is None:
             return
         with contextlib.suppress(OSError):
@@ -256,7 +249,7 @@ class Journal:
 
 
 def lock_path(journal: Path) -> Path:
-    """Return the path of a journal's lock: a file of its own, since a rename would take a lock on the journal away."""
+    """Return the path of a journal's lock file; a lock on the journal itself would not survive a rename."""
     return journal.with_name(journal.name + ".lock")
 
 
@@ -266,9 +259,9 @@ def is_being_written(journal: Path) -> bool:
 
 
 def read_journal(path: Path) -> Loaded:
-    """The conversation in a journal, which is left as it is; another process may be writing it.
+    """Read the conversation in a journal without changing it; another process may be writing it.
 
-    Raises BchatError (DATA) for what is no journal, or a newer one.
+    Raises BchatError (DATA) for another file, and for a newer format.
     """
     return replay.replay(files.read_file(path), path).loaded
 
@@ -279,12 +272,12 @@ def _opening_line(utterances: Iterable[Utterance]) -> bytes:
 
 
 def _replacement() -> bytes:
-    """The last turn goes when the one that follows has come. A bchat that knows no replies reads an undo."""
+    """Return the record before a turn that replaces the last one. An older bchat reads it as an undo."""
     return replay.line("undo", _now(), replaces=True)
 
 
 def _turn_lines(turn: Turn) -> bytes:
-    """A turn with every reply it has had, as a journal records them one after the other."""
+    """Return the records of a turn and of every other reply to its message."""
     first, *others = turn.replies
     lines = [_turn_line(first), *(_turn_line(reply, "reply") for reply in others)]
     if turn.index:
@@ -293,7 +286,7 @@ def _turn_lines(turn: Turn) -> bytes:
 
 
 def _latest(turns: Sequence[Turn]) -> list[bytes]:
-    """The records of the latest turns that take no more than COPIED bytes together."""
+    """Return the records of the latest turns, at most COPIED bytes."""
     lines: list[bytes] = []
     room = COPIED
     for turn in reversed(turns):
@@ -306,14 +299,14 @@ def _latest(turns: Sequence[Turn]) -> list[bytes]:
 
 
 def _turn_line(turn: Turn, record: str = "turn") -> bytes:
-    # The user's words again: a turn is whole even if the record before it is damaged.
+    # With the message again: a turn is complete even if the record of the message is damaged.
     return replay.line(
         record, _now(), user=turn.user, reply=turn.reply, finish_reason=turn.finish.value, details=turn.details
     )
 
 
 def _keep_original(path: Path, data: bytes) -> None:
-    """`data` as the journal's `.bak`, or `.bak.2` … where an earlier, other original is kept."""
+    """Save `data` as the journal's `.bak`, or `.bak.2` … if there is another backup."""
     for number in range(1, _MAX_NAMESAKES):
         backup = path.with_name(path.name + (".bak" if number == 1 else f".bak.{number}"))
         if not backup.exists():

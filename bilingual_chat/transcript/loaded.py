@@ -1,12 +1,4 @@
-"""Conversations as files: the only room that writes the user's data.
-
-`journal` is the append-only file that every conversation is saved in while it happens; `document`
-is the one JSON file that `/save` writes and `/load` reads; `shelf` lists and searches journals;
-`export` writes Markdown, HTML and JSONL. Below them: `replay` (journal bytes → conversation),
-`shapes` (JSON values ↔ what is said), `jsontext` (JSON values ↔ bytes), `disk` and `lock`.
-
-This file holds the two values they share.
-"""
+"""A conversation as read from a file, and its header."""
 
 from __future__ import annotations
 
@@ -27,7 +19,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Header:
-    """What a transcript says about itself: who answered, and with which programs."""
+    """The id of a transcript, its time, its model, and the versions of the programs."""
 
     id: str
     created: str  # ISO 8601 with an offset from UTC
@@ -40,11 +32,10 @@ class Header:
 class Loaded:
     """A conversation as read from a file, or about to be written to one.
 
-    `pending_user` is what the user said last, if a crash came before the reply (or the list ends
-    there), and `pending_replies` are replies to it of which none was chosen. `details` are the
-    header's fields that this version does not know; they are written again. So are those of an
-    opening's utterance, as long as that utterance is unchanged; those of a reply are in its turn's
-    details. `problems` are for the user to see; none has been raised.
+    pending_user: the last message, if it has no reply; pending_replies: replies to it, none of them chosen.
+    details, opening_details: fields of the header and of the opening's utterances that this version does not know.
+    They are written again; an opening's only as long as its utterance is unchanged.
+    problems: damage that was repaired or left out, to be shown to the user.
     """
 
     header: Header
@@ -58,13 +49,13 @@ class Loaded:
 
     @property
     def continues(self) -> str:
-        """The id of the earlier journal that holds the oldest turns; "" if there is none."""
+        """The id of the earlier journal with the oldest turns; "" if there is none."""
         earlier = self.details.get(CONTINUES)
         return earlier if isinstance(earlier, str) else ""
 
 
 def new_header(model: str, versions: Mapping[str, str] = _NOTHING) -> Header:
-    """The header of a conversation that begins now; its id sorts by time and names its journal."""
+    """Return the header of a conversation that begins now. Its id sorts by time and names its journal."""
     now = datetime.now().astimezone()
     name = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     return Header(name, now.isoformat(timespec="seconds"), model, __version__, versions)

@@ -1,4 +1,4 @@
-"""JSON values ↔ bytes: what is written is plain and safe to look at, what is read is distrusted."""
+"""JSON values to bytes and back: output that is safe to show, input that is not trusted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bilingual_chat.text.encodings import likely_encoding
 MAX_DEPTH = 64
 MAX_VALUES = 1_000_000  # at some 250 bytes each
 MAX_NEEDED = 176 * 2**20  # bytes, for a text and the strings cut out of it
-MOST_PER_BYTE = 14  # of UTF-8, when a wide text has surrogate halves to mend
+MAX_PER_BYTE = 14  # of UTF-8, when a wide text has surrogate halves to mend
 MAX_NUMBER_CHARACTERS = 100
 BOM = b"\xef\xbb\xbf"
 
@@ -34,8 +34,8 @@ _MARKS = (b",", b"[", b"{")
 _JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
-class JsonFault(ValueError):
-    """Why bytes are not JSON that can be taken; `reason` is a clause for a sentence."""
+class JsonError(ValueError):
+    """Bytes that are no acceptable JSON; `reason` is a clause for a sentence."""
 
     def __init__(self, reason: Phrase) -> None:
         super().__init__(reason.key)
@@ -43,23 +43,23 @@ class JsonFault(ValueError):
 
 
 def encode(value: object, *, indent: int | None = None) -> bytes:
-    """`value` as UTF-8 JSON without a final newline; never fails because of what a text holds.
+    """Return `value` as UTF-8 JSON without a final newline. Never fails because of a text.
 
-    Japanese stays readable. Surrogate halves are joined or replaced, numbers that JSON lacks become
-    null, values of other types their `str`.
+    Japanese stays readable. Surrogate halves are joined or replaced; NaN and infinities become null; values of other
+    types become their `str`.
     """
     text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
     return mend_surrogates(_UNFIT_TO_SHOW.sub(_escape, text)).encode("utf-8")
 
 
 def parse(data: bytes) -> Any:
-    """The JSON value of `data`; raises JsonFault, in bounded time and memory. A byte-order mark is skipped.
+    """Return the JSON value of `data`, in bounded time and memory. A byte-order mark is skipped.
 
-    Refused: other encodings, NaN and infinities, numbers of more than 100 characters, the same key
-    twice, more than 64 levels, more than a million values, text that takes more than MOST_NEEDED bytes.
+    Raises JsonError: another encoding, NaN, infinity, a number of more than 100 characters, a key twice, more than 64
+    levels, more than a million values, text that takes more than MAX_NEEDED bytes.
     """
     if too_many := excess(data):
-        raise JsonFault(too_many)
+        raise JsonError(too_many)
     try:
         text = data.decode("utf-8-sig")
         start = len(text) - len(text.lstrip(_SPACE)) if text[:1] in _SPACE else 0
@@ -67,26 +67,26 @@ def parse(data: bytes) -> Any:
         if text[end:].strip(_SPACE):
             raise json.JSONDecodeError("Extra data", text, end)
     except UnicodeDecodeError as error:
-        raise JsonFault(_other_encoding(data) or _not_utf8(data, error)) from None
+        raise JsonError(other_encoding(data) or _not_utf8(data, error)) from None
     except json.JSONDecodeError as error:
         broken = Phrase("json.syntax", line=error.lineno, column=error.colno)
-        raise JsonFault(_other_encoding(data) or broken) from None
+        raise JsonError(other_encoding(data) or broken) from None
     return value
 
 
 def parse_prefix(text: str, start: int = 0) -> tuple[Any, int]:
-    """The JSON value at `start` of `text`, and where it ends. Raises json.JSONDecodeError or JsonFault."""
+    """Return the JSON value at `start` of `text`, and its end. Raises json.JSONDecodeError or JsonError."""
     try:
         value, end = _DECODER.raw_decode(text, start)
     except RecursionError:
-        raise JsonFault(Phrase("json.depth", limit=MAX_DEPTH)) from None
+        raise JsonError(Phrase("json.depth", limit=MAX_DEPTH)) from None
     if isinstance(value, list | dict) and text.count("[") + text.count("{") > MAX_DEPTH:
         _check_depth(value, MAX_DEPTH)
     return _mended(value) if "\\u" in text else value, end
 
 
 def memory_needed(data: bytes) -> int:
-    """Return the bytes that decoding and parsing `data` take at most, its values not counted.
+    """Return the most bytes that decoding and parsing `data` take, without its values.
 
     Python stores a text with as many bytes for each character as its widest character needs.
     """
@@ -101,11 +101,11 @@ def memory_needed(data: bytes) -> int:
 
 def excess(data: bytes) -> Phrase | None:
     """Return the reason if `data` would take too much memory, before anything is decoded."""
-    if len(data) > MAX_NEEDED // MOST_PER_BYTE and memory_needed(data) > MAX_NEEDED:
+    if len(data) > MAX_NEEDED // MAX_PER_BYTE and memory_needed(data) > MAX_NEEDED:
         return Phrase("json.memory")
     if len(data) <= MAX_VALUES or _marks(data, 0, len(data)) <= MAX_VALUES:
         return None
-    # Commas of the text itself do not count; a slower look tells them apart.
+    # The slower count skips commas inside strings.
     count = strings = end = 0
     for string in _JSON_STRING.finditer(data):
         count += _marks(data, end, string.start())
@@ -122,7 +122,7 @@ def _marks(data: bytes, start: int, end: int) -> int:
 
 
 def mend_surrogates(text: str) -> str:
-    """`text` with surrogate halves joined where two meet, replaced by U+FFFD where one is alone."""
+    """Return `text` with surrogate pairs joined, and U+FFFD for a lone half."""
     if not _SURROGATE.search(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -132,7 +132,8 @@ def _escape(match: re.Match[str]) -> str:
     return json.dumps(match.group())[1:-1]
 
 
-def _other_encoding(data: bytes) -> Phrase | None:
+def other_encoding(data: bytes) -> Phrase | None:
+    """Return the reason if `data` is text in another encoding than UTF-8."""
     name = likely_encoding(data)
     return Phrase("json.encoding", name=name) if name else None
 
@@ -142,7 +143,7 @@ def _not_utf8(data: bytes, error: UnicodeDecodeError) -> Phrase:
 
 
 def _plain(value: object, depth: int = 0) -> object:
-    """`value` as `parse` takes it: what would be too deep, or a number too long, is null."""
+    """Return `value` as `parse` accepts it: null for values too deep and for numbers too long."""
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int):
@@ -160,7 +161,7 @@ def _plain(value: object, depth: int = 0) -> object:
 
 def _check_depth(value: Any, levels: int) -> None:
     if levels == 0:
-        raise JsonFault(Phrase("json.depth", limit=MAX_DEPTH))
+        raise JsonError(Phrase("json.depth", limit=MAX_DEPTH))
     for part in value.values() if isinstance(value, dict) else value:
         if isinstance(part, list | dict):
             _check_depth(part, levels - 1)
@@ -182,7 +183,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         names = sorted(name for name, _ in pairs)
         twice = next(name for name, following in pairwise(names) if name == following)
-        raise JsonFault(Phrase("json.duplicate", name=twice[:60]))
+        raise JsonError(Phrase("json.duplicate", name=twice[:60]))
     return value
 
 
@@ -205,7 +206,7 @@ def _refuse_long(text: str) -> None:
 
 
 def _refuse_number(text: str) -> NoReturn:
-    raise JsonFault(Phrase("json.number", number=text[:20]))
+    raise JsonError(Phrase("json.number", number=text[:20]))
 
 
 _DECODER = json.JSONDecoder(

@@ -1,4 +1,4 @@
-"""JSON values ↔ what is said: the one place that knows the names of the fields."""
+"""JSON values to utterances and back: the names of all fields of a transcript."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ SPELLING = {Speaker.USER: "ユーザー", Speaker.SYSTEM: "システム"}
 _SPEAKERS = {spelling: speaker for speaker, spelling in SPELLING.items()}
 _HEADER_FIELDS = ("id", "created", "model", "bchat", "versions")
 _UTTERANCE_FIELDS = ("speaker", "text", "finish_reason")
-# Where a turn's details keep what a document said beside the user's words.
+# The name in a turn's details of the fields that a document has beside the message.
 USER_FIELDS = "user_fields"
 FINISHES = {reason.value: reason for reason in FinishReason}
-MOST_NAMED = 3  # details in one sentence
+MAX_NAMED = 3  # names of details in one sentence
 
-# What a document says of a message's other replies, and how many of them came before the one that counts.
+# The other replies to a message, and the number of them that are older than the chosen one.
 ALTERNATIVES, INDEX = "alternatives", "place"
 
 Fields = Mapping[str, Any]
 
 
-class Misshapen(ValueError):
-    """A JSON value that is not what a transcript has in that place."""
+class SchemaError(ValueError):
+    """A JSON value that a transcript does not have at `where`; `wanted` describes the right one."""
 
     def __init__(self, where: str, wanted: str, **values: object) -> None:
         super().__init__(where)
@@ -48,19 +48,19 @@ def header_fields(header: Header) -> dict[str, Any]:
 
 
 def header_of(fields: Fields, fallback: Header) -> tuple[Header, Fields]:
-    """The header in `fields`, with what is missing taken from `fallback`; and the other fields.
+    """Return the header in `fields`, with missing fields from `fallback`, and the other fields.
 
-    Raises Misshapen for a field of another type.
+    Raises SchemaError for a field of another type.
     """
     texts = {name: text_of(fields, name, default=getattr(fallback, name)) for name in _HEADER_FIELDS[:-1]}
     versions = fields.get("versions", {})
     if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
-        raise Misshapen("versions", "versions")
+        raise SchemaError("versions", "versions")
     return Header(**texts, versions=versions), without(fields, _HEADER_FIELDS)
 
 
 def header_of_file(path: Path) -> Header:
-    """What a file's name and time say, when nothing inside it does."""
+    """Return a header made of the file's name and time, for a file without one."""
     try:
         changed = local_time(path.stat().st_mtime)
     except (OSError, ValueError):
@@ -69,7 +69,7 @@ def header_of_file(path: Path) -> Header:
 
 
 def local_time(seconds: float) -> datetime:
-    """A file's time with the zone of this machine; the nearest year that there is, for one that there is not."""
+    """Return a file's time in the local zone; a year at the limit of the calendar for a time beyond it."""
     try:
         return datetime.fromtimestamp(seconds).astimezone()
     except (OverflowError, ValueError, OSError):
@@ -81,16 +81,16 @@ def utterance_fields(utterance: Utterance) -> dict[str, Any]:
 
 
 def utterance_of(value: object, where: str) -> tuple[Utterance, Fields]:
-    """An utterance and the fields beside it; raises Misshapen."""
+    """Return an utterance and the fields beside it. Raises SchemaError."""
     fields = mapping(value, where)
     spelling = text_of(fields, "speaker", where)
     if spelling not in _SPEAKERS:
-        raise Misshapen(f"{where}.speaker", "speaker")
+        raise SchemaError(f"{where}.speaker", "speaker")
     return Utterance(_SPEAKERS[spelling], text_of(fields, "text", where)), without(fields, _UTTERANCE_FIELDS[:2])
 
 
 def reply_fields(turn: Turn) -> dict[str, Any]:
-    """A turn's reply as an utterance; whatever the details say, they do not replace what was said."""
+    """Return a turn's reply as an utterance with its details, which cannot replace its text."""
     _, reply = turn.utterances()
     kept = without(turn.details, (*_UTTERANCE_FIELDS, USER_FIELDS))
     others = {**alternatives_fields(turn.others, turn.user), INDEX: turn.index} if turn.others else {}
@@ -98,7 +98,7 @@ def reply_fields(turn: Turn) -> dict[str, Any]:
 
 
 def alternatives_fields(replies: Sequence[Turn], user: str) -> dict[str, Any]:
-    """Replies beside the one that counts, to `user` or to the words that they name."""
+    """Return the field of the other replies to `user`; a reply to an edited message names that message."""
     return {ALTERNATIVES: [_alternative(each, user) for each in replies]} if replies else {}
 
 
@@ -109,14 +109,14 @@ def _alternative(reply: Turn, user: str) -> dict[str, Any]:
 
 
 def alternatives_of(fields: Fields, user: str) -> tuple[tuple[Turn, ...], int]:
-    """The other replies in `fields`, and the number of them that came before the chosen one.
+    """Return the other replies in `fields`, and the number of them that are older than the chosen one.
 
-    No replies if the field is not what bchat writes: another program's field is kept as it is.
+    () if the field is another program's; it is kept as it is.
     """
     values, index = fields.get(ALTERNATIVES), fields.get(INDEX)
     try:
         replies = tuple(_alternative_of(value, user) for value in values) if isinstance(values, list) else ()
-    except Misshapen:
+    except SchemaError:
         return (), 0
     return replies, index if type(index) is int and 0 <= index <= len(replies) else 0
 
@@ -135,19 +135,17 @@ def user_fields(turn: Turn) -> dict[str, Any]:
 
 
 def finish_of(fields: Fields, where: str) -> FinishReason:
-    """Why a reply ended; a list from a model card does not say, and its replies are whole."""
+    """Return the finish reason; STOP if there is none, as on a model card. Raises SchemaError."""
     try:
         return FinishReason(fields.get("finish_reason", FinishReason.STOP.value))
     except ValueError:
-        raise Misshapen(f"{where}.finish_reason", "finish") from None
+        raise SchemaError(f"{where}.finish_reason", "finish") from None
 
 
 def turns_of(values: Sequence[object], first: int) -> tuple[list[Turn], tuple[str, Fields] | None]:
-    """Turns from utterances that alternate, and the user's last words, with the fields beside them, if no reply
-    follows them.
+    """Return the turns of utterances that alternate, and the last message with its fields if it has no reply.
 
-    Two utterances in a row by one speaker are refused (Misshapen), not joined: what was said stays as
-    it was. `first` is the number of the first one in the file, for the error.
+    `first` is the index of the first one in the file. Raises SchemaError for two utterances in a row by one speaker.
     """
     turns = []
     pending: tuple[str, Fields] | None = None
@@ -156,7 +154,7 @@ def turns_of(values: Sequence[object], first: int) -> tuple[list[Turn], tuple[st
         utterance, beside = utterance_of(value, where)
         if utterance.speaker is not (Speaker.USER if pending is None else Speaker.SYSTEM):
             expected = Speaker.USER if pending is None else Speaker.SYSTEM
-            raise Misshapen(f"{where}.speaker", "turn", speaker=SPELLING[expected])
+            raise SchemaError(f"{where}.speaker", "turn", speaker=SPELLING[expected])
         if pending is None:
             pending = utterance.text, beside
         else:
@@ -173,8 +171,8 @@ def _turn_of(user: tuple[str, Fields], reply: str, beside: Fields, where: str) -
     return Turn(user[0], reply, finish_of(beside, where), details, others, index)
 
 
-def said_in(conversation: Conversation, pending_user: str | None) -> list[Utterance]:
-    """Every utterance, the one without a reply included."""
+def all_utterances(conversation: Conversation, pending_user: str | None) -> list[Utterance]:
+    """Return every utterance, also a last message without a reply."""
     last = [] if pending_user is None else [user_utterance(pending_user)]
     return [*conversation.utterances(), *last]
 
@@ -184,23 +182,23 @@ def user_utterance(text: str) -> Utterance:
 
 
 def details_left_out(path: Path, names: Sequence[str]) -> BchatError:
-    """What is said of details that cannot be right."""
+    """Return the problem to report for invalid details."""
     names = list(dict.fromkeys(names))
-    shown = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
+    shown = ", ".join(names[:MAX_NAMED]) + (", …" if len(names) > MAX_NAMED else "")
     return BchatError("transcript.details", status=ExitStatus.DATA, path=path, names=shown)
 
 
 def whole_number(fields: Fields, name: str, *, low: int, default: int | None = None) -> int:
-    """A field that counts something; raises Misshapen."""
+    """Return a field that is a count. Raises SchemaError."""
     value = fields.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise Misshapen(name, "number", low=low)
+        raise SchemaError(name, "number", low=low)
     return value
 
 
 def mapping(value: object, where: str) -> Fields:
     if not isinstance(value, Mapping):
-        raise Misshapen(where, "object")
+        raise SchemaError(where, "object")
     return value
 
 
@@ -211,5 +209,5 @@ def without(fields: Fields, names: Sequence[str]) -> dict[str, Any]:
 def text_of(fields: Fields, name: str, where: str = "", default: str | None = None) -> str:
     value = fields.get(name, default)
     if not isinstance(value, str):
-        raise Misshapen(f"{where}.{name}" if where else name, "text")
+        raise SchemaError(f"{where}.{name}" if where else name, "text")
     return value

@@ -1,4 +1,4 @@
-"""Base models chat with nobody: what is typed and what they write is one text, with nothing in between."""
+"""Base models continue one text: messages and continuations, with nothing in between."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = [
 ]  # whole models are opened, in processes of their own
 
 
-def told(engine: ScriptedEngine) -> list[str]:
+def prompts_of(engine: ScriptedEngine) -> list[str]:
     return [tokenizer().decode(ids) for ids in engine.prompts]
 
 
@@ -52,7 +52,7 @@ def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *ar
 def test_ask_prints_the_continuation_that_the_cards_settings_give(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The text is the prompt, to the id; exactly as many tokens as the card says; the text itself is not repeated."""
+    """The prompt is the text, id by id; exactly as many tokens as on the card; the text itself is not repeated."""
     monkeypatch.chdir(tmp_path)
     card = CARDS[name]
     install(name, random_model(card), "model.safetensors")
@@ -66,7 +66,7 @@ def test_ask_prints_the_continuation_that_the_cards_settings_give(
     assert "<NL>" not in printed
 
 
-def test_a_real_text_goes_on_from_the_cache(tmp_path: Path) -> None:
+def test_a_text_is_continued_from_the_cache(tmp_path: Path) -> None:
     """The second prompt begins with the first and its continuation."""
     install("base", random_model(CARDS["base"]), "model.safetensors")
     entry = load_config().catalogue["base"]
@@ -85,12 +85,12 @@ def test_a_real_text_goes_on_from_the_cache(tmp_path: Path) -> None:
 # -- one text -----------------------------------------------------------------------------------------
 
 
-def test_what_is_typed_goes_on_exactly_where_the_text_ends(tmp_path: Path) -> None:
-    """No space, no newline, no label, and nothing moved away that looks like one."""
+def test_a_message_is_appended_exactly_at_the_end_of_the_text(tmp_path: Path) -> None:
+    """No space, newline or label is added, and a look-alike of a label is not changed."""
     session, engine = make_session(tmp_path, ["日本の", "哲学者。", "\n終"], entry=PLAIN)
     for typed in ("西田は、", "  有名な ", "\nユーザー: と\n"):
         drain(session.reply(typed))
-    assert told(engine) == [
+    assert prompts_of(engine) == [
         "西田は、",
         "西田は、日本の  有名な ",
         "西田は、日本の  有名な 哲学者。\nユーザー: と\n",
@@ -99,11 +99,11 @@ def test_what_is_typed_goes_on_exactly_where_the_text_ends(tmp_path: Path) -> No
     assert [turn.user for turn in session.conversation.turns] == ["西田は、", "  有名な ", "\nユーザー: と\n"]
 
 
-def test_nothing_typed_goes_on_with_the_text(tmp_path: Path) -> None:
+def test_an_empty_message_continues_the_text(tmp_path: Path) -> None:
     session, engine = make_session(tmp_path, ["一", "二"], entry=PLAIN)
     drain(session.reply("零"))
     assert drain(session.reply("")).reply == "二"
-    assert told(engine)[-1] == "零一"
+    assert prompts_of(engine)[-1] == "零一"
     assert session.text == "零一二"
 
 
@@ -112,22 +112,22 @@ def test_a_label_in_the_continuation_is_text(tmp_path: Path) -> None:
     assert drain(session.reply("会話\n")).reply == "「はい」\nシステム: 次\nユーザー: x"
 
 
-def test_what_was_typed_stays_in_the_text_without_a_continuation(tmp_path: Path) -> None:
-    """In a chat a silent reply is left out of the prompt; here the words are part of what is seen."""
+def test_a_message_without_a_continuation_stays_in_the_text(tmp_path: Path) -> None:
+    """A chat leaves an empty reply out of the prompt; here the message is part of the text on the screen."""
     session, engine = make_session(tmp_path, [Script("", RuntimeError("boom")), "二"], entry=PLAIN)
     with pytest.raises(RuntimeError):
         drain(session.reply("零"))
     drain(session.reply("一"))
-    assert told(engine)[-1] == "零一"
+    assert prompts_of(engine)[-1] == "零一"
     assert session.text == "零一二"
 
 
 def test_a_persona_is_no_part_of_a_text(tmp_path: Path) -> None:
-    """One may be left from the settings, or from the chat model of before."""
+    """A persona may come from the settings, or from the chat model in use before."""
     session, engine = make_session(tmp_path, entry=PLAIN)
     session.open_with(persona("You are a cat."))
     drain(session.reply("零"))
-    assert told(engine) == ["零"]
+    assert prompts_of(engine) == ["零"]
 
 
 def test_the_commands_work_on_the_text(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_the_commands_work_on_the_text(tmp_path: Path) -> None:
     drain(session.reply("二"))
     assert execute("/retry", app) == Retry(NO_CHANGE)
     drain(session.retry())
-    assert told(engine)[-2:] == ["一甲二", "一甲二"]
+    assert prompts_of(engine)[-2:] == ["一甲二", "一甲二"]
     assert execute("/edit", app) == Edit("二", replaces_last=True)
     drain(session.revise("三"))
     execute("/history", app)
@@ -167,7 +167,7 @@ def test_no_message_of_a_text_is_called_a_look_alike(tmp_path: Path) -> None:
 
 
 def test_a_text_that_outgrows_the_context_loses_its_beginning(tmp_path: Path) -> None:
-    """Said once for each cut; the rest begins at the same place from then on, also after /undo and /retry."""
+    """One remark for each cut; then the text begins at the same character, also after /undo and /retry."""
     session, engine = make_session(
         tmp_path,
         ["続き。" * 4] * 8,
@@ -180,9 +180,9 @@ def test_a_text_that_outgrows_the_context_loses_its_beginning(tmp_path: Path) ->
     assert keys[-1] == []
     assert keys.count(["session.cut"]) == 1
     last = engine.prompts[-1]
-    assert session.text.endswith(told(engine)[-1] + "続き。" * 4)
+    assert session.text.endswith(prompts_of(engine)[-1] + "続き。" * 4)
     cut = session.conversation.turns[-1].details["dropped_characters"]
-    assert session.text[cut:] == told(engine)[-1] + "続き。" * 4
+    assert session.text[cut:] == prompts_of(engine)[-1] + "続き。" * 4
     assert session.conversation.turns[-1].details["dropped_turns"] == 0
     drain(session.retry())
     assert engine.prompts[-1] == last
@@ -207,7 +207,7 @@ def test_more_typed_than_fits_is_refused(tmp_path: Path) -> None:
 
 
 def test_newlines_are_nl_to_the_japanese_base_model_and_newlines_to_the_person(tmp_path: Path) -> None:
-    """Both ways: in what is typed, in what is written, and in the text that is told again."""
+    """In messages, in continuations, and in the text that is sent again."""
     (tmp_path / "spiece.model").write_bytes(vocabulary("<NL>"))
     words = Tokenizer(tmp_path / "spiece.model", newline="<NL>")
     entry = replace(PLAIN, prompt=PromptFormat(kind="plain", newline="<NL>"))
@@ -229,4 +229,4 @@ def test_a_chat_that_a_base_model_takes_over_is_one_text(tmp_path: Path) -> None
     session._obtain_model = lambda: model
     session.use_model(PLAIN, settings(PLAIN))
     drain(session.reply("三"))
-    assert told(engine) == ["一二三"]
+    assert prompts_of(engine) == ["一二三"]

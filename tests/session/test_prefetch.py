@@ -1,4 +1,4 @@
-"""What is being typed is computed before it is sent: nothing that is not sent stays, and nobody has to wait for it."""
+"""The prompt is prefilled while the user types: nothing that is not sent stays, and nobody waits for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATIENCE_S = 10
 
 
 class Prefilling(ScriptedEngine):
-    """An engine that remembers what it was to prefill, and goes on when it is let."""
+    """An engine that records its prefills, and takes a step when it is allowed to."""
 
     can_prefill = True
 
@@ -62,7 +62,7 @@ class Parts:
 
 
 def make_parts(engine: ScriptedEngine, directory: Path | None = None, *, is_open: bool = True) -> Parts:
-    """A session with one turn, and the prefetch of its prompts; the model is there unless `is_open` is False."""
+    """Return a session with one turn and its prefetch; the model is open unless `is_open` is False."""
     session, _ = make_session(directory, engine=engine)
     drain(session.reply("Hello!"))
     loader = ModelLoader(ENTRY, lambda entry, progress: Model(entry, tokenizer(), engine))
@@ -83,8 +83,8 @@ def wake(loader: ModelLoader) -> None:
 
 @pytest.mark.parametrize("entry", [ENTRY, PLAIN])
 @pytest.mark.parametrize("message", TYPED)
-def test_what_is_settled_while_one_types_is_how_the_prompt_begins(entry: ModelEntry, message: str) -> None:
-    """Seldom not: then a few tokens are computed again. And what is left for later is little."""
+def test_settled_ids_are_the_beginning_of_the_prompt(entry: ModelEntry, message: str) -> None:
+    """Rarely not: then a few tokens are computed again. Only a few ids are left for the reply."""
     session, engine = make_session(None, ["はい、何でしょうか。"], entry=entry)
     drain(session.reply("こんにちは"))
     model = Model(entry, tokenizer(), engine)
@@ -108,7 +108,7 @@ def test_before_a_letter_is_typed_the_conversation_is_settled() -> None:
     )
 
 
-def test_a_message_that_replaces_the_last_one_is_settled_without_it() -> None:
+def test_settled_ids_of_an_edit_leave_out_the_last_turn() -> None:
     session, engine = make_session(None, ["はい。", "ええ。"])
     drain(session.reply("一"))
     drain(session.reply("二"))
@@ -119,7 +119,7 @@ def test_a_message_that_replaces_the_last_one_is_settled_without_it() -> None:
 
 
 @pytest.mark.parametrize("message", ["long " * 2000, "x" * 10_000_000])
-def test_of_what_cannot_be_sent_nothing_is_settled(message: str) -> None:
+def test_a_message_that_cannot_be_sent_has_no_settled_ids(message: str) -> None:
     session, engine = make_session(None)
     began = time.process_time()
     assert settled_ids(session, Model(ENTRY, tokenizer(), engine), message) == ()
@@ -140,7 +140,7 @@ def test_the_line_is_prefilled_while_it_is_being_read() -> None:
     parts.loader.obtain()
 
 
-def test_how_far_it_is_is_told_until_all_is_there() -> None:
+def test_progress_is_reported_until_all_is_prefilled() -> None:
     engine = Prefilling()
     parts = make_parts(engine)
     with parts.prefetch.reading("What is the Japanese word for cat?", replaces_last=False):
@@ -150,7 +150,7 @@ def test_how_far_it_is_is_told_until_all_is_there() -> None:
     assert second in (65, 66)
 
 
-def test_how_far_it_was_is_not_told_when_it_goes_no_further() -> None:
+def test_progress_is_not_reported_after_a_prefill_ends() -> None:
     engine = Prefilling()
     parts = make_parts(engine)
     engine.may_go_on.clear()
@@ -161,7 +161,7 @@ def test_how_far_it_was_is_not_told_when_it_goes_no_further() -> None:
     until(lambda: parts.prefetch.percent is None)
 
 
-def test_another_letter_ends_what_was_begun() -> None:
+def test_a_key_ends_the_prefill_of_the_line_before() -> None:
     engine = Prefilling()
     parts = make_parts(engine)
     engine.may_go_on.clear()
@@ -198,7 +198,7 @@ def test_a_command_is_not_prefilled() -> None:
         assert len(engine.prefilled) == 1
 
 
-def test_a_model_that_comes_later_prefills_what_stands_there() -> None:
+def test_a_model_that_opens_later_prefills_the_present_line() -> None:
     engine = Prefilling()
     parts = make_parts(engine, is_open=False)
     with parts.prefetch.reading("A message that waits for a model", replaces_last=False):
@@ -218,7 +218,7 @@ def test_an_engine_whose_replies_would_change_is_left_alone() -> None:
 
 
 @pytest.mark.filterwarnings("error")  # a thread that ends in an error warns
-def test_what_goes_wrong_is_left_to_the_reply_and_the_thread_lives() -> None:
+def test_a_failed_prefill_is_left_to_the_reply_and_the_thread_lives() -> None:
     engine = Prefilling()
     parts = make_parts(engine)
     well = engine.prefill

@@ -1,4 +1,4 @@
-"""One turn, whole: what is on disk when, what is shown, what is told, and what is never lost."""
+"""One turn: its prompt, its display, its record on disk, and that nothing is ever lost."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def on_disk(session: Session) -> Conversation:
 
 
 def kept(session: Session) -> Turn:
-    """The last turn, which is the same on disk."""
+    """Return the last turn, which is the same on disk."""
     turn = session.conversation.turns[-1]
     told = on_disk(session).turns[-1]
     assert (told.user, told.reply, told.finish) == (turn.user, turn.reply, turn.finish)
@@ -48,8 +48,8 @@ def kept(session: Session) -> Turn:
 # -- one turn -----------------------------------------------------------------------------------------
 
 
-def test_the_users_words_are_on_disk_before_anything_is_computed(tmp_path: Path) -> None:
-    """Also before the model is there: what a crash while loading leaves is not lost."""
+def test_a_message_is_on_disk_before_anything_is_computed(tmp_path: Path) -> None:
+    """Also before the model is open: a crash while loading loses nothing."""
     seen: list[str | None] = []
 
     def look() -> None:
@@ -81,9 +81,7 @@ def test_the_users_words_are_on_disk_before_anything_is_computed(tmp_path: Path)
         (Script(""), "", FinishReason.STOP),
     ],
 )
-def test_a_reply_is_what_was_shown_and_what_is_kept(
-    tmp_path: Path, script: Script, reply: str, finish: FinishReason
-) -> None:
+def test_the_reply_shown_is_the_reply_saved(tmp_path: Path, script: Script, reply: str, finish: FinishReason) -> None:
     length = len(script.ids()) if finish is FinishReason.LENGTH else 100
     session, engine = make_session(tmp_path, [script], options={"max_new_tokens": length})
     shown = drain(session.reply("質問"))
@@ -96,7 +94,7 @@ def test_a_reply_is_what_was_shown_and_what_is_kept(
 
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_no_part_of_a_stop_string_or_of_a_character_outlives_a_cut(tmp_path: Path, cut: int) -> None:
-    """Cut by max_new_tokens or by Ctrl-C at any token: what is held back is neither shown nor stored."""
+    """Cut by max_new_tokens or by Ctrl-C at any token: text held back is neither shown nor stored."""
     ids = [*tokenizer().encode("はい𠮷。"), *tokenizer().encode("\nユーザー: まだ")]
     for end in (FinishReason.LENGTH, KeyboardInterrupt()):
         session, _ = make_session(tmp_path, [Script(ids[:cut], end)], options={"max_new_tokens": cut})
@@ -112,7 +110,7 @@ def test_no_part_of_a_stop_string_or_of_a_character_outlives_a_cut(tmp_path: Pat
         session.close()
 
 
-def test_what_no_file_can_hold_is_mended_at_the_door(tmp_path: Path) -> None:
+def test_invalid_characters_are_replaced_on_entry(tmp_path: Path) -> None:
     session, _ = make_session(tmp_path)
     drain(session.reply("\ud83d\ude00\ud800\r\nx\0"))
     assert kept(session).user == "😀\ufffd\nx"
@@ -142,7 +140,7 @@ def test_the_details_say_how_a_reply_can_be_made_again(tmp_path: Path) -> None:
     assert 0 <= details["timings"]["first_token_s"] <= details["timings"]["total_s"]
 
 
-def test_ctrl_c_in_the_engine_keeps_what_was_said(tmp_path: Path) -> None:
+def test_ctrl_c_in_the_engine_keeps_the_reply_so_far(tmp_path: Path) -> None:
     session, _ = make_session(tmp_path, [Script("途中まで", KeyboardInterrupt())])
     with pytest.raises(KeyboardInterrupt):
         drain(session.reply("話して"))
@@ -165,8 +163,8 @@ def test_a_signal_while_a_turn_is_being_saved_does_not_lose_it(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("way", ["close", "throw"])
-def test_a_consumer_that_stops_keeps_what_it_was_given(tmp_path: Path, way: str) -> None:
-    """Ctrl-C while printing: the reply ends with the piece that was being printed."""
+def test_a_consumer_that_stops_keeps_the_pieces_it_got(tmp_path: Path, way: str) -> None:
+    """Ctrl-C while printing: the reply ends with the piece on the screen."""
     session, engine = make_session(tmp_path, ["一、二、三、四、五"])
     events = session.reply("数えて")
     given = [next(events), next(events)]
@@ -209,8 +207,8 @@ def test_a_reply_that_breaks_off_without_an_end_is_no_success(tmp_path: Path) ->
     assert kept(session).finish is FinishReason.FAILED
 
 
-def test_a_reply_that_never_began_is_kept_but_not_told(tmp_path: Path) -> None:
-    """An empty reply in the prompt would teach the model silence; one it chose itself stays."""
+def test_an_empty_reply_is_kept_but_not_sent_to_the_model(tmp_path: Path) -> None:
+    """An empty reply in the prompt would teach the model silence; one that the model chose itself stays."""
     session, engine = make_session(tmp_path, [Script("", KeyboardInterrupt()), "", "はい"])
     with pytest.raises(KeyboardInterrupt):
         drain(session.reply("いち"))
@@ -229,8 +227,10 @@ def test_a_reply_that_never_began_is_kept_but_not_told(tmp_path: Path) -> None:
         ({"max_new_tokens": 5, "min_new_tokens": 5}, 2048, []),
     ],
 )
-def test_a_cut_reply_says_what_cut_it(tmp_path: Path, options: dict[str, int], context: int, key: list[str]) -> None:
-    """Not where the preset asks for exactly that many tokens, as the base models' do."""
+def test_the_remark_on_a_cut_reply_names_the_limit(
+    tmp_path: Path, options: dict[str, int], context: int, key: list[str]
+) -> None:
+    """Not if the preset asks for exactly that many tokens, as that of a base model does."""
     session, _ = make_session(tmp_path, ["あいうえお、かきくけこ。" * 30], options=options, context_length=context)
     assert drain(session.reply("?")).keys == key
     assert kept(session).finish is FinishReason.LENGTH
@@ -242,7 +242,7 @@ def test_a_cut_reply_says_what_cut_it(tmp_path: Path, options: dict[str, int], c
 
 
 def goes_round(ids: list[int]) -> bool:
-    """The slow twin: is the end of `ids` a unit of 1 to 64 tokens, 4 times or more, over 128 tokens or more?"""
+    """The slow oracle: do `ids` end in 1 to 64 tokens, repeated 4 times or more, over 128 tokens or more?"""
     for unit in range(1, LOOP_UNIT + 1):
         span = max(LOOP_TIMES * unit, LOOP_TOKENS)
         if len(ids) >= span and all(ids[-at] == ids[-at - unit] for at in range(1, span - unit + 1)):
@@ -299,8 +299,8 @@ def test_without_a_seed_each_reply_gets_a_fresh_one_on_record(tmp_path: Path) ->
     assert [turn.details["settings"]["seed"] for turn in on_disk(session).turns] == engine.seeds
 
 
-def test_a_fixed_seed_stays_whatever_is_done(tmp_path: Path) -> None:
-    """What /settings shows is what is used, also by /retry; only a seed that is named for one reply is another."""
+def test_a_fixed_seed_stays_fixed(tmp_path: Path) -> None:
+    """The seed in /settings is used, also by /retry; only a seed given for one reply differs."""
     session, engine = make_session(tmp_path, options={"seed": 7})
     drain(session.reply("一"))
     drain(session.retry())
@@ -315,7 +315,7 @@ def test_a_fixed_seed_stays_whatever_is_done(tmp_path: Path) -> None:
 
 
 def test_a_retry_under_a_fixed_seed_says_why_it_is_the_same_and_how_to_get_another(tmp_path: Path) -> None:
-    """The seed that is named is one that the message has not had."""
+    """The suggested seed is one that the message has not had."""
     session, _ = make_session(tmp_path, ["一", "一", "二", "一"], options={"seed": 7})
     drain(session.reply("?"))
     (said,) = drain(session.retry()).said
@@ -355,7 +355,7 @@ def test_retry_changes_settings_for_that_reply_alone(tmp_path: Path) -> None:
 
 
 def test_a_message_that_is_too_long_changes_nothing_but_is_kept(tmp_path: Path) -> None:
-    """The turn before it stays, in memory and on disk, and the words can be edited or found after a crash."""
+    """The earlier turn stays, in memory and on disk; the message can be edited, and found after a crash."""
     session, engine = make_session(tmp_path, context_length=80)
     drain(session.reply("一"))
     with pytest.raises(BchatError) as caught:
@@ -371,7 +371,7 @@ def test_a_message_that_is_too_long_changes_nothing_but_is_kept(tmp_path: Path) 
 
 
 def test_a_greedy_retry_says_why_it_is_the_same(tmp_path: Path) -> None:
-    """At temperature 0 there is nothing to draw again; with another temperature nothing need be said."""
+    """At temperature 0 every reply is equal; with another temperature there is no remark."""
     session, _ = make_session(tmp_path, ["はい", "はい", "はい"], options={"temperature": 0})
     drain(session.reply("元気？"))
     assert drain(session.retry()).keys == ["session.same-again"]
@@ -379,7 +379,7 @@ def test_a_greedy_retry_says_why_it_is_the_same(tmp_path: Path) -> None:
 
 
 def test_a_retry_that_cannot_be_done_leaves_the_turn(tmp_path: Path) -> None:
-    """A setting that is refused, a reply so long that the message no longer fits, a model that is gone."""
+    """A setting out of range, a reply so long that the message does not fit, a model that is gone."""
     session, _ = make_session(tmp_path, ["最初"], context_length=100, options={"max_new_tokens": 10})
     drain(session.reply("長い。" * 30))
     for changes in ({"temperature": 99}, {"max_new_tokens": 80}):
@@ -413,7 +413,7 @@ def test_a_message_for_a_model_that_cannot_be_had_can_be_sent_again(tmp_path: Pa
     assert engine.parameters[0].temperature == 0.5
 
 
-def test_a_base_model_is_told_the_text_alone_and_never_nothing(tmp_path: Path) -> None:
+def test_a_base_model_gets_the_text_alone_and_never_an_empty_prompt(tmp_path: Path) -> None:
     session, engine = make_session(tmp_path, ["哲学者である。"], entry=PLAIN)
     with pytest.raises(BchatError) as caught:
         drain(session.reply(""))
@@ -451,7 +451,7 @@ def test_at_turn_20_only_what_is_new_is_computed(tmp_path: Path) -> None:
 
 
 def test_turns_are_dropped_in_blocks_announced_once_and_recorded(tmp_path: Path) -> None:
-    """Between two announcements the beginning stays as it is, so that the KV cache goes on serving."""
+    """Between two remarks the prompt's beginning stays the same, so that the KV cache is used."""
     session, engine = make_session(
         tmp_path, ["はい、わかりました。" * 2] * 60, context_length=400, options={"max_new_tokens": 60}
     )
@@ -473,7 +473,7 @@ def test_turns_are_dropped_in_blocks_announced_once_and_recorded(tmp_path: Path)
     assert len(on_disk(session).turns) == 40
 
 
-def test_undoing_a_giant_message_tells_the_old_turns_again(tmp_path: Path) -> None:
+def test_undoing_a_giant_message_sends_the_old_turns_again(tmp_path: Path) -> None:
     giant = "長い文。" * 60
     context = len(tokenizer().encode(giant)) + 40
     session, engine = make_session(tmp_path, context_length=context, options={"max_new_tokens": 20})
@@ -490,7 +490,7 @@ def test_undoing_a_giant_message_tells_the_old_turns_again(tmp_path: Path) -> No
     assert engine.prompts[-1] == before.ids
 
 
-def test_prompt_for_is_what_the_engine_gets(tmp_path: Path) -> None:
+def test_prompt_for_equals_the_prompt_of_the_engine(tmp_path: Path) -> None:
     session, engine = make_session(tmp_path)
     session.open_with(persona("Hello, you are an assistant that helps me learn Japanese."))
     shown = session.prompt_for("VRはなんですか。")
@@ -516,7 +516,7 @@ def test_a_persona_is_an_opening_exchange_in_its_own_language(text: str, agreed:
     assert persona("  ") == ()
 
 
-def test_the_context_used_is_that_of_what_was_said(tmp_path: Path) -> None:
+def test_the_context_used_counts_the_conversation(tmp_path: Path) -> None:
     session, engine = make_session(tmp_path, ["一二三"])
     model = session.model()
     assert session.context_used(model) == 0
@@ -524,7 +524,7 @@ def test_the_context_used_is_that_of_what_was_said(tmp_path: Path) -> None:
     assert session.context_used(model) == len(engine.prompts[0]) + len(session.last.reply_ids)  # type: ignore[union-attr]
 
 
-def test_another_model_goes_on_with_the_conversation_and_counts_anew(tmp_path: Path) -> None:
+def test_another_model_continues_the_conversation_and_counts_anew(tmp_path: Path) -> None:
     session, _ = make_session(tmp_path, ["返答です。" * 4] * 20, context_length=200, options={"max_new_tokens": 40})
     for number in range(10):
         drain(session.reply(f"質問{number}"))
@@ -545,7 +545,7 @@ def test_another_model_goes_on_with_the_conversation_and_counts_anew(tmp_path: P
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """A disk that is full while the list is not empty."""
+    """Return a list; while it is not empty, the disk is full."""
     full: list[bool] = []
     write = atomic.write_at
 
@@ -590,10 +590,10 @@ def do(session: Session, engine: ScriptedEngine, step: str, text: str, full: lis
 
 @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEPS, max_size=12))
-def test_whatever_happens_the_journal_tells_the_conversation(
+def test_the_journal_always_holds_the_conversation(
     tmp_path_factory: pytest.TempPathFactory, full_disk: list[bool], steps: list[tuple[str, str]]
 ) -> None:
-    """Messages, cuts, failures, refusals, undos, edits, a disk that is full for a while: read back, it is the same."""
+    """Messages, cuts, failures, refusals, undos, edits, a full disk for a while: the journal holds the same."""
     session, engine = make_session(
         tmp_path_factory.mktemp("journal"), context_length=200, options={"max_new_tokens": 20}
     )
@@ -610,7 +610,7 @@ def test_whatever_happens_the_journal_tells_the_conversation(
     session.close()
 
 
-def test_nothing_is_written_while_nothing_is_said(tmp_path: Path) -> None:
+def test_nothing_is_written_before_the_first_message(tmp_path: Path) -> None:
     session, _ = make_session(tmp_path / "conversations")
     session.change(session.settings.changed("temperature", 0.5))
     session.open_with(persona("先生"))
@@ -620,8 +620,8 @@ def test_nothing_is_written_while_nothing_is_said(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_told_once_a_message_and_the_chat_goes_on(tmp_path: Path, full_disk: list[bool]) -> None:
-    """In the person's own language, and when there is room again everything is written."""
+def test_a_full_disk_is_reported_once_a_message_and_the_chat_continues(tmp_path: Path, full_disk: list[bool]) -> None:
+    """In the user's language; when there is space again, everything is written."""
     session, _ = make_session(tmp_path, ["一", "二", "三", "四"])
     drain(session.reply("いち"))
     full_disk.append(True)
@@ -637,7 +637,7 @@ def test_a_full_disk_is_told_once_a_message_and_the_chat_goes_on(tmp_path: Path,
     assert [turn.reply for turn in on_disk(session).turns] == ["一", "二", "三", "四"]
 
 
-def test_a_disk_that_fills_during_a_reply_is_told_after_it(tmp_path: Path, full_disk: list[bool]) -> None:
+def test_a_disk_that_fills_during_a_reply_is_reported_after_it(tmp_path: Path, full_disk: list[bool]) -> None:
     engine = ScriptedEngine(["一二三"], on_step=lambda: full_disk.append(True))
     session, _ = make_session(tmp_path, engine=engine)
     assert drain(session.reply("?")).keys == ["transcript.not-saved"]
@@ -645,7 +645,7 @@ def test_a_disk_that_fills_during_a_reply_is_told_after_it(tmp_path: Path, full_
 
 
 def test_a_conversation_that_is_not_saved_is_not_left(tmp_path: Path, full_disk: list[bool]) -> None:
-    """/clear and /load are refused while the turns before would be lost, and work when they are not."""
+    """/clear and /load are refused while earlier turns are unsaved."""
     session, _ = make_session(tmp_path, ["一", "二", "三"])
     drain(session.reply("いち"))
     full_disk.append(True)
@@ -739,7 +739,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def converse(session: Session) -> list[tuple[tuple[int, ...], tuple[int, ...], str]]:
-    """A conversation with everything that moves the cache's beginning: prompts, replies and their ends."""
+    """Yield prompts, replies and their ends: a conversation with every change of the prompt's beginning."""
     told = []
 
     def note() -> None:

@@ -1,4 +1,4 @@
-"""The JSON document: its shape, what it refuses, how it is written."""
+"""The JSON document: its fields, the files it refuses, how it is written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def put(path: Path, value: object) -> Path:
 
 
 def refused(path: Path) -> str:
-    """The key of the one clear error, with its sentence tried in both languages."""
+    """Return the key of the one error, after rendering it in both languages."""
     with pytest.raises(BchatError) as raised:
         read_document(path)
     assert raised.value.status is ExitStatus.DATA
@@ -55,8 +55,8 @@ def refused(path: Path) -> str:
     return raised.value.key
 
 
-def test_saving_what_was_loaded_gives_the_same_bytes(tmp_path: Path) -> None:
-    """save → load → save; and what was loaded is what was saved."""
+def test_saving_a_loaded_conversation_gives_the_same_bytes(tmp_path: Path) -> None:
+    """save → load → save: the same file, the same conversation."""
     path = tmp_path / "a.json"
     write_document(path, LOADED)
     loaded = read_document(path)
@@ -67,7 +67,7 @@ def test_saving_what_was_loaded_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_saved_document_has_the_cards_shape_and_reads_as_japanese(tmp_path: Path) -> None:
-    """`utterances` is the card's list, with what is known of each reply beside its text."""
+    """`utterances` is the card's list, with the details of each reply beside its text."""
     path = tmp_path / "a.json"
     write_document(path, LOADED)
     assert "仮想現実" in path.read_text("utf-8")
@@ -80,15 +80,15 @@ def test_a_saved_document_has_the_cards_shape_and_reads_as_japanese(tmp_path: Pa
     ]
 
 
-def test_the_cards_own_list_is_a_turn_and_words_without_a_reply(tmp_path: Path) -> None:
-    """A bare list loads; nothing in it is an opening, since nothing says so."""
+def test_the_list_of_the_card_is_a_turn_and_a_message_without_a_reply(tmp_path: Path) -> None:
+    """A bare list loads; none of its utterances is an opening."""
     loaded = read_document(put(tmp_path / "card.json", CARD))
     assert loaded.conversation == Conversation((), (Turn(CARD[0]["text"], CARD[1]["text"], FinishReason.STOP),))
     assert loaded.pending_user == "VRはなんですか。"
 
 
 def test_a_document_says_how_much_of_it_is_the_opening(tmp_path: Path) -> None:
-    """Then the same utterances are never trimmed."""
+    """Then the same utterances are never dropped from the prompt."""
     path = put(tmp_path / "a.json", {"format": "bchat-transcript", "version": 1, "opening": 2, "utterances": CARD})
     loaded = read_document(path)
     assert [utterance.text for utterance in loaded.conversation.opening] == [said["text"] for said in CARD[:2]]
@@ -97,14 +97,14 @@ def test_a_document_says_how_much_of_it_is_the_opening(tmp_path: Path) -> None:
 
 
 def test_a_journal_loads_too(tmp_path: Path) -> None:
-    """/load takes whatever bchat wrote."""
+    """/load reads every file that bchat writes."""
     with Journal.create(tmp_path, HEADER, Conversation(OPENING)) as journal:
         journal.record_turn(TURN)
     assert read_document(journal.path).conversation == LOADED.conversation
 
 
 def test_unknown_fields_are_kept_wherever_they_stand(tmp_path: Path) -> None:
-    """At the top, in an opening, beside the user's words and beside a reply; not on words that changed."""
+    """At the top, in an opening, beside a message and beside a reply; not on an utterance that changed."""
     value = {
         "format": "bchat-transcript",
         "version": 1,
@@ -128,7 +128,7 @@ def test_unknown_fields_are_kept_wherever_they_stand(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "c.json").read_bytes())["utterances"][0] == {"speaker": "システム", "text": "別"}
 
 
-def test_details_cannot_replace_what_was_said(tmp_path: Path) -> None:
+def test_details_cannot_replace_the_text(tmp_path: Path) -> None:
     """A detail named like a field of the document is left out."""
     turn = Turn("a", "b", FinishReason.STOP, {"text": "forged", "speaker": "ユーザー", "finish_reason": "length"})
     write_document(tmp_path / "a.json", Loaded(HEADER, Conversation((), (turn,)), details={"utterances": []}))
@@ -163,8 +163,8 @@ def said(*speakers: str) -> list[dict[str, str]]:
         ({"format": "bchat-transcript", "version": 1, "utterances": [], "versions": {"a": 1}}, "misshapen"),
     ],
 )
-def test_what_has_not_the_shape_is_refused_in_one_sentence(tmp_path: Path, value: object, key: str) -> None:
-    """Two in a row by one speaker are refused, not joined: nobody's words are changed."""
+def test_an_invalid_document_is_refused_in_one_sentence(tmp_path: Path, value: object, key: str) -> None:
+    """Two utterances in a row by one speaker are refused, not joined."""
     assert refused(put(tmp_path / "a.json", value)) == f"transcript.{key}"
 
 
@@ -200,13 +200,13 @@ def test_hostile_json_is_refused_in_one_sentence_and_little_time(tmp_path: Path,
 
 
 def test_commas_in_a_text_are_not_counted_as_values(tmp_path: Path) -> None:
-    """A long text is no hostile file."""
+    """A long text is not hostile."""
     path = put(tmp_path / "a.json", [{"speaker": "ユーザー", "text": ',[{"\\' * 400_000}])
     assert read_document(path).pending_user == ',[{"\\' * 400_000
 
 
 def test_files_that_are_no_files_are_refused_at_once(tmp_path: Path) -> None:
-    """A FIFO would hang, a device has no end, a sparse file of a terabyte has no place in memory."""
+    """A FIFO would hang, a device has no end, a sparse file of a terabyte does not fit in memory."""
     huge = tmp_path / "huge"
     with huge.open("wb") as file:
         file.truncate(2**30)
@@ -221,14 +221,14 @@ def test_files_that_are_no_files_are_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_surrogate_escapes_are_joined_or_replaced(tmp_path: Path) -> None:
-    """A half in a file would break the tokenizer and the next save."""
+    """A lone half in a file would break the tokenizer and the next save."""
     path = tmp_path / "a.json"
     path.write_bytes('[{"speaker": "ユーザー", "text": "\\ud83d\\ude00 \\ud800"}]'.encode())
     assert read_document(path).pending_user == "😀 \ufffd"
 
 
 def test_a_file_that_is_not_a_transcript_is_not_overwritten_without_asking(tmp_path: Path) -> None:
-    """/save ~/.bashrc."""
+    """For example /save ~/.bashrc."""
     path = tmp_path / ".bashrc"
     for foreign in (b"alias l=ls\n", b"", json.dumps(CARD).encode(), b'{"format": "bchat-transcript", "version": 2}'):
         path.write_bytes(foreign)
@@ -243,7 +243,7 @@ def test_a_file_that_is_not_a_transcript_is_not_overwritten_without_asking(tmp_p
 
 
 def test_journals_directories_and_fifos_are_never_overwritten(tmp_path: Path) -> None:
-    """Not even when asked to: a conversation is being written there."""
+    """Not even with `overwrite`: a conversation is being written there."""
     with Journal.create(tmp_path / "j", HEADER) as journal:
         journal.record_turn(TURN)
         before = journal.path.read_bytes()
@@ -257,7 +257,7 @@ def test_journals_directories_and_fifos_are_never_overwritten(tmp_path: Path) ->
 
 
 def test_a_saved_file_is_private_and_a_link_stays_a_link(tmp_path: Path) -> None:
-    """The file behind the link is replaced; also if it does not exist yet."""
+    """The target of the link is replaced, or created."""
     link = tmp_path / "link.json"
     link.symlink_to(tmp_path / "real.json")
     for _ in range(2):
@@ -266,15 +266,15 @@ def test_a_saved_file_is_private_and_a_link_stays_a_link(tmp_path: Path) -> None
     assert stat.S_IMODE((tmp_path / "real.json").stat().st_mode) == 0o600
 
 
-def test_a_place_that_does_not_exist_is_one_sentence(tmp_path: Path) -> None:
-    """No folder is made for a misspelt path."""
+def test_a_missing_directory_is_one_sentence(tmp_path: Path) -> None:
+    """No directory is created for a misspelt path."""
     with pytest.raises(BchatError) as raised:
         write_document(tmp_path / "none" / "a.json", LOADED)
     assert raised.value.key == "transcript.not-written"
     assert "no such file or directory" in str(raised.value)
 
 
-def test_whatever_would_be_marked_on_the_screen_is_escaped_in_the_file() -> None:
+def test_characters_marked_on_the_screen_are_escaped_in_the_file() -> None:
     """`cat` of a transcript is as harmless as bchat's own display."""
     unfit = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000 and outward(chr(code)) != chr(code)]
     written = safe_json.encode("".join(unfit)).decode()
@@ -290,8 +290,8 @@ def test_a_new_header_names_its_moment_and_offset() -> None:
     assert first.bchat == bilingual_chat.__version__
 
 
-def test_what_is_written_obeys_the_published_schema(tmp_path: Path) -> None:
-    """With everything in it, with nothing in it, and for every way a reply can end."""
+def test_a_written_document_obeys_the_published_schema(tmp_path: Path) -> None:
+    """With every field, with none, and for every finish reason."""
     turns = tuple(replace(TURN, finish=finish) for finish in FinishReason)
     documents = [LOADED, Loaded(new_header("m"), Conversation()), Loaded(HEADER, Conversation(OPENING, turns))]
     for loaded in documents:

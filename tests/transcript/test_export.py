@@ -33,7 +33,7 @@ def talk(*replies: str, finish: FinishReason = FinishReason.STOP) -> Loaded:
 
 
 class Text(HTMLParser):
-    """What a browser would show of each <p> and <pre>, and every tag there is."""
+    """The text that a browser shows of each <p> and <pre>, and all tags."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def rendered(markdown: str) -> Text:
 
 
 class Reading(HTMLParser):
-    """What a reader of a page sees, its structure written out again: items, code spans, lines."""
+    """Return the text that a page shows, with its structure written out: items, code spans, lines."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Reading(HTMLParser):
 
 
 def seen(text: str) -> str:
-    """`text` without what a renderer may change: empty lines, fences, the sign of an item."""
+    """Return `text` without parts that a renderer may change: empty lines, fences, the sign of an item."""
     lines = [
         re.sub(r"^ *(?:[-*+]|(\d+)[.)]) (?=\S)", lambda m: f"{m[1]}. " if m[1] else "- ", line)
         for line in text.split("\n")
@@ -122,7 +122,7 @@ MARKUP = st.text(st.sampled_from(list("ab漢 \n\t`*_#>-+=1.)[](){}<>|~&;!\\:@$\u
 @example("- a\n\n- b\n\n1. c\n\n2. d")
 @settings(max_examples=300, deadline=None)
 def test_markdown_renders_as_the_text_reads(text: str) -> None:
-    """A renderer shows the very characters that were said, whatever they look like."""
+    """A renderer shows exactly the characters of the conversation."""
     shown = outward(text.replace("\r", "\n"))
     if shown.strip():
         assert seen(read_reply(text.replace("\r", "\n")).text) == seen(shown)
@@ -139,14 +139,14 @@ def test_markdown_keeps_lists_and_code_and_escapes_no_more_than_it_must() -> Non
     assert (tags.count("li"), tags.count("pre"), tags.count("ul"), tags.count("ol")) == (5, 1, 2, 1)
 
 
-def test_what_a_reply_says_in_html_or_links_stays_text() -> None:
-    """Neither markup nor a fetch of anybody's picture."""
+def test_html_and_links_in_a_reply_stay_text() -> None:
+    """No markup, and no picture is fetched."""
     tags = read_reply("<script>x</script> ![a](http://b/c.png) [d](javascript:e) <http://f>\n# g\n> h\n| i | j |").tags
     assert {"script", "img", "a", "h1", "blockquote", "table"}.isdisjoint(tags)
 
 
 def test_markdown_names_speakers_and_ends_that_were_cut() -> None:
-    """Origin, labels, the reason of an end that was not the model's."""
+    """Origin, labels, and the finish reason of a reply that was cut."""
     text = to_markdown(talk("答え", finish=FinishReason.INTERRUPTED)).decode()
     assert text.startswith("# 質問\n\n\\<sft> · 2025")
     assert "**システム** *(interrupted)*\n\n答え\n" in text
@@ -183,7 +183,7 @@ def test_a_time_that_is_none_is_shown_as_it_stands(created: str) -> None:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_conversations_own_export_is_replaced_as_it_grows(tmp_path: Path, suffix: str) -> None:
-    """Changed by hand, or of another conversation, it is not."""
+    """Not one that was changed by hand, and not that of another conversation."""
     path = tmp_path / f"x{suffix}"
     export(path, talk("a"))
     export(path, talk("a", "b"))
@@ -210,7 +210,7 @@ def test_html_shows_the_text_and_runs_nothing() -> None:
 
 
 def test_jsonl_is_one_object_in_the_fields_shape() -> None:
-    """The text itself, byte for byte; a turn without a reply teaches nothing."""
+    """The text itself, byte for byte; a turn without a reply is left out."""
     data = to_jsonl(talk(HOSTILE, "", "漢字\u2028"))
     assert data.count(b"\n") == 1
     assert "漢字" in data.decode()
@@ -253,7 +253,7 @@ def test_another_suffix_is_a_usage_error_that_names_those_there_are(tmp_path: Pa
 
 
 def test_an_empty_conversation_exports_too() -> None:
-    """No exception, no words."""
+    """No exception and no text are lost."""
     empty = Loaded(HEADER, Conversation())
     assert json.loads(to_jsonl(empty)) == {"messages": []}
     assert to_markdown(empty).startswith(b"# bchat\n")

@@ -1,4 +1,4 @@
-"""Kills at any moment, and every system call failing: what was saved stays, and nobody is told a lie."""
+"""Kills at any moment, and failures of every system call: saved records stay, and every report is true."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FAILING = ("open", "write", "fsync", "lseek", "replace", "mkdir", "stat", "read"
 
 
 class FaultyOs:
-    """`os`, but the `first`-th of the calls that can fail does (and all after it, if `forever`)."""
+    """`os`, in which the `first`-th call that can fail fails (and all later ones, if `forever`)."""
 
     def __init__(self, first: int, fault: int | str, *, forever: bool) -> None:
         self.first, self.fault, self.forever = first, fault, forever
@@ -53,7 +53,7 @@ class FaultyOs:
 
 
 def attempt(call: Callable[[], object]) -> BchatError | None:
-    """What a person would be told."""
+    """Render the error as the user sees it."""
     try:
         call()
     except BchatError as error:
@@ -64,7 +64,7 @@ def attempt(call: Callable[[], object]) -> BchatError | None:
 def with_fault(
     monkeypatch: pytest.MonkeyPatch, first: int, fault: int | str, forever: bool, act: Callable[[], None]
 ) -> bool:
-    """Acts while one call fails; whether there was such a call."""
+    """Run the action while one call fails. Return True if there was such a call."""
     faulty = FaultyOs(first, fault, forever=forever)
     with monkeypatch.context() as patch:
         for module in (atomic, lock, own_files, safe_read):
@@ -80,11 +80,11 @@ FAULTS = pytest.mark.parametrize(
 
 
 @FAULTS
-def test_a_chat_goes_on_whatever_call_fails(
+def test_a_chat_continues_whichever_call_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int | str, forever: bool
 ) -> None:
-    """For every k: the k-th call of a chat of three turns fails. What record_… did not complain of is on
-    disk at once; what it did complain of is there after a later record; the file is never damaged."""
+    """For every k: the k-th call of a chat of three turns fails. A record without an error is on disk at
+    once, one with an error is there after a later record; the file is never damaged."""
     for first in range(1, 200):
         directory = tmp_path / str(first) / "new"
         journal = Journal.create(directory, HEADER)
@@ -119,7 +119,7 @@ def test_a_chat_goes_on_whatever_call_fails(
 
 
 def _as_on_disk(path: Path) -> Loaded:
-    """Read with calls that work."""
+    """Read the journal with calls that work."""
     from bilingual_chat.transcript import replay
 
     return replay.replay(path.read_bytes(), path).loaded
@@ -130,7 +130,7 @@ def _as_on_disk(path: Path) -> Loaded:
 def test_a_new_chat_that_cannot_be_saved_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int, forever: bool
 ) -> None:
-    """Every call of the very first record fails in turn: no empty or half file, no lock."""
+    """Every call of the first record fails in turn: no empty or half file, no lock."""
     for first in range(1, 60):
         directory = tmp_path / f"{first}"
         journal = Journal.create(directory, HEADER)
@@ -150,8 +150,8 @@ def test_a_new_chat_that_cannot_be_saved_leaves_no_file(
 def test_a_repair_that_fails_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int | str, forever: bool
 ) -> None:
-    """Every call of a resume of a damaged journal fails in turn: the good records are all there after
-    it, in the journal, and the next resume works."""
+    """Every call of a resume of a damaged journal fails in turn: all good records are in the
+    journal afterwards, and the next resume works."""
     with Journal.create(tmp_path / "good", HEADER) as journal:
         for turn in TURNS:
             journal.record_turn(turn)
@@ -206,7 +206,9 @@ def test_a_save_is_the_old_file_or_the_new_one(
     assert first > 5
 
 
-def test_words_are_written_and_synced_before_the_call_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_is_written_and_synced_before_the_call_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each record ends with an fsync of the file; the first also with one of the directory."""
     calls: list[str] = []
 
@@ -270,7 +272,7 @@ while True:
 @pytest.mark.slow  # kills a process over and over
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a POSIX process")
 def test_a_kill_at_any_moment_loses_no_turn_that_was_shown_as_saved(tmp_path: Path) -> None:
-    """Twenty kills, each of a chat that resumes where the last one was killed."""
+    """Twenty kills, each of a chat that resumes the killed one."""
     saved: list[int] = []
     chance = random.Random(5)
     for _ in range(20):

@@ -1,4 +1,4 @@
-"""Everything that reads transcripts, given whatever a file may hold: one clear error, or a conversation that works.
+"""Readers of transcripts, given any file: one clear error, or a conversation that works.
 
 `FUZZ_CASES=100000 python3 -m tests tests/transcript/test_fuzz.py` tries that many files instead of some hundreds.
 """
@@ -74,7 +74,7 @@ def journal(directory: Path) -> bytes:
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where a value could be another one."""
+    """Yield the paths to all values."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path, *(place for name, part in inside for place in places(part, (*path, name)))]
 
@@ -90,7 +90,7 @@ def replaced(value: Any, place: tuple[Any, ...], mark: str) -> Any:
 
 @st.composite
 def broken_json(draw: st.DrawFn, whole: Any) -> str:
-    """A JSON text with one to three of its values replaced, or a key doubled."""
+    """Draw a JSON text with one to three values replaced, or a key doubled."""
     text = whole
     marks = []
     for number in range(draw(st.integers(1, 3))):
@@ -108,7 +108,7 @@ def broken_json(draw: st.DrawFn, whole: Any) -> str:
 
 @st.composite
 def broken_bytes(draw: st.DrawFn, whole: bytes) -> bytes:
-    """A file cut, with bytes of it overwritten, doubled or in another encoding."""
+    """Draw a file cut short, with bytes overwritten, doubled or in another encoding."""
     data = whole
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(data)))
@@ -128,7 +128,7 @@ def broken_bytes(draw: st.DrawFn, whole: bytes) -> bytes:
 
 
 def live_with(loaded: Loaded, directory: Path) -> None:
-    """Everything that a person may do with a conversation that was read."""
+    """Do everything that a user can do with a loaded conversation."""
     session, engine = make_session(directory / "new", ["はい。"] * 3)
     app, _ = make_app(session, directory / "new")
     session.continue_from(loaded)
@@ -188,7 +188,7 @@ def test_any_document_is_refused_in_a_sentence_or_can_be_gone_on_with(
 def test_any_journal_is_refused_in_a_sentence_or_can_be_gone_on_with(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Listed, searched and resumed; and what was repaired has nothing left to repair."""
+    """Listed, searched and resumed; a repaired journal needs no further repair."""
     directory = tmp_path_factory.mktemp("j")
     whole = journal(directory / "made")
     lines = whole.split(b"\n")

@@ -15,7 +15,7 @@ from bilingual_chat.transcript.loaded import Header
 
 
 def keep(directory: Path, name: str, *turns: tuple[str, str], age: int = 0) -> Path:
-    """A journal that was changed `age` seconds ago."""
+    """Create a journal that was changed `age` seconds ago."""
     header = Header(name, "2025-08-02T10:15:00+09:00", "sft", "0.1.0")
     with Journal.create(directory, header) as journal:
         for user, reply in turns:
@@ -27,7 +27,7 @@ def keep(directory: Path, name: str, *turns: tuple[str, str], age: int = 0) -> P
 
 
 def test_conversations_are_listed_newest_first(tmp_path: Path) -> None:
-    """With what a person recognises them by."""
+    """With date, model, number of turns and first words."""
     old = keep(tmp_path, "a", ("VRは\n何？", "仮想現実"), ("英語では？", "Virtual reality"), age=50)
     new = keep(tmp_path, "b", ("長い" * 50, "…"), age=5)
     first, second = list_conversations(tmp_path)
@@ -47,7 +47,7 @@ def test_an_empty_shelf_is_an_empty_list(tmp_path: Path) -> None:
 
 
 def test_broken_files_are_listed_with_their_reason(tmp_path: Path) -> None:
-    """And do not hide the others; other files are not listed."""
+    """Nor do they hide the others; other files are not listed."""
     good = keep(tmp_path, "good", ("a", "b"))
     (tmp_path / "picture.jsonl").write_bytes(b"\x89PNG")
     (tmp_path / "folder.jsonl").mkdir()
@@ -66,7 +66,7 @@ def test_broken_files_are_listed_with_their_reason(tmp_path: Path) -> None:
 
 
 def test_a_conversation_that_is_open_is_marked(tmp_path: Path) -> None:
-    """And is not disturbed by the look; a half record in it is no damage."""
+    """Reading does not disturb the writer; a half record is no damage."""
     path = keep(tmp_path, "a", ("a", "b"))
     journal, _ = Journal.resume(path)
     with journal:
@@ -97,13 +97,13 @@ def test_a_conversation_that_is_open_is_marked(tmp_path: Path) -> None:
     ],
 )
 def test_width_case_and_kana_are_folded_in_a_search(tmp_path: Path, words: str, finds: bool) -> None:
-    """Every word must be somewhere in the conversation."""
+    """Every word must occur somewhere in the conversation."""
     path = keep(tmp_path, "a", ("がギｸﾞ 第1", "ＶＲは Virtual です"))
     keep(tmp_path, "b", ("ほか", "他"))
     assert [match.summary.path for match in search(tmp_path, words)] == ([path] if finds else [])
 
 
-def test_an_excerpt_shows_the_match_as_it_was_said(tmp_path: Path) -> None:
+def test_an_excerpt_shows_the_original_text(tmp_path: Path) -> None:
     """Not folded, on one line, with its surroundings, also after characters whose folding is longer."""
     keep(tmp_path, "a", ("q", "㍿" * 30 + "あ" * 60 + "\nここにｶﾞｷﾞがある" + "い" * 60))
     (match,) = search(tmp_path, "ガギ")
@@ -114,7 +114,7 @@ def test_an_excerpt_shows_the_match_as_it_was_said(tmp_path: Path) -> None:
     assert "\n" not in match.excerpt
 
 
-def test_openings_and_words_without_a_reply_are_searched(tmp_path: Path) -> None:
+def test_openings_and_messages_without_a_reply_are_searched(tmp_path: Path) -> None:
     """A crash must not make a message unfindable; the list shows it too."""
     header = Header("a", "2025-08-02T10:15:00+09:00", "sft", "0.1.0")
     with Journal.create(tmp_path, header, Conversation((Utterance(Speaker.USER, "海賊として話して"),))) as journal:
@@ -123,14 +123,14 @@ def test_openings_and_words_without_a_reply_are_searched(tmp_path: Path) -> None
         assert list_conversations(tmp_path)[0].first_words == "宝はどこ？"
 
 
-def test_folding_is_the_same_for_what_is_folded() -> None:
+def test_folding_twice_equals_folding_once() -> None:
     """Otherwise a match could be lost between the query and the text."""
     for text in ("ヴァイオリン", "ｳﾞｧ", "ßİǅ", "が", "ﾊﾟ", "Å"):
         assert fold(fold(text)) == fold(text)
 
 
 def test_hundreds_of_conversations_are_listed_at_once(tmp_path: Path) -> None:
-    """/resume must not make a person wait: 300 conversations of 20 turns."""
+    """/resume must not wait: 300 conversations of 20 turns."""
     data = keep(tmp_path, "a", *[(f"質問{n}", "答え" * 50) for n in range(20)]).read_bytes()
     for number in range(299):
         (tmp_path / f"x{number}.jsonl").write_bytes(data)

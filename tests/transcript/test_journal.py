@@ -1,4 +1,4 @@
-"""The journal: what is in it, what it survives, who may write it."""
+"""The journal: its records, its repair, its writer."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.storage import lock
 from bilingual_chat.text.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
+from bilingual_chat.transcript import replay
 from bilingual_chat.transcript.journal import Journal, is_being_written, read_journal
 from bilingual_chat.transcript.loaded import Header, Loaded, new_header
 
@@ -42,8 +43,8 @@ def keys(loaded: Loaded) -> list[str]:
     return [problem.key for problem in loaded.problems]
 
 
-def test_what_is_recorded_is_read_back(tmp_path: Path) -> None:
-    """Header, opening, turns with their details, events: all of it."""
+def test_every_record_is_read_back(tmp_path: Path) -> None:
+    """Header, opening, turns with their details, events."""
     with Journal.create(tmp_path, HEADER) as journal:
         journal.record_opening(OPENING)
         say(journal, FIRST, SECOND)
@@ -57,11 +58,11 @@ def test_what_is_recorded_is_read_back(tmp_path: Path) -> None:
 
 
 def test_undo_and_clear_are_played_back_and_nothing_is_erased(tmp_path: Path) -> None:
-    """/undo, /retry and /clear add records; what was taken back is still in the file."""
+    """/undo, /retry and /clear add records; the removed text is still in the file."""
     with Journal.create(tmp_path, HEADER) as journal:
         journal.record_opening(OPENING)
         say(journal, FIRST)
-        journal.record_clear()
+        journal._record(replay.line("clear", "2026-11-28T10:00:00.000+00:00"))  # only older versions write it
         say(journal, SECOND)
         journal.record_undo()
         say(journal, THIRD)
@@ -79,8 +80,8 @@ def test_no_file_is_left_by_someone_who_only_looks(tmp_path: Path) -> None:
     assert not directory.exists()
 
 
-def test_the_users_words_are_on_disk_before_the_reply_begins(tmp_path: Path) -> None:
-    """After record_user another reader sees them, as words without a reply."""
+def test_a_message_is_on_disk_before_the_reply_begins(tmp_path: Path) -> None:
+    """After record_user another reader sees the message, without a reply."""
     with Journal.create(tmp_path, HEADER) as journal:
         say(journal, FIRST)
         journal.record_user(SECOND.user)
@@ -91,8 +92,8 @@ def test_the_users_words_are_on_disk_before_the_reply_begins(tmp_path: Path) -> 
         assert read_journal(journal.path).pending_user is None
 
 
-def test_a_copy_goes_on_in_a_file_of_its_own(tmp_path: Path) -> None:
-    """Even under the same id: the first file is not touched."""
+def test_a_copy_continues_in_a_file_of_its_own(tmp_path: Path) -> None:
+    """Even under the same id: the first file is not changed."""
     first = written(tmp_path, FIRST)
     before = first.read_bytes()
     with Journal.create(tmp_path, HEADER, Conversation(OPENING, (FIRST,))) as copy:
@@ -103,7 +104,7 @@ def test_a_copy_goes_on_in_a_file_of_its_own(tmp_path: Path) -> None:
 
 
 def test_files_are_private_and_locks_go_away(tmp_path: Path) -> None:
-    """0600 for files, 0700 for directories, whatever the umask; only the journal stays."""
+    """0600 for files, 0700 for directories, with any umask; only the journal stays."""
     before = os.umask(0)
     try:
         path = written(tmp_path / "a" / "b", FIRST)
@@ -116,7 +117,7 @@ def test_files_are_private_and_locks_go_away(tmp_path: Path) -> None:
 
 
 def test_an_id_from_a_file_cannot_lead_out_of_the_directory(tmp_path: Path) -> None:
-    """A loaded document's id may be anything."""
+    """The id in a loaded document may be any text."""
     directory = tmp_path / "transcripts"
     with Journal.create(directory, Header("../../etc/x\0", "", "", "")) as journal:
         say(journal, FIRST)
@@ -125,7 +126,7 @@ def test_an_id_from_a_file_cannot_lead_out_of_the_directory(tmp_path: Path) -> N
 
 
 def test_japanese_stays_readable_and_nothing_in_it_acts(tmp_path: Path) -> None:
-    """One line per record even with U+2028 in it; escapes, C1 and bidi are JSON escapes; halves are joined."""
+    """One line per record even with U+2028 in it; escapes, C1 and bidi are JSON escapes; surrogates are joined."""
     text = "漢字と\u2028行\x1b]0;x\x07\x9b31m\u202e 😀 \ud83d\ude00 \ud800."
     path = written(tmp_path, Turn(text, "はい\n\t。", FinishReason.STOP))
     data = path.read_bytes()
@@ -137,7 +138,7 @@ def test_japanese_stays_readable_and_nothing_in_it_acts(tmp_path: Path) -> None:
 
 
 def test_details_never_cost_a_turn(tmp_path: Path) -> None:
-    """A number or a type that JSON lacks becomes null or text instead of an exception."""
+    """A number or a type that JSON lacks becomes null or text, not an exception."""
     path = written(
         tmp_path, Turn("a", "b", FinishReason.STOP, {"logprob": float("-inf"), "path": Path("x"), "t": (1,)})
     )
@@ -145,7 +146,7 @@ def test_details_never_cost_a_turn(tmp_path: Path) -> None:
 
 
 def test_resuming_an_undamaged_journal_changes_no_byte(tmp_path: Path) -> None:
-    """And what is said next is appended."""
+    """The next record is appended."""
     path = written(tmp_path, FIRST)
     before = path.read_bytes()
     journal, loaded = Journal.resume(path)
@@ -159,8 +160,8 @@ def test_resuming_an_undamaged_journal_changes_no_byte(tmp_path: Path) -> None:
 
 
 def test_a_torn_last_line_is_left_out_wherever_it_is_cut(tmp_path: Path) -> None:
-    """Whatever length the file has after a crash in its last record: earlier turns stay, the
-    original is kept, the next record begins on a line of its own."""
+    """After a crash at any byte of the last record: earlier turns stay, the original is kept, and the next record
+    begins on a line of its own."""
     whole = written(tmp_path, FIRST, SECOND).read_bytes()
     last = whole[:-1].rfind(b"\n") + 1
     for length in sorted({*range(last, len(whole), 5), *range(len(whole) - 3, len(whole)), last + 1}):
@@ -196,7 +197,7 @@ def test_a_torn_last_line_is_left_out_wherever_it_is_cut(tmp_path: Path) -> None
     ids=["nul-block", "nul-line", "not-utf8", "other-lines", "half", "misshapen", "twice", "deep", "nan"],
 )
 def test_good_records_before_and_after_damage_are_kept(tmp_path: Path, damage: bytes) -> None:
-    """Even where the good record follows the damage without a newline between them."""
+    """Also a good record right after damage, without a newline between them."""
     path = written(tmp_path, FIRST, SECOND, THIRD)
     lines = path.read_bytes().split(b"\n")
     hurt = b"\n".join(lines[:4]) + b"\n" + damage + b"\n".join(lines[4:])
@@ -224,7 +225,7 @@ def test_an_overwritten_block_costs_only_the_records_it_touches(tmp_path: Path) 
 
 
 def test_a_lost_header_does_not_cost_the_conversation(tmp_path: Path) -> None:
-    """Model and time are gone, and the user is told; the words stay."""
+    """Model and time are lost, which is reported; messages and replies stay."""
     path = written(tmp_path, FIRST)
     path.write_bytes(b"x" + path.read_bytes())
     path.write_bytes(path.read_bytes().replace(b'x{"record"', b'x{"rec', 1))
@@ -237,7 +238,7 @@ def test_a_lost_header_does_not_cost_the_conversation(tmp_path: Path) -> None:
 
 
 def test_each_damaged_original_keeps_its_own_backup(tmp_path: Path) -> None:
-    """A second accident does not overwrite the first original."""
+    """A second accident does not overwrite the first backup."""
     path = written(tmp_path, FIRST)
     for garbage in (b"one", b"two"):
         path.write_bytes(path.read_bytes() + garbage)
@@ -248,7 +249,7 @@ def test_each_damaged_original_keeps_its_own_backup(tmp_path: Path) -> None:
 
 
 def test_reading_alone_repairs_nothing(tmp_path: Path) -> None:
-    """Another process may be writing that line at this moment."""
+    """Another process may be writing that line now."""
     path = written(tmp_path, FIRST)
     path.write_bytes(path.read_bytes() + b'{"record"')
     before = path.read_bytes()
@@ -258,7 +259,7 @@ def test_reading_alone_repairs_nothing(tmp_path: Path) -> None:
 
 
 def test_a_newer_journal_is_refused_and_an_unknown_record_or_field_kept(tmp_path: Path) -> None:
-    """Refused by version; within a version what is not known stays in the file."""
+    """Newer versions are refused; unknown fields of this version stay in the file."""
     path = written(tmp_path, FIRST)
     with path.open("ab") as file:
         file.write('{"record": "mood", "value": "明るい"}\n'.encode())
@@ -276,7 +277,7 @@ def test_a_newer_journal_is_refused_and_an_unknown_record_or_field_kept(tmp_path
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_another_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     """/resume of a picture neither repairs it nor leaves a lock."""
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
@@ -290,7 +291,7 @@ def test_what_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_second_writer_is_told_and_its_copy_is_its_own(tmp_path: Path) -> None:
+def test_a_second_writer_gets_an_error_and_a_copy(tmp_path: Path) -> None:
     """The same conversation in two terminals: the second gets a copy, neither file is interleaved."""
     path = written(tmp_path, FIRST)
     journal, _ = Journal.resume(path)
@@ -322,7 +323,7 @@ def test_a_second_writer_is_told_and_its_copy_is_its_own(tmp_path: Path) -> None
 def test_a_lock_removed_between_open_and_lock_is_not_taken_for_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The holder before removes the file as it leaves: a lock on a file without a name guards nothing."""
+    """The previous holder removes the file as it leaves: a lock on a deleted file guards nothing."""
     path = tmp_path / "x.lock"
     real, calls = lock.try_lock, []
 
@@ -342,7 +343,7 @@ def test_a_lock_removed_between_open_and_lock_is_not_taken_for_held(
 
 
 def test_a_journal_removed_while_it_is_written_is_noticed(tmp_path: Path) -> None:
-    """A write into a file without a name succeeds and saves nothing: no false "saved"."""
+    """A write into a deleted file succeeds and saves nothing: bchat must not report it as saved."""
     with Journal.create(tmp_path, HEADER) as journal:
         say(journal, FIRST)
         data = journal.path.read_bytes()

@@ -1,4 +1,4 @@
-"""What a file may cost, and what a value in it may be: one bad line or number hides nothing beside it."""
+"""Limits on the memory and time that a file takes; one bad line or number hides nothing beside it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.storage import atomic
 from bilingual_chat.text.conversation import Conversation, FinishReason, Turn
-from bilingual_chat.transcript import files, replay, safe_json, story
+from bilingual_chat.transcript import builder, files, replay, safe_json
 from bilingual_chat.transcript.document import read_document, write_document
 from bilingual_chat.transcript.history import list_conversations, search
 from bilingual_chat.transcript.journal import Journal, read_journal
@@ -71,9 +71,7 @@ def as_journal(path: Path, details: dict[str, Any]) -> Loaded:
         ("withdrawn", 1),
     ],
 )
-def test_a_detail_that_cannot_be_right_is_ignored_and_costs_no_words(
-    tmp_path: Path, read: Any, name: str, value: object
-) -> None:
+def test_an_invalid_detail_is_ignored_and_costs_no_text(tmp_path: Path, read: Any, name: str, value: object) -> None:
     loaded = read(tmp_path / "a.json", {name: value, "mood": -1})
     assert loaded.conversation.turns == (Turn("質問", "答え", FinishReason.STOP, {"mood": -1}),)
     (problem,) = (problem for problem in loaded.problems if problem.key == "transcript.details")
@@ -99,7 +97,7 @@ def test_details_as_bchat_writes_them_are_kept_as_they_are(tmp_path: Path, read:
 @pytest.mark.parametrize(
     "change", [{"finish_reason": "bored"}, {"finish_reason": []}, {"details": None}, {"details": [1]}]
 )
-def test_a_journals_turn_is_kept_whatever_stands_beside_its_words(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_turn_is_kept_with_any_value_beside_its_text(tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps(RECORD | change) + "\n", "utf-8")
     loaded = read_journal(path)
@@ -137,7 +135,7 @@ JUNK = {
 @pytest.mark.slow
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
 def test_good_records_around_a_heap_of_junk_are_kept(tmp_path: Path, junk: bytes) -> None:
-    """And the memory is bounded by the size, whatever the junk."""
+    """The memory is bounded by the size, for any junk."""
     path = tmp_path / "a.jsonl"
     first, last = (json.dumps({"record": "turn", "user": user, "reply": ""}).encode() + b"\n" for user in "ab")
     path.write_bytes(first + junk + b"\n" + last)
@@ -163,10 +161,10 @@ WIDE = "x" * (BIG // 8) + "😀"
 
 @pytest.fixture
 def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bounds of a journal of 64 MiB, for one of BIG bytes."""
-    monkeypatch.setattr(story, "MOST_HELD", BIG * 15 // 8)
-    monkeypatch.setattr(replay, "_MOST_NEEDED", BIG * 2)
-    monkeypatch.setattr(replay, "_MOST_IN_ALL", BIG * 21 // 8)
+    """Set the limits of a journal of 64 MiB for one of BIG bytes."""
+    monkeypatch.setattr(builder, "MAX_MEMORY", BIG * 15 // 8)
+    monkeypatch.setattr(replay, "_MAX_FOR_RECORD", BIG * 2)
+    monkeypatch.setattr(replay, "_MAX_IN_ALL", BIG * 21 // 8)
     monkeypatch.setattr(safe_json, "MAX_NEEDED", BIG * 11 // 4)
 
 
@@ -193,7 +191,7 @@ FILES_OF_WIDE_TEXT = {
 @pytest.mark.usefixtures("small_memory")
 @pytest.mark.parametrize("data", FILES_OF_WIDE_TEXT.values(), ids=FILES_OF_WIDE_TEXT)
 def test_wide_characters_take_no_more_than_four_times_the_size(tmp_path: Path, data: bytes) -> None:
-    """Python stores ASCII text with one emoji in it with four bytes for each character."""
+    """Python stores ASCII text with one emoji in it as four bytes a character."""
     path = tmp_path / "a.jsonl"
     path.write_bytes(data)
     size, last = len(data), line_of("turn", user="end", reply="")
@@ -232,7 +230,7 @@ def test_a_small_record_before_a_heap_of_wide_junk_is_read(tmp_path: Path) -> No
 
 
 def calls_for(path: Path, replies: int, details: dict[str, Any]) -> int:
-    """How many functions are called to read a journal with so many replies to one message."""
+    """Return the number of function calls to read a journal with so many replies to one message."""
     records = [
         line_of("undo", replaces=True) + line_of("turn", user="a", reply=str(number), details=details)
         for number in range(replies)
@@ -254,14 +252,14 @@ def calls_for(path: Path, replies: int, details: dict[str, Any]) -> int:
 
 @pytest.mark.parametrize("details", [{}, {"seed": 3}])
 def test_each_reply_to_one_message_is_read_in_constant_time(tmp_path: Path, details: dict[str, Any]) -> None:
-    """Replacing the reply 800,000 times once took 15 s: each one was compared with a hundred others."""
+    """Replacing the reply 800,000 times once took 15 s: each was compared with a hundred others."""
     few, many = (calls_for(tmp_path / f"{number}.jsonl", number, details) for number in (1000, 2000))
     assert (many - few) / 1000 < 80
 
 
 def test_records_in_other_forms_than_bchats_own_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So are the attempts to read junk; a record that bchat wrote is read wherever it stands."""
-    monkeypatch.setattr(replay, "_MOST_ODD", 5)
+    """Tries at reading junk are limited too; a record that bchat wrote is read wherever it is."""
+    monkeypatch.setattr(replay, "_MAX_CANDIDATES", 5)
     path = tmp_path / "a.jsonl"
     odd = b'{"record":"turn","user":"odd","reply":""}\n'
     junk = b'{"record":"a","}\n'
@@ -277,9 +275,8 @@ def test_every_record_that_bchat_writes_has_bchats_own_form(tmp_path: Path) -> N
         journal.record_reply(Turn("a", "c", FinishReason.STOP))
         journal.record_event("x")
         journal.record_undo()
-        journal.record_clear()
     lines = journal.path.read_bytes().splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 9
     assert all(replay._OWN_RECORD.match(line) and replay._ANY_RECORD.match(line) for line in lines)
 
 
@@ -359,7 +356,7 @@ def test_a_negative_count_in_a_file_shortens_no_prompt(tmp_path: Path) -> None:
     assert all(f"問い{number}" in told for number in range(3))
 
 
-def test_refused_words_are_kept_as_their_length_and_beginning(tmp_path: Path) -> None:
+def test_of_a_refused_message_length_and_beginning_are_kept(tmp_path: Path) -> None:
     """23 messages of a million characters once made a journal that nothing could read."""
     session, _ = make_session(tmp_path, ["はい。"] * 3)
     drain(session.reply("最初"))
@@ -378,7 +375,7 @@ def test_refused_words_are_kept_as_their_length_and_beginning(tmp_path: Path) ->
     assert {event["beginning"] for event in refused} == {"あ" * 10_000}
 
 
-def test_short_refused_words_come_back_whole(tmp_path: Path) -> None:
+def test_a_short_refused_message_comes_back_whole(tmp_path: Path) -> None:
     session, _ = make_session(tmp_path, ["はい。"], context_length=60)
     with pytest.raises(BchatError):
         drain(session.reply("長い問い" * 200))
@@ -388,7 +385,7 @@ def test_short_refused_words_come_back_whole(tmp_path: Path) -> None:
     assert read_journal(path).pending_user == "長い問い" * 200
 
 
-def test_words_that_cannot_be_cut_off_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_that_cannot_be_cut_off_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Journal.create(tmp_path, HEADER) as journal:
         journal.record_user("い" * 20_000)
 
@@ -454,7 +451,7 @@ def nested(depth: int) -> Any:
     [10**99, -(10**99), 10**200, 10**5000, nested(62), nested(63), nested(64), nested(200)],
     ids=map(str, range(8)),
 )
-def test_whatever_details_are_written_can_be_read_back(tmp_path: Path, value: object) -> None:
+def test_any_details_can_be_read_back(tmp_path: Path, value: object) -> None:
     turn = Turn("a", "b", FinishReason.STOP, {"x": value, **{chr(0xD800 + number): number for number in range(2)}})
     with Journal.create(tmp_path, HEADER) as journal:
         journal.record_turn(turn)

@@ -1,4 +1,4 @@
-"""The conversation that the records of a journal tell, built record by record in bounded memory."""
+"""Builds a conversation from the records of a journal, in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from typing import Any
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.text.conversation import Conversation, FinishReason, Turn, Utterance
 from bilingual_chat.transcript import schema
-from bilingual_chat.transcript.details import RecordedDetails, RecordedEvent, unfit
+from bilingual_chat.transcript.details import RecordedDetails, RecordedEvent, invalid_names
 from bilingual_chat.transcript.files import MAX_BYTES
 from bilingual_chat.transcript.loaded import Header
-from bilingual_chat.transcript.schema import Misshapen
+from bilingual_chat.transcript.schema import SchemaError
 
 FORMAT = "bchat-journal"
 VERSION = 1
-_MOST_EVENTS = 10_000
-_MOST_REPLIES = 100  # to one message; the others stay in the file
-# Bytes. The journal and its repaired copy take one MAX_BYTES each, so that all of it stays within four.
-MOST_HELD = MAX_BYTES * 15 // 8
+_MAX_EVENTS = 10_000
+_MAX_REPLIES = 100  # to one message; the others stay in the file
+# Bytes. The journal and its repaired copy take one MAX_BYTES each: four in all.
+MAX_MEMORY = MAX_BYTES * 15 // 8
 _PER_TURN = 400  # bytes, without its text
 _NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 
 
-class Story:
-    """The conversation so far. State: what the records told, and the bytes that its turns take in memory."""
+class ConversationBuilder:
+    """The conversation so far. State: the values of the records, and the bytes that its turns take in memory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.header: Header | None = None
         self.details: Mapping[str, Any] = {}  # fields of the header that this version does not know
-        self.events: deque[Mapping[str, Any]] = deque(maxlen=_MOST_EVENTS)
-        self.unfit: list[str] = []  # names of the first details that were left out
+        self.events: deque[Mapping[str, Any]] = deque(maxlen=_MAX_EVENTS)
+        self.invalid_names: list[str] = []  # names of the first details that were left out
         self.forgotten = 0  # oldest turns that did not fit in memory
         self.pending: str | None = None
         self._pending_replies = _Replies()
@@ -47,7 +47,7 @@ class Story:
 
     @cached_property
     def file_header(self) -> Header:
-        """The header that the file's name and time give."""
+        """The header made of the file's name and time."""
         return schema.header_of_file(self.path)
 
     @property
@@ -64,7 +64,7 @@ class Story:
         return not self._turns and self.pending is None
 
     def add(self, record: dict[str, Any], journal: bytes, offset: int) -> None:
-        """Add the record at `offset` of `journal`. Raises Misshapen, before any change, if it is not one of bchat's.
+        """Add the record at `offset` of `journal`. Raises SchemaError, before any change, for an invalid record.
 
         A record of an unknown kind changes nothing.
         """
@@ -98,7 +98,7 @@ class Story:
                 self.events.append(RecordedEvent(journal, offset))
 
     def make_room(self, limit: int) -> bool:
-        """Forget the oldest turns until the conversation takes `limit` bytes. Returns False if it takes more."""
+        """Forget the oldest turns until the conversation takes `limit` bytes. Return False if it takes more."""
         said = sys.getsizeof(self.pending) + sum(sys.getsizeof(said.text) for said in self._opening)
         limit -= said + self._pending_replies.memory
         while self._turns and self._memory > limit:
@@ -136,8 +136,8 @@ class Story:
     def _append(self, last: Turn | _Replies) -> None:
         self._turns.append(last)
         self._memory += _memory(last)
-        if self._memory > MOST_HELD:
-            self.make_room(MOST_HELD)
+        if self._memory > MAX_MEMORY:
+            self.make_room(MAX_MEMORY)
 
     def _forget_pending(self) -> None:
         self.pending = None
@@ -146,7 +146,7 @@ class Story:
 
     def _header_of(self, record: dict[str, Any]) -> tuple[Header, Mapping[str, Any]]:
         if record.get("format") != FORMAT:
-            raise Misshapen("format", "text")
+            raise SchemaError("format", "text")
         version = schema.whole_number(record, "version", low=1)
         if version > VERSION:
             raise BchatError("transcript.newer", status=ExitStatus.DATA, path=self.path, version=version, known=VERSION)
@@ -156,12 +156,12 @@ class Story:
     def _turn_of(self, record: dict[str, Any], journal: bytes, offset: int) -> Turn:
         user, reply = schema.text_of(record, "user"), schema.text_of(record, "reply")
         details, finish = record.get("details", _NO_DETAILS), record.get("finish_reason", FinishReason.STOP.value)
-        bad = unfit(details) if isinstance(details, Mapping) else ["details"]
+        bad = invalid_names(details) if isinstance(details, Mapping) else ["details"]
         if not isinstance(finish, str) or finish not in schema.FINISHES:
             finish = FinishReason.STOP.value
             bad.append("finish_reason")
         if bad:
-            self.unfit = list(dict.fromkeys(self.unfit + bad))[: schema.MOST_NAMED + 1]
+            self.invalid_names = list(dict.fromkeys(self.invalid_names + bad))[: schema.MAX_NAMED + 1]
             fit = schema.without(details, bad) if isinstance(details, Mapping) else _NO_DETAILS
             return Turn(user, reply, schema.FINISHES[finish], fit or _NO_DETAILS)
         return Turn(user, reply, schema.FINISHES[finish], RecordedDetails(journal, offset) if details else _NO_DETAILS)
@@ -170,14 +170,14 @@ class Story:
 def _opening_of(record: dict[str, Any]) -> tuple[Utterance, ...]:
     said = record.get("utterances")
     if not isinstance(said, list):
-        raise Misshapen("utterances", "list")
+        raise SchemaError("utterances", "list")
     return tuple(schema.utterance_of(value, "utterances")[0] for value in said)
 
 
 class _Replies:
-    """The replies to one message, the oldest first. State: which one is chosen, if any.
+    """The replies to one message, the oldest first. State: the chosen one, if any.
 
-    Adding one takes constant time. Beyond _MOST_REPLIES, or MOST_HELD / 4 bytes, the oldest is forgotten.
+    Adding one takes constant time. Beyond _MAX_REPLIES, or MAX_MEMORY / 4 bytes, the oldest is forgotten.
     """
 
     def __init__(self, chosen: Turn | None = None) -> None:
@@ -194,13 +194,13 @@ class _Replies:
         return bool(self._replies)
 
     def add(self, reply: Turn) -> int:
-        """Add `reply`, unless it is here. Returns its number."""
-        # The same for every record of one reply. The text of the details is compared, not their bytes in the file.
+        """Add `reply`, unless it is known. Return its key."""
+        # Equal for all records of one reply: the text of the details counts, not their bytes in the file.
         number = hash((reply.user, reply.reply, reply.finish, repr(dict(reply.details))))
         if number not in self._replies:
             self._replies[number] = reply
             self.memory += _memory(reply)
-            while len(self._replies) > _MOST_REPLIES or self.memory > MOST_HELD // 4:
+            while len(self._replies) > _MAX_REPLIES or self.memory > MAX_MEMORY // 4:
                 if not self._forget_oldest():
                     break
         return number
@@ -209,14 +209,14 @@ class _Replies:
         self._chosen = self.add(reply)
 
     def _forget_oldest(self) -> bool:
-        """Forget the oldest reply that is not chosen. Returns False if there is none."""
+        """Forget the oldest reply that is not chosen. Return False if there is none."""
         oldest = next((number for number in self._replies if number != self._chosen), None)
         if oldest is not None:
             self.memory -= _memory(self._replies.pop(oldest))
         return oldest is not None
 
     def turn(self) -> Turn:
-        """The chosen reply, with the others beside it."""
+        """Return the chosen reply with the others beside it."""
         assert self._chosen is not None
         index = list(self._replies).index(self._chosen)
         return self._replies[self._chosen].among(tuple(self), index)
