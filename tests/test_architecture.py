@@ -28,7 +28,7 @@ TOP_LEVEL_ENTRIES = 17
 LIBRARIES = {
     "torch": {"engines", "bench"},
     "transformers": {"engines"},
-    "numpy": {"engines"},
+    "numpy": {"engines", "explore"},
     "safetensors": {"engines"},
     "sentencepiece": {"text"},
     "huggingface_hub": {"hub"},
