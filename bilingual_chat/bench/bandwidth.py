@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -26,27 +26,18 @@ def read_bandwidth(weights: Sequence[Tensor], passes: int = 3) -> float:
     size = sum(view.nbytes for view in views)
     _read(views)  # loads mapped pages
     best = math.inf
-    for count in (all_threads(), 1) if size < SMALL_BYTES else (all_threads(),):
+    all_threads = torch.get_num_threads()
+    for count in (all_threads, 1) if size < SMALL_BYTES else (all_threads,):
         with limit_threads(count):
             seconds: list[float] = []
             while len(seconds) < passes or (sum(seconds) < LEAST_S and len(seconds) < MOST_PASSES):
-                seconds.append(time_of(lambda: _read(views), views[0].device))
+                _synchronize(views[0].device)
+                start = time.perf_counter()
+                _read(views)
+                _synchronize(views[0].device)
+                seconds.append(time.perf_counter() - start)
         best = min(best, *seconds)
     return size / best
-
-
-def all_threads() -> int:
-    """Return the number of torch's threads."""
-    return torch.get_num_threads()
-
-
-def time_of(work: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds that `work` takes, with the GPU's part."""
-    _synchronize(device)
-    began = time.perf_counter()
-    work()
-    _synchronize(device)
-    return time.perf_counter() - began
 
 
 def _words(tensor: Tensor) -> Tensor:

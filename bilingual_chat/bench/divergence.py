@@ -8,9 +8,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.storage.os_errors import reason
 from bilingual_chat.storage.sizes import format_bytes
 
 ROWS = 32  # at a time, in float64: 65,536 tokens a row
@@ -37,27 +38,12 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Judged:
-    """One value per position: surprise and KL divergence in nats, and agreement of the likeliest token."""
+    """One model on one text. Divergence in nats; agreement: the share of positions with the same likeliest token."""
 
-    surprise: Tensor
-    divergence: Tensor
-    same: Tensor
-
-    @property
-    def perplexity(self) -> float:
-        return float(self.surprise.mean().exp())
-
-    @property
-    def kl_mean(self) -> float:
-        return float(self.divergence.mean())
-
-    @property
-    def kl_p99(self) -> float:
-        return float(self.divergence.quantile(0.99))
-
-    @property
-    def agreement(self) -> float:
-        return float(self.same.double().mean())
+    perplexity: float
+    kl_mean: float
+    kl_p99: float
+    agreement: float
 
 
 class Reference:
@@ -72,32 +58,27 @@ class Reference:
     def __enter__(self) -> Reference:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._file is not None:
             self._file.close()
 
     def rewind(self, positions: int, vocabulary: int) -> None:
         """Start from the first row. Raises BchatError if the disk has no room for the rows."""
-        needed = positions * vocabulary * 4
-        try:
+        with self._errors_explained():
             if self._file is None:
                 self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - `__exit__` closes it
             self._file.seek(0)
-            free = shutil.disk_usage(self._directory).free
-        except OSError as error:
-            raise self._error(error) from None
-        if not self.is_complete and free < needed + MARGIN:
-            shown = format_bytes(needed + MARGIN)
+            free, needed = shutil.disk_usage(self._directory).free, positions * vocabulary * 4 + MARGIN
+        if not self.is_complete and free < needed:
+            shown = format_bytes(needed)
             raise BchatError("bench.no-room", directory=self._directory, needed=shown, free=format_bytes(free))
 
     def finish(self) -> None:
         """Complete the reference: later rows are compared with it. Raises BchatError as `rewind` does."""
         if not self.is_complete and self._file is not None:
-            try:
+            with self._errors_explained():
                 self._file.flush()
-            except OSError as error:
-                raise self._error(error) from None
         self.is_complete = True
 
     def compare(self, logprobs: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,19 +88,20 @@ class Reference:
         """
         assert self._file is not None
         if not self.is_complete:
-            try:
+            with self._errors_explained():
                 self._file.write(logprobs.contiguous().view(torch.uint8).numpy().data)
-            except OSError as error:
-                raise self._error(error) from None
             return torch.zeros(len(logprobs), dtype=torch.float64), torch.ones(len(logprobs), dtype=torch.bool)
         rows = bytearray(self._file.read(logprobs.nbytes))
         kept = torch.frombuffer(rows, dtype=torch.float32).view(logprobs.shape)
         own, exact = logprobs.double(), kept.double()
         return (exact.exp() * (exact - own)).sum(-1), exact.argmax(-1) == own.argmax(-1)
 
-    def _error(self, error: OSError) -> BchatError:
-        reason = error.strerror or type(error).__name__
-        return BchatError("bench.not-kept", directory=self._directory, reason=reason)
+    @contextmanager
+    def _errors_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BchatError("bench.not-kept", directory=self._directory, reason=reason(error)) from None
 
 
 def judge(
@@ -141,7 +123,9 @@ def judge(
         done += len(targets)
         report(done)
     reference.finish()
-    return Judged(*(torch.cat(part) for part in zip(*found, strict=True)))
+    surprise, divergence, same = (torch.cat(part) for part in zip(*found, strict=True))
+    shares = {"kl_mean": divergence.mean(), "kl_p99": divergence.quantile(0.99), "agreement": same.double().mean()}
+    return Judged(float(surprise.mean().exp()), **{name: float(value) for name, value in shares.items()})
 
 
 def _score(engine: LocalEngine, windows: Sequence[Window]) -> Iterator[tuple[Tensor, Tensor]]:

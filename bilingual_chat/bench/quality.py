@@ -67,10 +67,7 @@ def judge(
         tokens=tokens,
         tokens_in_all=len(ids) if isinstance(text, str) else tokens,
         window=max(len(window.ids) for window in windows),
-        perplexity=judged.perplexity,
-        kl_mean=judged.kl_mean,
-        kl_p99=judged.kl_p99,
-        agreement=judged.agreement,
+        **vars(judged),
     )
     del model, engine
     gc.collect()  # so that two precisions are never in memory together

@@ -6,8 +6,9 @@ from itertools import cycle
 from pathlib import Path
 
 from bilingual_chat import messages
-from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.storage import safe_read
+from bilingual_chat.storage.os_errors import reason
 from bilingual_chat.text import encodings
 from bilingual_chat.text.conversation import Speaker, Utterance
 
@@ -31,21 +32,21 @@ def read(path: Path, encoding: str | None = None) -> str:
     Raises BchatError (DATA): missing, not an ordinary file, empty, too large, not text in that encoding.
     """
     try:
-        if not path.exists():
-            raise _refused("bench.text-missing", path)
-        if not path.is_file():
-            raise _refused("bench.text-not-a-file", path)
-        if path.stat().st_size > MOST_BYTES:
-            raise _refused("bench.text-large", path, limit=MOST_BYTES >> 20)
-        data = path.read_bytes()
-    except OSError as error:
-        raise _refused("bench.text-unreadable", path, reason=error.strerror or type(error).__name__) from None
+        data = safe_read.read_bytes(path, MOST_BYTES)
+    except FileNotFoundError:
+        raise _refused("bench.text-missing", path) from None
+    except safe_read.NotAFile:
+        raise _refused("bench.text-not-a-file", path) from None
+    except safe_read.TooLarge:
+        raise _refused("bench.text-large", path, limit=MOST_BYTES >> 20) from None
+    except (OSError, ValueError) as error:
+        raise _refused("bench.text-unreadable", path, reason=reason(error)) from None
     try:
         text = encodings.decode(data, encoding)
     except BchatError as error:
         if error.status == ExitStatus.USAGE:
             raise
-        raise _refused("bench.text-not-text", path, reason=Phrase(error.key, **error.values)) from None
+        raise _refused("bench.text-not-text", path, reason=error.phrase) from None
     if "\0" in text:
         raise _refused("bench.text-binary", path)
     if not text.strip():

@@ -12,11 +12,11 @@ from bilingual_chat.bench import speed, text
 from bilingual_chat.bench.quality import Quality, judge
 from bilingual_chat.cli.errors import exit_with
 from bilingual_chat.cli.options import Options
-from bilingual_chat.cli.startup import prepare
-from bilingual_chat.engines.protocol import Progress, QuantizeName
-from bilingual_chat.messages import Phrase, did_you_mean
+from bilingual_chat.cli.startup import prepare, require_known
+from bilingual_chat.engines.protocol import QuantizeName
+from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.session.model import Model, open_model, versions
+from bilingual_chat.session.model import open_model, versions
 from bilingual_chat.storage import paths
 from bilingual_chat.storage.sizes import format_bytes
 from bilingual_chat.terminal.display import Display
@@ -32,8 +32,8 @@ def measure_speed(options: Options, display: Display, name: str | None, wanted: 
         raise BchatError("bench.two-models", status=ExitStatus.USAGE, first=name, second=options.model)
     kinds = _kinds(wanted or ["auto"])
     model, open_ = _choose_model(replace(options, model=name or options.model), display)
-    said = text.own_sentences()
-    found, status = _measure_each(display, kinds, lambda kind: speed.measure(kind, open_, said, display.doing))
+    sample = text.own_sentences()
+    found, status = _measure_each(display, kinds, lambda kind: speed.measure(kind, open_, sample, display.doing))
     if as_json:
         display.put_json(_object(model, status, [_speed_json(each) for each in found]))
     elif found:
@@ -46,17 +46,15 @@ def measure_speed(options: Options, display: Display, name: str | None, wanted: 
 
 def measure_quality(options: Options, display: Display, file: str | None, wanted: Sequence[str], as_json: bool) -> None:
     """Measure how each precision changes the model's predictions of a text, compared with the most exact one."""
-    said = text.own_conversation() if file is None else text.read(paths.expand(file), options.encoding)
+    sample = text.own_conversation() if file is None else text.read(paths.expand(file), options.encoding)
     kinds = _kinds(["none", *(wanted or [ALL])])
     model, open_ = _choose_model(options, display)
     from bilingual_chat.bench.divergence import Reference  # imports torch, so after the arguments are checked
 
     with Reference(paths.cache_dir()) as reference:
-
-        def judged(kind: QuantizeName) -> Iterator[Quality]:
-            yield judge(kind, open_, said, reference, display.doing)
-
-        found, status = _measure_each(display, kinds, judged)
+        found, status = _measure_each(
+            display, kinds, lambda kind: iter([judge(kind, open_, sample, reference, display.doing)])
+        )
     if as_json:
         about = _object(model, status, [_rounded(asdict(each)) for each in found])
         display.put_json({**about, "text": file})
@@ -70,26 +68,15 @@ def _kinds(wanted: Sequence[str]) -> list[QuantizeName]:
     """Return the precisions to measure, the most exact first, auto last."""
     known = sorted(get_args(QuantizeName), key=lambda kind: kind == "auto")
     for name in wanted:
-        if name not in (*known, ALL):
-            choices = (*known, ALL)
-            raise BchatError(
-                "bench.quantize",
-                status=ExitStatus.USAGE,
-                name=name,
-                known=", ".join(choices),
-                suggestion=did_you_mean(name, choices),
-            )
+        require_known("bench.quantize", name, (*known, ALL))
     return [kind for kind in known if kind in wanted or (ALL in wanted and kind != "auto")]
 
 
 def _choose_model(options: Options, display: Display) -> tuple[str, speed.Open]:
     """Return the model's name, and a function that opens it in a precision."""
     startup = prepare(options, display)
-
-    def open_(kind: QuantizeName, progress: Progress) -> Model:
-        return open_model(startup.entry, replace(startup.open_options, quantize=kind), progress)
-
-    return startup.entry.name, open_
+    options_in = partial(replace, startup.open_options)
+    return startup.entry.name, lambda kind, progress: open_model(startup.entry, options_in(quantize=kind), progress)
 
 
 def _measure_each(
@@ -130,35 +117,25 @@ def _object(model: str, status: int, precisions: list[dict[str, Any]]) -> dict[s
 
 
 def _speed_json(each: speed.Speed) -> dict[str, Any]:
-    prefill = _rounded({"tokens": each.prefill_tokens, "tokens_per_s": each.prefill_per_s})
-    decodes = [
-        {
-            "positions": decode.positions,
-            "tokens_per_s": decode.tokens_per_s,
-            "bandwidth_bytes_per_s": decode.bandwidth,
-            "limit_tokens_per_s": decode.limit,
-            "share_of_limit": decode.share,
-        }
-        for decode in each.decodes
-    ]
+    values = {name: value for name, value in vars(each).items() if name not in ("bandwidth", "decodes")}
+    tokens, rate = values.pop("prefill_tokens"), values.pop("prefill_per_s")
     return _rounded(
         {
-            "quantize": each.quantize,
-            "precision": each.precision,
-            "device": each.device,
-            "threads": each.threads,
-            "load_s": each.load_s,
-            "bytes_per_token": each.bytes_per_token,
+            **values,
             "bandwidth_bytes_per_s": each.bandwidth,
             "limit_tokens_per_s": each.limit,
-            "prefill": None if each.prefill_per_s is None else prefill,
-            "decode": [_rounded(decode) for decode in decodes],
+            "prefill": None if rate is None else _rounded({"tokens": tokens, "tokens_per_s": rate}),
+            "decode": list(map(_decode_json, each.decodes)),
             "tokens_per_turn": each.tokens_per_turn or None,
             "first_token_s": _rounded({str(turn): seconds for turn, seconds in each.first_token_s}),
-            "private_bytes": each.private_bytes,
-            "peak_bytes": each.peak_bytes,
         }
     )
+
+
+def _decode_json(each: speed.Decode) -> dict[str, Any]:
+    rates = {"tokens_per_s": each.tokens_per_s, "bandwidth_bytes_per_s": each.bandwidth}
+    limits = {"limit_tokens_per_s": each.limit, "share_of_limit": each.share}
+    return _rounded({"positions": each.positions, **rates, **limits})
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:
@@ -172,64 +149,52 @@ def _rounded(values: dict[str, Any]) -> dict[str, Any]:
 def _speed_rows(found: Sequence[speed.Speed], lang: str) -> list[Row]:
     """Return one row for each measurement, with one column for each precision."""
 
-    def row(key: str, *cells: str, **values: object) -> Row:
-        return (messages.render(f"bench.row.{key}", lang, **values), *cells)
+    def row(key: str, show: Callable[[speed.Speed], str], **values: object) -> Row:
+        return (messages.render(f"bench.row.{key}", lang, **values), *map(show, found))
 
-    def each(show: Callable[[speed.Speed], str]) -> list[str]:
-        return [show(one) for one in found]
-
-    rows = [
-        row("precision", *each(lambda one: one.precision)),
-        row("load", *each(lambda one: _seconds(one.load_s))),
-        row("bytes", *each(lambda one: _bytes(one.bytes_per_token))),
-        row("bandwidth", *each(lambda one: _rate(one.bandwidth and one.bandwidth / 1e9, "GB/s"))),
-        row("limit", *each(lambda one: _rate(one.limit, "tok/s"))),
-        row("prefill", *each(lambda one: _rate(one.prefill_per_s, "tok/s")), tokens=f"{found[0].prefill_tokens:,}"),
+    first = found[0]
+    return [
+        row("precision", lambda each: each.precision),
+        row("load", lambda each: _seconds(each.load_s)),
+        row("bytes", lambda each: _bytes(each.bytes_per_token)),
+        row("bandwidth", lambda each: _rate(each.bandwidth and each.bandwidth / 1e9, "GB/s")),
+        row("limit", lambda each: _rate(each.limit, "tok/s")),
+        row("prefill", lambda each: _rate(each.prefill_per_s, "tok/s"), tokens=f"{first.prefill_tokens:,}"),
+        *(
+            row("decode", partial(_decode, index), positions=f"{decode.positions:,}")
+            for index, decode in enumerate(first.decodes)
+        ),
+        *(row("turn", partial(_first_token, turn), turn=turn) for turn, _ in first.first_token_s),
+        row("private", lambda each: _bytes(each.private_bytes)),
+        row("peak", lambda each: _bytes(each.peak_bytes)),
     ]
-    for at, decode in enumerate(found[0].decodes):
-        cells = [_decode(one.decodes[at : at + 1]) for one in found]
-        rows.append(row("decode", *cells, positions=f"{decode.positions:,}"))
-    for turn, _ in found[0].first_token_s:
-        rows.append(row("turn", *each(partial(_first_token, turn)), turn=turn))
-    rows.append(row("private", *each(lambda one: _bytes(one.private_bytes))))
-    rows.append(row("peak", *each(lambda one: _bytes(one.peak_bytes))))
-    return rows
 
 
 def _quality_rows(found: Sequence[Quality], lang: str) -> list[Row]:
     """Return one row for each precision."""
-    heading = tuple(
-        messages.render(f"bench.heading.{key}", lang)
-        for key in ("precision", "perplexity", "kl", "kl-p99", "agreement")
-    )
-    rows: list[Row] = []
+    keys = ("precision", "perplexity", "kl", "kl-p99", "agreement")
+    rows: list[Row] = [tuple(messages.render(f"bench.heading.{key}", lang) for key in keys)]
     for each in found:
-        against = ("–", "–", "–")
-        if not each.is_reference:
-            against = (f"{each.kl_mean:.5f}", f"{each.kl_p99:.5f}", f"{each.agreement:.2%}")
-        rows.append((each.precision, f"{each.perplexity:,.3f}", *against))
-    return [heading, *rows]
+        divergence = (f"{each.kl_mean:.5f}", f"{each.kl_p99:.5f}", f"{each.agreement:.2%}")
+        rows.append((each.precision, f"{each.perplexity:,.3f}", *(("–",) * 3 if each.is_reference else divergence)))
+    return rows
 
 
 def _read_text(file: str | None, first: Quality) -> Phrase:
     source: object = Phrase("bench.own-conversation") if file is None else file
-    return Phrase(
-        "bench.text-read",
-        source=source,
-        tokens=f"{first.tokens:,}",
-        all=f"{first.tokens_in_all:,}",
-        window=f"{first.window:,}",
-        precision=first.precision,
-    )
+    counts = {"tokens": first.tokens, "all": first.tokens_in_all, "window": first.window}
+    shown = {name: f"{count:,}" for name, count in counts.items()}
+    return Phrase("bench.text-read", source=source, precision=first.precision, **shown)
 
 
-def _first_token(turn: int, one: speed.Speed) -> str:
-    return _seconds(dict(one.first_token_s).get(turn))
+def _first_token(turn: int, measured: speed.Speed) -> str:
+    return _seconds(dict(measured.first_token_s).get(turn))
 
 
-def _decode(measured: Sequence[speed.Decode]) -> str:
-    """Return the decoding rate, and its share of the limit set by memory bandwidth."""
-    return f"{_rate(measured[0].tokens_per_s, 'tok/s')} ({measured[0].share:.0%})" if measured else "–"
+def _decode(index: int, measured: speed.Speed) -> str:
+    """Return a decoding rate, and its share of the limit set by memory bandwidth."""
+    decode = next(iter(measured.decodes[index:]), None)
+    return f"{_rate(decode.tokens_per_s, 'tok/s')} ({decode.share:.0%})" if decode else "–"
 
 
 def _rate(value: float | None, unit: str) -> str:

@@ -40,7 +40,6 @@ MAX_QUESTION = 10_000_000  # characters from standard input
 def chat(options: Options, display: Display) -> int:
     """Chat until the user leaves. Return the exit status."""
     startup = prepare(options, display)
-    standard_input = _standard_input(options.encoding)
     display.interface = "chat"
     editor = _open_editor(display) if display.is_terminal and sys.stdin.isatty() else None
     app = build_app(
@@ -50,7 +49,7 @@ def chat(options: Options, display: Display) -> int:
         open_model=lambda entry, progress: open_in_background(entry, startup.open_options, progress),
         conversations=paths.data_dir(),
         screen=display,
-        reader=editor or _open_reader(display, standard_input),
+        reader=editor or _open_reader(display, options.encoding),
         opening=startup.opening,
     )
     edit = None
@@ -77,27 +76,23 @@ def _open_editor(display: Display) -> Editor:
         return Editor(paths.state_dir() / "history")
 
 
-def _open_reader(display: Display, lines: StandardInput) -> Reader:
+def _open_reader(display: Display, encoding: str | None) -> Reader:
+    lines = StandardInput(sys.stdin.buffer, encoding)
     return DumbReader(lines, display) if display.is_dumb and sys.stdin.isatty() else PlainReader(lines)
 
 
 def _banner(startup: Startup, display: Display, offer: Offer | None) -> None:
     entry = startup.entry
-
-    def tell(said: Phrase) -> None:
-        display.show(display.text(said))
-
-    display.show(f"bchat {__version__}")
+    phrases = [Phrase("banner.model", name=entry.name, description=entry.describe(display.lang))]
     if entry.embedded:
-        tell(Phrase("banner.demo", name=entry.name, size=entry.parameters))
-        real = startup.config.catalogue[DEFAULT_MODEL]
-        size = format_bytes(real.stored_bytes)
-        tell(offer_phrase(offer) if offer else Phrase("banner.real", size=size))
-    else:
-        tell(Phrase("banner.model", name=entry.name, description=entry.describe(display.lang)))
+        size = format_bytes(startup.config.catalogue[DEFAULT_MODEL].stored_bytes)
+        real = offer_phrase(offer) if offer else Phrase("banner.real", size=size)
+        phrases = [Phrase("banner.demo", name=entry.name, size=entry.parameters), real]
     if entry.kind == "base":
-        tell(Phrase("banner.base"))
-    tell(Phrase("banner.help"))
+        phrases.append(Phrase("banner.base"))
+    display.show(f"bchat {__version__}")
+    for phrase in (*phrases, Phrase("banner.help")):
+        display.show(display.text(phrase))
     if offer:
         remember(SHOWN)
 
@@ -172,7 +167,7 @@ def _question(words: list[str], encoding: str | None) -> str:
         return decode_argument(" ".join(words), encoding)
     if not words and sys.stdin.isatty():
         return ""
-    return _standard_input(encoding).read(MAX_QUESTION).removesuffix("\n")
+    return StandardInput(sys.stdin.buffer, encoding).read(MAX_QUESTION).removesuffix("\n")
 
 
 def _has_unread_bytes(file: TextIO | None) -> bool:
@@ -190,8 +185,3 @@ def _has_unread_bytes(file: TextIO | None) -> bool:
     except (ImportError, OSError, ValueError):  # Windows; /dev/null; closed
         return False
     return not file.isatty() and any(waiting)
-
-
-def _standard_input(encoding: str | None) -> StandardInput:
-    """Standard input in `encoding`, whatever the locale is."""
-    return StandardInput(sys.stdin.buffer, encoding)

@@ -22,7 +22,7 @@ from bilingual_chat.cli.errors import (
     report_unexpected,
 )
 from bilingual_chat.cli.options import ALL, Options, callback, command
-from bilingual_chat.cli.startup import initial_language, load_configuration
+from bilingual_chat.cli.startup import initial_language, load_configuration, require_known
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 
 if TYPE_CHECKING:
@@ -181,10 +181,15 @@ def models(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="option.name")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="option.verify")] = False,
 ) -> None:
-    from bilingual_chat.cli import models
+    from bilingual_chat.cli import models, models_table
 
     known = load_configuration(options, display)
-    (models.verify_models if verify else models.show_models)(known, display, name)
+    if verify:
+        models.verify_models(known, display, name)
+    elif name:
+        models_table.show_one(known, display, name)
+    else:
+        models_table.show_all(known, display)
 
 
 @command(app, "cli.pull", *CONFIG, "accept_withdrawn")
@@ -265,10 +270,7 @@ def transcripts_show(
     from bilingual_chat.transcript import document, export
     from bilingual_chat.transcript.journal import read_journal
 
-    known = ("json", *(suffix.removeprefix(".") for suffix in export.FORMATS))
-    if as_ not in known:
-        suggestion = messages.did_you_mean(as_, known)
-        raise BchatError("cli.as", status=ExitStatus.USAGE, name=as_, known=", ".join(known), suggestion=suggestion)
+    require_known("cli.as", as_, ("json", *(suffix.removeprefix(".") for suffix in export.FORMATS)))
     loaded = read_journal(_find_transcript(which).path)
     for problem in loaded.problems:
         display.say(problem)

@@ -22,15 +22,8 @@ from bilingual_chat.storage.sizes import format_bytes
 from bilingual_chat.terminal.display import Display
 
 
-def show_models(config: Config, display: Display, name: str | None) -> None:
-    if name:
-        models_table.show_one(config, display, name)
-    else:
-        models_table.show_all(config, display)
-
-
 def verify_models(config: Config, display: Display, name: str | None) -> None:
-    """Verify the checksum of every file of the models on this machine. Raises BchatError (MODEL) for a damaged one."""
+    """Verify each file of one model, or of all on this machine. Raises BchatError (MODEL) for a damaged one."""
     entries = [catalogue.find(config.catalogue, name)] if name else list(config.catalogue.values())
     here = [entry for entry in entries if catalogue.locate(entry) is not None and not entry.embedded]
     if name and not here:
@@ -65,27 +58,24 @@ def pull(config: Config, display: Display, name: str, *, accept_withdrawn: bool 
     """Download a model: say its size and directory first, and the next command at the end or after Ctrl-C."""
     found = catalogue.find(config.catalogue, name, advises_path=False)
     entry = with_withdrawn_of(found, config.catalogue.values())
-    asked: list[Size] = []
+    has_started = False
 
     def on_start(size: Size) -> None:
-        asked.append(size)
+        nonlocal has_started
+        has_started = True
         if warning := memory_warning(entry):
             display.say(warning)
-        display.say(size_phrase(entry, size))
+        target = download.target_directory(entry)
+        sizes = {"size": size.size, "missing": size.missing, "free": safe_stat.free_space(target)}
+        shown = {name: format_bytes(size) for name, size in sizes.items()}
+        display.say(Phrase("pull.size", name=entry.name, directory=paths.shorten(target), **shown))
 
     try:
         download.download(entry, display.progress, on_start=on_start, accept_withdrawn=accept_withdrawn)
     except KeyboardInterrupt:
         display.say(Phrase("cli.pull-stopped", name=entry.name))
         raise
-    display.say(Phrase("cli.pulled" if asked else "cli.was-here", name=entry.name))
-
-
-def size_phrase(entry: ModelEntry, size: Size) -> Phrase:
-    place = download.target_directory(entry)
-    free = format_bytes(safe_stat.free_space(place))
-    sizes = {"size": format_bytes(size.size), "missing": format_bytes(size.missing)}
-    return Phrase("pull.size", name=entry.name, directory=paths.shorten(place), free=free, **sizes)
+    display.say(Phrase("cli.pulled" if has_started else "cli.was-here", name=entry.name))
 
 
 def remove(config: Config, display: Display, name: str) -> None:
@@ -94,6 +84,5 @@ def remove(config: Config, display: Display, name: str) -> None:
 
     entry = catalogue.find(config.catalogue, name, advises_path=False)
     freed = remove_files(entry) + cache.sweep()
-    display.say(
-        Phrase("models.removed" if freed else "models.nothing-removed", name=entry.name, size=format_bytes(freed))
-    )
+    key = "models.removed" if freed else "models.nothing-removed"
+    display.say(Phrase(key, name=entry.name, size=format_bytes(freed)))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from bilingual_chat.engines.memory import available_memory
-from bilingual_chat.engines.precision import PRECISIONS, memory_in
+from bilingual_chat.engines.precision import PRECISIONS, Precision, memory_in
 from bilingual_chat.hub.state import FileState, Report, State, last_report
 from bilingual_chat.messages import Phrase
 from bilingual_chat.settings import catalogue
 from bilingual_chat.settings.catalogue import CONFIG_FILE, TOKENIZER_FILE, WEIGHT_FILES, ModelEntry, with_withdrawn_of
 from bilingual_chat.settings.config import Config
 from bilingual_chat.storage import paths
-from bilingual_chat.storage.sizes import format_bytes, in_gigabytes
+from bilingual_chat.storage.sizes import format_bytes
 from bilingual_chat.terminal.display import Display
 from bilingual_chat.terminal.tables import Row
 from bilingual_chat.text.conversation import Speaker, Utterance
@@ -35,19 +35,17 @@ def state_of(file: FileState) -> str:
 def show_all(config: Config, display: Display) -> None:
     """Show each model: state, size, and the memory that each precision needs."""
     free, chosen = available_memory(), _chosen(config)
-    said = [display.text(Phrase(f"heading.{key}")) for key in ("model", "state", "size")]
-    names = [precision.name for precision in PRECISIONS]
-    rows: list[tuple[Row, str]] = [
-        ((f"  {said[0]}", *said[1:], *map(_bracketable, names)), display.text(Phrase("heading.note")))
-    ]
+    model, state, size, note = (display.text(Phrase(f"heading.{key}")) for key in ("model", "state", "size", "note"))
+    # Each heading has a space behind it, over the closing brackets of numbers.
+    headings = (f"  {model}", state, size, *(f"{precision.name} " for precision in PRECISIONS))
+    rows: list[tuple[Row, str]] = [(headings, note)]
     for entry in config.catalogue.values():
         mark = "*" if entry.name == chosen.name else " "
         state = display.text(Phrase(_state(with_withdrawn_of(entry, config.catalogue.values()))))
-        memory = [
-            amount.rjust(len(_bracketable(name))) for name, amount in zip(names, _memory(entry, free), strict=True)
-        ]
-        row = (f"{mark} {entry.name}", state, _stored_size(entry).rjust(6), *memory)
-        rows.append((row, _note(entry, display.lang)))
+        memory = (_memory(precision, entry, free).rjust(len(precision.name) + 1) for precision in PRECISIONS)
+        rows.append(
+            ((f"{mark} {entry.name}", state, _stored_size(entry).rjust(6), *memory), _note(entry, display.lang))
+        )
     display.put_noted_rows(rows)
     report_unreadable(display, config.catalogue.values())
     known = "models.legend" if free is not None else "models.legend-unknown"
@@ -68,11 +66,11 @@ def show_one(config: Config, display: Display, name: str) -> None:
         ("size", _of_size(entry)),
         *(("memory", line) for line in _of_memory(entry, free, display)),
         ("prompt", _example(entry.prompt, display)),
-        ("stop", "  ".join(map(_visible, entry.prompt.stop_strings))),
+        ("stop", "  ".join(map(_quoted, entry.prompt.stop_strings))),
         ("context", f"{entry.context_length:,}" if entry.context_length else ""),
         ("preset", _of_preset(config, entry)),
         ("licence", entry.licence),
-        ("scores", _scores(entry.scores)),
+        ("scores", ", ".join(f"{name} {score:g}" for name, score in entry.scores.items())),
         *(("md5", f"{file}  {md5}") for file, md5 in entry.weights_md5.items()),
         *(("withdrawn", md5) for md5 in entry.withdrawn_md5),
     ]
@@ -102,28 +100,16 @@ def _state(entry: ModelEntry) -> str:
     return "model.withdrawn" if report.withdrawn else _STATES[report.state]
 
 
-def _memory(entry: ModelEntry, free: int | None) -> list[str]:
-    """Return gigabytes in each precision; in brackets if they exceed the free memory."""
-    found = []
-    for precision in PRECISIONS:
-        needed = memory_in(precision, entry)
-        amount = in_gigabytes(needed) if needed else "?"
-        found.append(f"({amount})" if free is not None and needed > free else f"{amount} ")
-    return found
-
-
-def _bracketable(name: str) -> str:
-    """Return a heading aligned with numbers that may be in brackets."""
-    return f"{name} "
+def _memory(precision: Precision, entry: ModelEntry, free: int | None) -> str:
+    """Return gigabytes; in brackets if they exceed the free memory."""
+    needed = memory_in(precision, entry)
+    amount = f"{needed / 1e9:.1f}" if needed else "?"
+    return f"({amount})" if free is not None and needed > free else f"{amount} "
 
 
 def _note(entry: ModelEntry, lang: str) -> str:
     scores = "/".join(f"{score:g}" for score in entry.scores.values())
     return " · ".join(filter(None, [entry.describe(lang), entry.licence, scores]))
-
-
-def _scores(scores: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {score:g}" for name, score in scores.items())
 
 
 def _where(entry: ModelEntry, report: Report | None, display: Display) -> str:
@@ -135,9 +121,8 @@ def _where(entry: ModelEntry, report: Report | None, display: Display) -> str:
 def _of_files(entry: ModelEntry, report: Report | None, display: Display) -> list[str]:
     """Return the files on this machine with their states, or the files to download."""
     if report:
-        return [
-            f"{file.name}  {format_bytes(file.size)}  {display.text(Phrase(state_of(file)))}" for file in report.files
-        ]
+        files = ((file.name, format_bytes(file.size), display.text(Phrase(state_of(file)))) for file in report.files)
+        return list(map("  ".join, files))
     if not entry.hub_id:
         return []
     values = {"small": f"{CONFIG_FILE}, {TOKENIZER_FILE}", "first": WEIGHT_FILES[0], "second": WEIGHT_FILES[2]}
@@ -167,10 +152,10 @@ def _example(format: PromptFormat, display: Display) -> str:
     """Return the prompt of a first message, with visible newlines."""
     if format.kind == "template":
         return display.text(Phrase("fact.template"))
-    return _visible(render([Utterance(Speaker.USER, display.text(Phrase("fact.message")))], format))
+    return _quoted(render([Utterance(Speaker.USER, display.text(Phrase("fact.message")))], format))
 
 
-def _visible(text: str) -> str:
+def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace("\n", "\\n") + '"'
 
 
@@ -182,9 +167,6 @@ def _of_preset(config: Config, entry: ModelEntry) -> str:
 
 def _without_repetition(rows: Iterable[tuple[str, str]]) -> list[Row]:
     """Blank a label that repeats the one above."""
-    found: list[Row] = []
-    before = ""
-    for label, said in rows:
-        found.append(("" if label == before else label, said))
-        before = label
-    return found
+    rows = list(rows)
+    above = ["", *(label for label, _ in rows)]
+    return [("" if label == before else label, text) for before, (label, text) in zip(above, rows, strict=False)]

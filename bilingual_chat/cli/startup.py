@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from bilingual_chat import messages
 from bilingual_chat.engines.protocol import DeviceName, OpenOptions, QuantizeName
-from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.messages.errors import BchatError, ExitStatus, unknown_name
 from bilingual_chat.text.encodings import decode_argument
 
 if TYPE_CHECKING:
@@ -50,35 +51,24 @@ def prepare(options: Options, display: Display) -> Startup:
     is_plain = entry.prompt.kind == "plain"
     if is_plain and options.persona is not None:
         raise BchatError("persona.base", status=ExitStatus.USAGE, name=entry.name)
-    opening = persona(
-        decode_argument(options.persona, options.encoding) if options.persona is not None else config.persona
-    )
+    typed = config.persona if options.persona is None else decode_argument(options.persona, options.encoding)
+    opening = persona(typed)
     if remark := remark_on_persona(entry, opening):
         display.say(remark)
     open_options = OpenOptions(
-        _device(options.device),
+        require_known("option.wrong-device", options.device or "auto", get_args(DeviceName)),
         options.accept_withdrawn,
         tuple(config.catalogue.values()),
-        _quantize(options.quantize or config.quantize or "auto"),
+        require_known("bench.quantize", options.quantize or config.quantize or "auto", get_args(QuantizeName)),
     )
     return Startup(config, entry, settings, () if is_plain else opening, open_options, is_chosen=bool(named))
 
 
-def _device(name: str | None) -> DeviceName:
-    for known in get_args(DeviceName):
-        if name in (None, known):
-            return cast("DeviceName", name or "auto")
-    raise BchatError("option.wrong-device", status=ExitStatus.USAGE, name=name, known=", ".join(get_args(DeviceName)))
-
-
-def _quantize(name: str) -> QuantizeName:
-    known = get_args(QuantizeName)
+def require_known(key: str, name: str, known: Sequence[str]) -> Any:
+    """Return `name`. Raises BchatError (USAGE) with the message `key` if it is not among `known`."""
     if name not in known:
-        suggestion = messages.did_you_mean(name, known)
-        raise BchatError(
-            "bench.quantize", status=ExitStatus.USAGE, name=name, known=", ".join(known), suggestion=suggestion
-        )
-    return cast("QuantizeName", name)
+        raise unknown_name(key, name, known)
+    return name
 
 
 def load_configuration(options: Options, display: Display) -> Config:

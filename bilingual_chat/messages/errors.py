@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 from bilingual_chat import messages
-from bilingual_chat.messages import Interface
+from bilingual_chat.messages import Interface, Phrase
 
 
 class ExitStatus(IntEnum):
@@ -37,5 +38,19 @@ class BchatError(Exception):
         """Return the problem and the remedy in `lang` ("en" or "ja")."""
         return messages.render(self.key, lang, interface, **self.values)
 
+    @property
+    def phrase(self) -> Phrase:
+        """The error as a part of another sentence."""
+        return Phrase(self.key, **self.values)
+
     def __str__(self) -> str:
         return self.sentence()
+
+
+def unknown_name(
+    key: str, name: str, known: Iterable[str], *, also: Iterable[str] = (), status: ExitStatus = ExitStatus.USAGE
+) -> BchatError:
+    """Return the error for a name that is not among `known`, with the nearest of these and of `also`."""
+    names = list(known)
+    suggestion = messages.did_you_mean(name, [*names, *also])
+    return BchatError(key, status=status, name=name, known=", ".join(names), suggestion=suggestion)

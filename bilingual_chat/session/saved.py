@@ -231,5 +231,5 @@ class SavedConversation:
         try:
             record(self._journal, *args, **kwargs)
         except BchatError as error:
-            return Phrase(error.key, **error.values)
+            return error.phrase
         return None

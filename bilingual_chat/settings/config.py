@@ -293,7 +293,7 @@ def _from_variable(variable: str, read: Callable[[], Any]) -> Any:
     except WrongValue as wrong:
         raise _wrong_variable(variable, wrong.problem) from None
     except BchatError as error:
-        raise _wrong_variable(variable, Phrase(error.key, **error.values)) from None
+        raise _wrong_variable(variable, error.phrase) from None
 
 
 def _wrong_variable(variable: str, problem: Phrase) -> BchatError:

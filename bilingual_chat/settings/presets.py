@@ -91,7 +91,7 @@ def _checked(path: KeyPath, value: Any) -> Any:
             raise WrongValue(path, Phrase("config.type", field=name, kind=_kind(name)))
         return decoding.checked(name, value)
     except BchatError as error:
-        raise WrongValue(path, Phrase(error.key, **error.values)) from None
+        raise WrongValue(path, error.phrase) from None
 
 
 def _kind(name: str) -> Phrase:

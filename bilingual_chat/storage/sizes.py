@@ -12,8 +12,3 @@ def format_bytes(size: float) -> str:
             decimals = 1 if name == "GB" or size < 10 * unit else 0
             return f"{size / unit:.{decimals}f} {name}"
     return f"{size:.0f} B"
-
-
-def in_gigabytes(size: float) -> str:
-    """Return "0.2" or "17.1", for a column of one unit."""
-    return f"{size / 1e9:.1f}"

@@ -9,8 +9,7 @@ import codecs
 import os
 import re
 
-from bilingual_chat.messages import did_you_mean
-from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.messages.errors import BchatError, ExitStatus, unknown_name
 
 UTF8 = "utf-8-sig"
 _BOMS = (  # UTF-32 first: its little-endian BOM begins like that of UTF-16
@@ -51,10 +50,7 @@ def find_codec(name: str) -> str:
             return UTF8 if codec in ("utf_8", "utf_8_sig") else _SUPERSETS.get(codec, found.name)
     except (LookupError, ValueError):
         pass
-    known = ", ".join(_KNOWN)
-    raise BchatError(
-        "encoding.unknown", status=ExitStatus.USAGE, name=name, known=known, suggestion=did_you_mean(name, _KNOWN)
-    )
+    raise unknown_name("encoding.unknown", name, _KNOWN)
 
 
 def choose_codec(begin: bytes, encoding: str | None = None) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from bilingual_chat.engines.precision import find_compiler
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError
-from bilingual_chat.storage import atomic, own_files, paths
+from bilingual_chat.storage import atomic, os_errors, own_files, paths
 
 SOURCE = Path(__file__).parents[1] / "kernels" / "layer.c"  # includes the headers beside it
 COMPILE_TIMEOUT_S = 120
@@ -42,9 +42,9 @@ def _loaded() -> tuple[ctypes.CDLL | None, Phrase | None]:
     try:
         return _load(), None
     except BchatError as error:
-        return None, Phrase(error.key, **error.values)
+        return None, error.phrase
     except OSError as error:  # bchat's own sources are unreadable
-        return None, Phrase("native.load", path=SOURCE, reason=error.strerror)
+        return None, Phrase("native.load", path=SOURCE, reason=os_errors.reason(error))
 
 
 def _load() -> ctypes.CDLL:
@@ -93,7 +93,7 @@ def _build(command: Sequence[str], path: Path) -> None:
             output.chmod(0o700)
             output.replace(path)
     except OSError as error:
-        raise BchatError("native.cache", path=path.parent, reason=error.strerror) from None
+        raise BchatError("native.cache", path=path.parent, reason=os_errors.reason(error)) from None
 
 
 def _compile(command: list[str]) -> None:
@@ -107,7 +107,7 @@ def _compile(command: list[str]) -> None:
             start_new_session=True,  # so that `_kill` reaches the compiler's children
         )
     except OSError as error:
-        raise BchatError("native.cannot-run", compiler=command[0], reason=error.strerror) from None
+        raise BchatError("native.cannot-run", compiler=command[0], reason=os_errors.reason(error)) from None
     try:
         output, _ = process.communicate(timeout=COMPILE_TIMEOUT_S)
     except subprocess.TimeoutExpired:
@@ -141,7 +141,7 @@ def _save_log(command: list[str], output: bytes) -> Phrase:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         atomic.write(path, " ".join(command).encode() + b"\n" + output[:_MOST_LOG])
     except OSError as error:
-        return Phrase("native.no-log", path=path, reason=error.strerror)
+        return Phrase("native.no-log", path=path, reason=os_errors.reason(error))
     return Phrase("native.log", path=path)
 
 

@@ -23,6 +23,7 @@ from bilingual_chat.engines.weights.quantized_matrix import QuantizedPrecision
 from bilingual_chat.engines.weights.reader import Stored, load_weights, read_tensors, survey
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.storage.os_errors import reason
 from bilingual_chat.storage.sizes import format_bytes
 
 WORTH = 512 << 20  # bytes; less is converted at each start, in a fraction of a second
@@ -144,7 +145,7 @@ def _keep(
             cache.abandon(file, kept)
             raise
     except OSError as error:
-        return Phrase("engine.not-converted", reason=error.strerror or type(error).__name__)
+        return Phrase("engine.not-converted", reason=reason(error))
     return None
 
 
