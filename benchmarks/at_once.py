@@ -102,8 +102,8 @@ def at_once(directory: Path, quantize: QuantizeName, rounds: int) -> None:
             lookahead.Lookahead._guess = usual  # type: ignore[method-assign]
 
     ways: dict[str, Callable[[], object]] = {
-        "one reply": tokens(lambda engine: engine.complete_many(ids, settings[:1])),
-        "four replies": tokens(lambda engine: engine.complete_many(ids, settings), 4),
+        "one reply": tokens(lambda engine: engine.complete_many([ids], settings[:1])),
+        "four replies": tokens(lambda engine: engine.complete_many([ids] * 4, settings), 4),
         f"one at {LONG:,} positions": tokens(lambda engine: engine.complete(long, settings[0])),
         "one, tried in vain at every token": guessing,
         "one, as bchat does it": tokens(lambda engine: engine.complete(ids, settings[0])),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -87,11 +87,15 @@ class ScriptedEngine:
 
     def complete_many(
         self,
-        prompt_ids: Sequence[int],
+        prompts: Sequence[Sequence[int]],
         requests: Sequence[DecodingParameters],
         progress: Progress | None = None,
+        *,
+        unwanted: Container[int] = frozenset(),
+        width: int = 1,
+        is_exact: bool = False,
     ) -> Generator[tuple[int, Chunk], None, None]:
-        return one_after_another(self, prompt_ids, requests, progress)
+        return one_after_another(self, prompts, requests, progress, unwanted)
 
     can_prefill = False
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from bilingual_chat.engines.batch import Batch, Prefilled, Row, Rows, room_for
+from bilingual_chat.engines.device import free_memory
 from bilingual_chat.engines.generation import Generation, PrefillProgress, allocation_errors, check_ids, limit_threads
 from bilingual_chat.engines.lookahead import Lookahead
 from bilingual_chat.engines.neox.cpu_model import CpuNeox
-from bilingual_chat.engines.protocol import Chunk, Progress, one_after_another
+from bilingual_chat.engines.protocol import MOST_ROWS, Chunk, Progress, one_after_another
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.decoding import DecodingParameters
@@ -34,6 +37,9 @@ class CausalModel(Protocol):
 
     def run(self, ids: Tensor, start: int, cache: Any, keep: int | None = None) -> Tensor:
         """See `GptNeox.run`."""
+
+    def new_rows(self, *, is_exact: bool) -> Rows | None:
+        """Return no rows yet; is_exact: to the last bit as `run` computes them. None if there is no such way."""
 
     def logits(self, hidden: Tensor) -> Tensor:
         """See `GptNeox.logits`."""
@@ -123,34 +129,35 @@ class CachedEngine:
 
     def complete_many(
         self,
-        prompt_ids: Sequence[int],
+        prompts: Sequence[Sequence[int]],
         requests: Sequence[DecodingParameters],
         progress: Progress | None = None,
+        *,
+        unwanted: Container[int] = frozenset(),
+        width: int = MOST_ROWS,
+        is_exact: bool = False,
     ) -> Generator[tuple[int, Chunk], None, None]:
         """See `Engine.complete_many`. Raises as `complete` does.
 
-        The prompt is computed once; each step is one pass over all unfinished replies, if the model allows it.
+        A prompt that equals the one before is not computed again; each step is one pass over all rows.
         """
-        if not self._model.has_positional_cache:
-            yield from one_after_another(self, prompt_ids, requests, progress)
+        rows = self._model.new_rows(is_exact=is_exact) if width > 1 and len(requests) > 1 else None
+        if rows is None:
+            yield from one_after_another(self, prompts, requests, progress, unwanted)
             return
-        generations = [self._begin(prompt_ids, parameters) for parameters in requests]
-        if not generations:
-            return
-        cached = self._common_prefix(generations[0].ids)
-        self._prefill_all_but_last(generations[0].ids, progress)
-        first = self._logits_after(generations[0].ids)[0]
-        caches = [self._cache.copy(len(self._cached)) for _ in generations]
-        logits = [first.clone() for _ in generations]
-        unfinished = list(range(len(generations)))
-        while unfinished:
-            for index, each in zip(unfinished, logits, strict=True):
-                generations[index].cached_tokens = cached
-                yield index, generations[index].add(each)
-            unfinished = [index for index in unfinished if not generations[index].is_done]
-            if unfinished:
-                ids = [generations[index].ids for index in unfinished]
-                logits = self._decode_many(ids, [caches[index] for index in unfinished])
+        begun = (Row(index, self._begin(*each)) for index, each in enumerate(zip(prompts, requests, strict=True)))
+        has_room = room_for(width, free_memory(self._model.device), lambda: self._cache.bytes_per_position)
+        batch = Batch(rows, partial(self._prefill_row, progress=progress), partial(self._step_rows, rows))
+        yield from batch.complete(begun, has_room, unwanted)
+
+    def _prefill_row(self, ids: list[int], progress: Progress | None) -> Prefilled:
+        cached = self._common_prefix(ids)
+        self._prefill_all_but_last(ids, progress)
+        return Prefilled(self._logits_after(ids)[0], self._cache, cached)
+
+    def _step_rows(self, rows: Rows, ids: Sequence[int]) -> Tensor:
+        with allocation_errors(), limit_threads(self._threads):
+            return self._checked(rows.step(ids))
 
     @property
     def can_prefill(self) -> bool:
@@ -248,27 +255,19 @@ class CachedEngine:
         """Return float32 logits (rows, tokenizer's vocabulary). On NaN or infinity, forget and raise BchatError."""
         try:
             with allocation_errors(), limit_threads(self._threads):
-                logits = self._model.logits(hidden)[:, : self._vocab_size]
-            with limit_threads(1):
-                is_finite = bool(logits.isfinite().all())
-            if not is_finite:
-                raise BchatError("engine.not-numbers", status=ExitStatus.MODEL)
+                return self._checked(self._model.logits(hidden))
         except Exception:
             self.forget()
             raise
-        return logits
 
-    def _decode_many(self, sequences: Sequence[list[int]], caches: Sequence[Any]) -> list[Tensor]:
-        """Return the logits after each sequence; its cache holds all but the last id."""
-        positions = [len(ids) - 1 for ids in sequences]
-        if isinstance(self._model, CpuNeox):
-            with allocation_errors():
-                last = torch.tensor([ids[-1] for ids in sequences])
-                return list(self._logits(self._model.run_rows(last, positions, caches)))
-        return [
-            self._logits(self._pass(ids[-1:], position, cache))[0]
-            for ids, position, cache in zip(sequences, positions, caches, strict=True)
-        ]
+    def _checked(self, logits: Tensor) -> Tensor:
+        """Return the logits of the tokenizer's vocabulary. Raises BchatError on NaN or infinity."""
+        logits = logits[:, : self._vocab_size]
+        with limit_threads(1):
+            is_finite = bool(logits.isfinite().all())
+        if not is_finite:
+            raise BchatError("engine.not-numbers", status=ExitStatus.MODEL)
+        return logits
 
     def _check_weights(self, weights: Iterable[Tensor], ids: list[int]) -> Tensor:
         """Return the logits after `ids`. Raises BchatError (MODEL) if these or `weights` are NaN or infinite."""

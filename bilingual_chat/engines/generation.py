@@ -50,6 +50,11 @@ class Generation:
         """The number of tokens that may follow."""
         return self._most_tokens - self._new_tokens
 
+    @property
+    def most_positions(self) -> int:
+        """The positions of prompt and reply at most."""
+        return len(self.ids) + self.remaining
+
     def add(self, logits: Tensor) -> Chunk:
         """Choose the next token from float32 `logits` (vocabulary,)."""
         with limit_threads(1):

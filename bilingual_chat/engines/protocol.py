@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -17,6 +18,7 @@ DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 QuantizeName = Literal["auto", "none", "int8", "w8a8", "int4"]
 Progress = Callable[[int, int], None]  # (done, total)
+MOST_ROWS = 64  # replies at a time
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,22 @@ class Engine(Protocol):
 
     def complete_many(
         self,
-        prompt_ids: Sequence[int],
+        prompts: Sequence[Sequence[int]],
         requests: Sequence[DecodingParameters],
         progress: Progress | None = None,
+        *,
+        unwanted: Container[int] = frozenset(),
+        width: int = MOST_ROWS,
+        is_exact: bool = False,
     ) -> Generator[tuple[int, Chunk], None, None]:
-        """Continue `prompt_ids` once for each request; yield (index of the request, chunk).
+        """Continue each of `prompts` as its request says; yield (index of the request, chunk).
 
-        Chunks of different requests come in any order. Each continuation equals that of `complete`.
+        Chunks of different requests come in any order. Each continuation equals that of `complete`: bit for bit with
+        the CPU kernels or with `is_exact`, which is slower elsewhere; in its ids with float32. In 16 bits without the
+        kernels, rounding depends on the replies beside it, and a token may differ where two are nearly equal.
+        Equal prompts should be neighbours, and prompts with one beginning, too: it is computed once.
+        unwanted: the caller may add the index of a request whose rest it does not want.
+        width: replies at a time, at most; fewer if the memory is small.
         """
 
     @property
@@ -98,11 +109,15 @@ class Engine(Protocol):
 
 def one_after_another(
     engine: Engine,
-    prompt_ids: Sequence[int],
+    prompts: Sequence[Sequence[int]],
     requests: Sequence[DecodingParameters],
     progress: Progress | None = None,
+    unwanted: Container[int] = frozenset(),
 ) -> Generator[tuple[int, Chunk], None, None]:
     """Implement `Engine.complete_many` for an engine that computes one continuation at a time."""
-    for index, parameters in enumerate(requests):
-        for chunk in engine.complete(prompt_ids, parameters, progress):
-            yield index, chunk
+    for index, (ids, parameters) in enumerate(zip(prompts, requests, strict=True)):
+        with closing(engine.complete(ids, parameters, progress)) as chunks:
+            for chunk in chunks:
+                yield index, chunk
+                if index in unwanted:
+                    break

@@ -79,14 +79,16 @@ def _generate(
     """Generate all replies together, until each has ended."""
     model, prompt = requests[0].model, requests[0].prompt
     ends: dict[str, int] = {}  # the replies that have ended, by text
-    chunks = model.engine.complete_many(prompt.ids, [each.parameters for each in requests], session.on_prefill)
-    with closing(chunks):
+    ended: set[int] = set()  # by a stop string or a loop, of which the engine does not know
+    prompts, parameters = [prompt.ids] * len(requests), [each.parameters for each in requests]
+    with closing(
+        model.engine.complete_many(prompts, parameters, session.on_prefill, unwanted=ended, is_exact=True)
+    ) as chunks:
         for index, chunk in chunks:
-            if replies[index].is_done:  # a stop string or a loop, of which the engine does not know
-                continue
             if piece := replies[index].add(chunk):
                 yield ReplyPiece(index, piece)
             if replies[index].is_done:
+                ended.add(index)
                 reply = replies[index].completed()
                 same_as = ends.setdefault(reply.reply, index)
                 same = same_as if same_as != index else None

@@ -128,7 +128,7 @@ def test_several_replies_side_by_side_are_those_that_each_gets_alone(saved: Path
     ]
     ids = some_ids(30).tolist()
     found: list[list[Any]] = [[] for _ in wanted]
-    for at, chunk in engine.complete_many(ids, wanted):
+    for at, chunk in engine.complete_many([ids] * 4, wanted):
         found[at].append((chunk.token_id, chunk.finish))
     alone = [[(c.token_id, c.finish) for c in engine.complete(ids, each)] for each in wanted]
     assert found == alone
@@ -256,7 +256,7 @@ def test_how_far_a_prompt_is_computed_is_told_between_passes(
         if way == "several":
             list(
                 engine.complete_many(
-                    ids, [replace(once, seed=seed) for seed in (0, 1)], lambda *told_now: told.append(told_now)
+                    [ids] * 2, [replace(once, seed=seed) for seed in (0, 1)], lambda *told_now: told.append(told_now)
                 )
             )
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Container, Generator, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -182,16 +182,20 @@ class Interleaved(ScriptedEngine):
 
     def complete_many(
         self,
-        prompt_ids: Sequence[int],
+        prompts: Sequence[Sequence[int]],
         requests: Sequence[DecodingParameters],
         progress: Progress | None = None,
+        *,
+        unwanted: Container[int] = frozenset(),
+        width: int = 8,
+        is_exact: bool = False,
     ) -> Generator[tuple[int, Chunk], None, None]:
-        going = {at: self.complete(prompt_ids, each) for at, each in enumerate(requests)}
+        going = {at: self.complete(*each) for at, each in enumerate(zip(prompts, requests, strict=True))}
         while going:
             for at, chunks in list(going.items()):
-                chunk = next(chunks, None)
+                chunk = None if at in unwanted else next(chunks, None)
                 if chunk is None:
-                    del going[at]
+                    going.pop(at).close()
                 else:
                     yield at, chunk
 
@@ -290,6 +294,6 @@ def test_on_the_embedded_model_side_by_side_has_the_probabilities_of_alone_to_th
     wanted = [DecodingParameters(1.5, top_k=0, top_p=1.0, max_new_tokens=24, seed=seed) for seed in (1, 2)]
     prompt = list(range(40, 100))
     found: list[list[float]] = [[], []]
-    for at, chunk in engine.complete_many(prompt, wanted):
+    for at, chunk in engine.complete_many([prompt] * 2, wanted, is_exact=True):
         found[at].append(chunk.logprob)
     assert found == [[chunk.logprob for chunk in engine.complete(prompt, each)] for each in wanted]

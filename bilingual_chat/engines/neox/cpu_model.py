@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bilingual_chat.engines.neox.config import EMBEDDING, HEAD, NeoxConfig
 from bilingual_chat.engines.neox.kv_cache import KVCache
+from bilingual_chat.engines.neox.rows import KernelRows
 from bilingual_chat.engines.neox.torch_model import rotary_angles
 from bilingual_chat.engines.weights.quantized_matrix import QuantizedMatrix
 
@@ -123,6 +124,10 @@ class CpuNeox:
     def new_cache(self) -> KVCache:
         """Return an empty KV cache."""
         return KVCache(self.config, self.dtype, self.device)
+
+    def new_rows(self, *, is_exact: bool) -> KernelRows:
+        """See `CausalModel.new_rows`; these are exact always."""
+        return KernelRows(self)
 
     @torch.inference_mode()
     def run(self, ids: Tensor, start: int, cache: KVCache, keep: int | None = None) -> Tensor:

@@ -23,6 +23,11 @@ class KVCache:
         empty = torch.empty((config.heads, 0, config.head_size), dtype=dtype, device=device)
         self.layers = [(empty, empty) for _ in range(config.layers)]
 
+    @property
+    def bytes_per_position(self) -> int:
+        """The bytes of keys and values of all layers."""
+        return sum(each.shape[0] * each.shape[2] * each.element_size() for layer in self.layers for each in layer)
+
     def reserve(self, positions: int) -> None:
         """Grow to at least `positions`, by doubling, up to the context; the content is kept.
 

@@ -6,7 +6,7 @@ token. The tests compare it with `GPTNeoXForCausalLM`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bilingual_chat.engines.batch import Rows
 from bilingual_chat.engines.neox.config import EMBEDDING, HEAD, NeoxConfig
 from bilingual_chat.engines.neox.kv_cache import KVCache
+from bilingual_chat.engines.neox.rows import PaddedRows, SeparateRows
 from bilingual_chat.engines.weights.quantized_matrix import QuantizedMatrix
 
 _tanh_gelu = partial(F.gelu, approximate="tanh")
@@ -35,6 +37,7 @@ class Positions(NamedTuple):
     rows: slice | Tensor  # a tensor in a CUDA graph, which serves every position
     attended: int  # positions 0 … attended - 1, as far as `mask` allows
     mask: Tensor | None  # bool (rows, attended); None if SDPA's causal flag says the same
+    sequences: Tensor | None = None  # int64 (rows,): each row's own sequence, the second dimension of the cache
 
 
 class GptNeox:
@@ -72,7 +75,7 @@ class GptNeox:
         rows = ids.shape[0]
         cache.reserve(start + rows)
         positions = Positions(slice(start, start + rows), start + rows, self._mask(rows, start))
-        return self._run(ids, positions, cache, rows if keep is None else keep)
+        return self._run(ids, positions, cache.layers, rows if keep is None else keep)
 
     @torch.inference_mode()
     def step(self, ids: Tensor, position: Tensor, attended: int, cache: KVCache) -> Tensor:
@@ -82,11 +85,28 @@ class GptNeox:
         from `position` on must be finite.
         """
         mask = torch.arange(attended, device=self.device)[None] <= position
-        return self._run(ids, Positions(position, attended, mask), cache, 1)
+        return self._run(ids, Positions(position, attended, mask), cache.layers, 1)
 
-    def _run(self, ids: Tensor, positions: Positions, cache: KVCache, keep: int) -> Tensor:
+    def new_rows(self, *, is_exact: bool) -> Rows:
+        """See `CausalModel.new_rows`."""
+        return SeparateRows(self) if is_exact else PaddedRows(self)
+
+    @torch.inference_mode()
+    def run_rows(
+        self, ids: Tensor, positions: Tensor, attended: int, caches: Sequence[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """Compute one id in each of several sequences, at `positions`, int64 (rows,), below `attended`; see `run`.
+
+        caches: keys and values of each layer, (heads, rows or more, attended or more, head size).
+        """
+        rows = ids.shape[0]
+        mask = torch.arange(attended, device=self.device) <= positions[:, None]
+        sequences = torch.arange(rows, device=self.device)
+        return self._run(ids, Positions(positions, attended, mask, sequences), caches, rows)
+
+    def _run(self, ids: Tensor, positions: Positions, caches: Sequence[tuple[Tensor, Tensor]], keep: int) -> Tensor:
         hidden = F.embedding(ids, self.embedding)
-        *layers, last = zip(self._layers, cache.layers, strict=True)
+        *layers, last = zip(self._layers, caches, strict=True)
         with _onednn(not self._is_gemv(ids.shape[0])):
             for weights, (keys, values) in layers:
                 hidden = self._layer(weights, hidden, positions, keys, values)
@@ -137,8 +157,11 @@ class GptNeox:
         self, weights: dict[str, Any], hidden: Tensor, positions: Positions, keys: Tensor, values: Tensor
     ) -> Tensor:
         query = self._project(weights, hidden, positions, keys, values)
-        end = positions.attended
-        attended = self._attention(query, keys[:, :end], values[:, :end], positions.mask)
+        keys, values = keys[..., : positions.attended, :], values[..., : positions.attended, :]
+        if positions.sequences is None:
+            attended = self._attention(query, keys, values, positions.mask)
+        else:
+            attended = _attention_of_each(query, keys, values, positions.mask)
         return _linear(weights, "attention.dense", attended.transpose(0, 1).reshape(hidden.shape[0], -1))
 
     def _project(
@@ -150,8 +173,9 @@ class GptNeox:
         self._rotate(qkv, positions)
         query: Tensor
         query, key, value = qkv.permute(2, 1, 0, 3)  # each (heads, rows, head size)
-        keys[:, positions.rows] = key
-        values[:, positions.rows] = value
+        at = (positions.rows,) if positions.sequences is None else (positions.sequences, positions.rows)
+        keys[:, *at] = key
+        values[:, *at] = value
         return query
 
     def _rotate(self, qkv: Tensor, positions: Positions) -> None:
@@ -180,6 +204,14 @@ class GptNeox:
         return F.scaled_dot_product_attention(
             query[None], keys[None], values[None], attn_mask=mask, is_causal=is_causal
         )[0]
+
+
+def _attention_of_each(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return (heads, rows, head size): each row attends to its own sequence; keys: (heads, rows, positions, size)."""
+    assert mask is not None
+    query, keys, values = (each.transpose(0, 1) for each in (query, keys[:, : len(mask)], values[:, : len(mask)]))
+    attended = F.scaled_dot_product_attention(query[:, :, None], keys, values, attn_mask=mask[:, None, None])
+    return attended[:, :, 0].transpose(0, 1)
 
 
 def _select(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:

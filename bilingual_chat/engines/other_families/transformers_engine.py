@@ -7,6 +7,7 @@ reads no pickle and uses no network.
 from __future__ import annotations
 
 import inspect
+from functools import cached_property
 from logging import ERROR
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
+from bilingual_chat.engines.batch import Rows
 from bilingual_chat.engines.device import ModelSize, Preference, check_memory, choose_hardware
 from bilingual_chat.engines.engine import CachedEngine
 from bilingual_chat.engines.generation import allocation_errors
 from bilingual_chat.engines.memory import SMALL
 from bilingual_chat.engines.other_families.chat_template import TemplateTokenizer
+from bilingual_chat.engines.other_families.rows import LeftPaddedRows, layers_of
 from bilingual_chat.engines.protocol import OpenOptions
 from bilingual_chat.engines.weights.files import find_weights, read_json, refused
 from bilingual_chat.engines.weights.reader import count_stored
@@ -101,8 +104,7 @@ class TransformersEngine(CachedEngine):
             again = self._logits_after(ids)
         except (*_FAILURES, NotImplementedError):
             return False
-        allowed = 1e-3 if self._model.dtype == torch.float32 else 0.1
-        return bool((again - reference).abs().max() <= allowed * reference.abs().max())
+        return self._model.is_close(again, reference)
 
 
 class RewindableCache:
@@ -111,6 +113,11 @@ class RewindableCache:
     def __init__(self) -> None:
         # Without the config, no layer keeps only a window of its positions: a rewind needs all of them.
         self.states, self.length = DynamicCache(), 0
+
+    @property
+    def bytes_per_position(self) -> int:
+        """The bytes of keys and values of all layers."""
+        return sum(each.nbytes for layer in layers_of(self.states) for each in layer) // max(self.length, 1)
 
     def rewind(self, length: int) -> None:
         """Drop the positions from `length` on."""
@@ -135,6 +142,7 @@ class TransformersModel:
         self.vocab_size: int = config.vocab_size
         self.can_rewind = True
         accepted = inspect.signature(network.forward).parameters
+        self._takes_positions = "position_ids" in accepted
         self._keeps_some = "logits_to_keep" in accepted
         self._cache_name = "cache" if "cache" in accepted else "past_key_values"  # transformers 5.24 renamed it
 
@@ -142,18 +150,49 @@ class TransformersModel:
         """Return an empty KV cache."""
         return RewindableCache()
 
+    def new_rows(self, *, is_exact: bool) -> Rows | None:
+        """See `CausalModel.new_rows`. None also for a model that computes something else in several rows."""
+        return LeftPaddedRows(self._forward, self.device) if not is_exact and self._can_batch else None
+
+    @cached_property
+    def _can_batch(self) -> bool:
+        """Return True if rows of different lengths have the logits that each has alone. A recurrent state has none."""
+        if not self.can_rewind or not self._takes_positions:
+            return False
+        step = max(1, self.vocab_size // 7)
+        prompts = [[index * step for index in range(length)] for length in (6, 3)]
+        rows, alone = LeftPaddedRows(self._forward, self.device), []
+        try:
+            for ids in prompts:
+                cache = self.new_cache()
+                self.run(torch.tensor(ids, device=self.device), 0, cache)
+                rows.add(cache, len(ids))
+                alone.append(self.run(torch.tensor([step], device=self.device), len(ids), cache))
+            return self.is_close(rows.step([step, step]), torch.cat(alone))
+        except (*_FAILURES, NotImplementedError):
+            return False
+
     @torch.inference_mode()
     def run(self, ids: Tensor, start: int, cache: RewindableCache, keep: int | None = None) -> Tensor:
         """Compute `ids` at positions from `start` on; return float32 logits (keep, vocabulary) on the CPU."""
         cache.rewind(start)
         rows = len(ids) if keep is None else keep
-        options: dict[str, Any] = {self._cache_name: cache.states}
-        if self._keeps_some:
-            options["logits_to_keep"] = max(rows, 1)  # 0 would keep all
-        result = self.network(input_ids=ids[None], use_cache=True, **options)
+        options = {"logits_to_keep": max(rows, 1)} if self._keeps_some else {}  # 0 would keep all
+        logits = self._forward(ids[None], cache.states, **options)
         cache.length += len(ids)
-        logits: Tensor = result.logits[0, len(result.logits[0]) - rows :].float().cpu()
+        return logits[len(logits) - rows :]
+
+    @torch.inference_mode()
+    def _forward(self, ids: Tensor, states: DynamicCache, **options: Any) -> Tensor:
+        """Return float32 logits (rows × positions, vocabulary) on the CPU."""
+        result = self.network(input_ids=ids, use_cache=True, **{self._cache_name: states}, **options)
+        logits: Tensor = result.logits.flatten(0, 1).float().cpu()
         return logits
+
+    def is_close(self, logits: Tensor, reference: Tensor) -> bool:
+        """Return True if logits differ by rounding at most."""
+        allowed = 1e-3 if self.dtype == torch.float32 else 0.1
+        return bool((logits - reference).abs().max() <= allowed * reference.abs().max())
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return `hidden`."""
