@@ -207,6 +207,8 @@ class Person:
         self.lines, self.answers = iter(lines), iter(answers)
         self.prefills: list[str] = []
         self.questions: list[str] = []
+        self.pages: list[str] = []
+        self.choice: int | None = None  # of a page
 
     def read(self, app: App, prefill: str = "") -> str:
         self.prefills.append(prefill)
@@ -220,6 +222,10 @@ class Person:
     def ask(self, question: str) -> str:
         self.questions.append(question)
         return next(self.answers, "")
+
+    def flip(self, count: int, page: Callable[[int], str], first: int, hint: str) -> int | None:
+        self.pages = [page(index) for index in range(count)]
+        return self.choice
 
     def refresh(self) -> None:
         pass

@@ -69,6 +69,12 @@ class Reader(Protocol):
     def ask(self, question: str) -> str:
         """Return the answer to a question of bchat's own, "" for none."""
 
+    def flip(self, count: int, page: Callable[[int], str], first: int, hint: str) -> int | None:
+        """Show one of `count` pages at a time; return the index of the one that the user chose, None for none.
+
+        page: the text of a page, of any origin. hint: the keys, shown below it. Only a reader with an editor can.
+        """
+
     def refresh(self) -> None:
         """Draw the toolbar again. Any thread may call this."""
 

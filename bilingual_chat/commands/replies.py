@@ -16,14 +16,21 @@ _SHOWN = 60  # characters of a reply in the list
 
 
 def replies(app: App, argument: str) -> Action:
-    """/replies: choose a reply to the last message; without a number, list them."""
+    """/replies: choose a reply to the last message; without a number, list them and flip through them."""
     known = app.session.replies
     app.session.last_message  # noqa: B018  # raises if there is no message
     if not known:
         raise BchatError("replies.none", status=ExitStatus.USAGE)
     if not argument:
         app.show_rows([_row(app, known, index) for index in range(len(known))])
-        app.say(Phrase("replies.choose" if len(known) > 1 else "replies.only"))
+        if len(known) > 1 and app.reader.has_editor:
+            index = app.reader.flip(
+                len(known), lambda at: _page(app, known, at), app.session.chosen or 0, app.text(Phrase("replies.keys"))
+            )
+            if index is not None and index != app.session.chosen:
+                choose(app, index)
+        else:
+            app.say(Phrase("replies.choose" if len(known) > 1 else "replies.only"))
         return None
     number = parse_number(argument, len(known))
     if number is None:
@@ -40,11 +47,17 @@ def choose(app: App, index: int) -> None:
     app.say(Phrase("replies.chosen", number=index + 1, of=len(app.session.replies)))
 
 
+def _page(app: App, known: tuple[Turn, ...], index: int) -> str:
+    """Return a whole reply below its row of the list."""
+    number, settings, _ = _row(app, known, index)
+    heading = app.text(Phrase("replies.page", number=number.strip(), of=len(known), settings=settings))
+    return f"{heading}\n{known[index].reply}"
+
+
 def _row(app: App, known: tuple[Turn, ...], index: int) -> tuple[str, ...]:
     turn = known[index]
     mark = "*" if index == app.session.chosen else " "
-    seed = turn.details.get("seed")
-    settings = " ".join(filter(None, [_text(turn.details.get("preset")), "" if seed is None else f"seed={seed}"]))
+    settings = " ".join(filter(None, [_text(turn.details.get("preset")), *_varied(known, turn)]))
     notes = [] if turn.finish is FinishReason.STOP else [app.text(Phrase(f"finish.{turn.finish.value}"))]
     same = next((n for n, other in enumerate(known[:index], start=1) if other.reply == turn.reply), None)
     if same is not None:
@@ -52,6 +65,18 @@ def _row(app: App, known: tuple[Turn, ...], index: int) -> tuple[str, ...]:
     message = f"{shortened(turn.user, _SHOWN // 2)} → " if len({each.user for each in known}) > 1 else ""
     reply = shortened(turn.reply, _SHOWN) + "".join(f"  [{note}]" for note in notes)
     return f"{mark} {index + 1}", settings, message + reply
+
+
+def _varied(known: tuple[Turn, ...], turn: Turn) -> Iterable[str]:
+    """Yield the settings in which replies under one preset differ, and the seed."""
+    alike = [each.details for each in known if each.details.get("preset") == turn.details.get("preset")]
+    own = _mapping(turn.details, "settings")
+    for name in RANGES:
+        values = {_text(_mapping(each, "settings").get(name)) for each in alike}
+        if name != "seed" and name in own and len(values) > 1:
+            yield f"{name}={_text(own[name])}"
+    if turn.details.get("seed") is not None:
+        yield f"seed={turn.details['seed']}"
 
 
 def last(app: App, argument: str) -> Action:

@@ -27,6 +27,9 @@ class PlainReader:
     def ask(self, question: str) -> str:
         return ""
 
+    def flip(self, count: int, page: Callable[[int], str], first: int, hint: str) -> int | None:
+        return None
+
     def refresh(self) -> None:
         pass
 

@@ -343,3 +343,38 @@ def test_identical_answers_are_marked(tmp_path: Path) -> None:
     assert [event.same_as for event in events if isinstance(event, ReplyEnd)] == [None, 0, None, 0]
     execute("/replies", app)
     assert ["[the same as 2]" in row[-1] for row in shown.rows] == [False, False, True, False, True]
+
+
+def test_flipping_through_the_replies_chooses_one(tmp_path: Path) -> None:
+    """Each page is a whole reply; a reply that is current already is not chosen again."""
+    session, _ = make_session(tmp_path, ["一二三", "四" * 100, "七八九"])
+    app, shown = make_app(session, tmp_path)
+    drain(session.reply("数えて"))
+    drain(session.retry(SettingsChange(values={"temperature": 1.5, "seed": 7})))
+    reader: Any = app.reader
+    execute("/replies", app)
+    first, second = reader.pages
+    assert first.startswith("1 of 2  temperature=1 seed=")
+    assert first.endswith("\n一二三")
+    assert second == "* 2 of 2  temperature=1.5 seed=7\n" + "四" * 100
+    assert said(session) == ["一二三", "四" * 100]
+    assert session.chosen == 1
+    reader.choice = 1
+    execute("/replies", app)
+    assert "replies.chosen" not in shown.keys
+    reader.choice = 0
+    execute("/replies", app)
+    assert session.chosen == 0
+    assert "replies.chosen" in shown.keys
+
+
+def test_without_an_editor_the_replies_are_listed(tmp_path: Path) -> None:
+    session, _ = make_session(tmp_path, ["一二三", "四五六"])
+    app, shown = make_app(session, tmp_path)
+    reader: Any = app.reader
+    reader.has_editor = False
+    drain(session.reply("数えて"))
+    drain(session.retry())
+    execute("/replies", app)
+    assert reader.pages == []
+    assert "replies.choose" in shown.keys

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.data_structures import Size
 from prompt_toolkit.document import Document
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
@@ -21,11 +22,13 @@ from bilingual_chat.commands.app import App
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.terminal.editor import CommandCompleter, Editor
 from bilingual_chat.terminal.editor.history import SharedHistory
+from bilingual_chat.terminal.editor.pages import Pages
+from bilingual_chat.terminal.linebreak import count_cells
 from bilingual_chat.terminal.toolbar import Toolbar
 from tests.scripted import make_app, make_session
 
 ENTER, ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R = "\r", "\x1b\r", "\x03", "\x04", "\n", "\x12"
-UP, RIGHT, TAB = "\x1b[A", "\x1b[C", "\t"
+UP, RIGHT, LEFT, ESCAPE, TAB = "\x1b[A", "\x1b[C", "\x1b[D", "\x1b", "\t"
 
 
 @pytest.fixture
@@ -309,6 +312,8 @@ WRITER = """
 import sys
 from pathlib import Path
 from bilingual_chat.terminal.editor.history import SharedHistory
+from bilingual_chat.terminal.editor.pages import Pages
+from bilingual_chat.terminal.linebreak import count_cells
 from bilingual_chat.terminal.toolbar import Toolbar
 history, who = SharedHistory(Path(sys.argv[1])), int(sys.argv[2])
 print("ready", flush=True)
@@ -440,3 +445,45 @@ def test_the_menu_opens_for_a_command_and_enter_takes_what_is_chosen(app: App, e
     is_open = lambda: buffer.complete_state is not None  # noqa: E731
     later(keys, (editor.is_reading, "/unknown" + "\x08" * 5), (is_open, TAB + ENTER), (lambda: not is_open(), ENTER))
     assert editor.read(app) == "/undo"
+
+
+@pytest.mark.parametrize(
+    ("typed", "chosen"),
+    [
+        (ENTER, 1),
+        (RIGHT + ENTER, 2),
+        (RIGHT * 2 + ENTER, 0),
+        (LEFT * 3 + ENTER, 1),
+        ("3" + ENTER, 2),
+        ("9x0" + ENTER, 1),
+        (ESCAPE, None),
+        ("q", None),
+        (CTRL_C, None),
+        (RIGHT + CTRL_D, None),
+    ],
+)
+def test_pages_are_flipped_with_arrows_or_by_number(
+    editor: Editor, keys: PipeInput, typed: str, chosen: int | None
+) -> None:
+    later(keys, (editor.is_reading, typed))
+    assert editor.flip(3, "page {}".format, 1, "keys") == chosen
+    assert not editor.is_reading()
+
+
+def test_a_signal_ends_the_flipping_of_pages(editor: Editor, keys: PipeInput) -> None:
+    later(keys, (editor.is_reading, ""), (lambda: [editor.leave(SystemExit(7)) for _ in "1"], ""))
+    with pytest.raises(SystemExit):
+        editor.flip(3, str, 0, "keys")
+
+
+@pytest.mark.parametrize("lines", [1, 3, 10])
+def test_a_page_fits_the_screen_and_cannot_act(lines: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = DummyOutput()
+    monkeypatch.setattr(screen, "get_size", lambda: Size(rows=lines, columns=20))
+    shown = Pages(2, lambda index: "\x1b[2J" + "日本語の長い文章。" * 40, 0, "← → Esc")._lines(screen)
+    text = "".join(part for _, part, *_ in shown)
+    assert "\x1b" not in text
+    assert text.endswith("← → Esc")
+    assert text.count("\n") < max(lines, 2)
+    assert max(map(count_cells, text.split("\n"))) < 20
+    assert "…" in text

@@ -425,8 +425,13 @@ def test_ctrl_c_in_a_comparison_keeps_what_was_said_and_the_terminal(home: Path,
     terminal.wait_for(at_prompt)
     assert terminal.text.count("stopped by you") == 2
     terminal.type("/replies" + ENTER)
-    terminal.wait_for("[stopped by you]")
+    terminal.wait_for("* 1 of 2")
+    terminal.type("\x1b[C")
+    terminal.wait_for("2 of 2")
+    terminal.type(ENTER)
+    terminal.wait_for("(reply 2 of 2)")
     terminal.wait_for(at_prompt)
+    assert "Enter keeps" not in terminal.text
     terminal.type(CTRL_D)
     assert terminal.leave() == 0
     assert was_put_back(tmp_path)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import get_app, run_in_terminal
+from prompt_toolkit.application import Application, get_app, run_in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
@@ -31,6 +32,7 @@ from bilingual_chat.commands.table import COMMANDS
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.terminal.editor.graphemes import grapheme_keys, grapheme_output, use_graphemes
 from bilingual_chat.terminal.editor.history import SharedHistory
+from bilingual_chat.terminal.editor.pages import Pages
 from bilingual_chat.terminal.editor.rewrap import erase_rewrapped_draft
 from bilingual_chat.terminal.editor.typeahead import feed_typed_ahead, signal_keys, typed_ahead_kept, typed_ahead_keys
 from bilingual_chat.terminal.keyboard import KEYBOARD
@@ -76,7 +78,7 @@ class Editor:
         use_graphemes(self._session)
         erase_rewrapped_draft(self._session.app)
         self._session.default_buffer.on_text_changed += self._report_typed
-        self._reading = self._session
+        self._active: Application[Any] = self._session.app
 
     def read(self, app: App, prefill: str = "") -> str:
         """Read one message or command, of one or more lines, without trailing newlines.
@@ -106,19 +108,33 @@ class Editor:
     def ask(self, question: str) -> str:
         """Return the answer to a question; "" for Ctrl-C or Ctrl-D. Keys typed ahead do not answer it."""
         bindings = merge_key_bindings([grapheme_keys(), signal_keys()])
-        self._reading = PromptSession(key_bindings=bindings, input=self._keys, output=self._screen)
-        use_graphemes(self._reading)
+        session: PromptSession[str] = PromptSession(key_bindings=bindings, input=self._keys, output=self._screen)
+        use_graphemes(session)
         try:
-            with typed_ahead_kept(self._session.app.input):
-                return inward(self._reading.prompt(outward_line(question)))
+            with self._instead_of_line(session.app):
+                return inward(session.prompt(outward_line(question)))
         except (EOFError, KeyboardInterrupt):
             return ""
+
+    def flip(self, count: int, page: Callable[[int], str], first: int, hint: str) -> int | None:
+        """Let the user flip through pages; see `Reader.flip`. Keys typed ahead do not flip them."""
+        application = Pages(count, page, first, hint).application(self._keys, self._screen)
+        with self._instead_of_line(application):
+            return application.run()
+
+    @contextmanager
+    def _instead_of_line(self, application: Application[Any]) -> Iterator[None]:
+        """Direct signals to `application`, and keep the keys typed ahead for the next line."""
+        self._active = application
+        try:
+            with typed_ahead_kept(self._session.app.input):
+                yield
         finally:
-            self._reading = self._session
+            self._active = self._session.app
             KEYBOARD.hold_again()
 
     def is_reading(self) -> bool:
-        return self._reading.app.is_running
+        return self._active.is_running
 
     def refresh(self) -> None:
         """Redraw the toolbar. Any thread may call this."""
@@ -135,7 +151,7 @@ class Editor:
 
     def leave(self, error: BaseException) -> None:
         """End `read` or `ask` with `error`, from a signal handler; prompt_toolkit restores the terminal modes."""
-        app = self._reading.app
+        app = self._active
 
         def end() -> None:
             if app.is_running and app.future is not None and not app.future.done():
@@ -146,7 +162,7 @@ class Editor:
 
     def between_keys(self, call: Callable[[], None]) -> None:
         """Call `call`, from a signal handler, between two keys and with the line erased."""
-        app = self._reading.app
+        app = self._active
 
         def erase_and_call() -> None:
             app.renderer.erase()
@@ -157,7 +173,7 @@ class Editor:
 
     def draw_again(self) -> None:
         """Redraw after the process was suspended: another program has used the terminal."""
-        app = self._reading.app
+        app = self._active
 
         def draw() -> None:
             if app.is_running:
