@@ -58,27 +58,25 @@ def _follow(process: subprocess.Popen[bytes], log: BinaryIO, timeout_s: float | 
     """Write pip's output to the log and announce large downloads. Return the last lines."""
     assert process.stdout is not None
     last: deque[str] = deque(maxlen=40)
-    started, timed_out = threading.Event(), threading.Event()
-    if timeout_s is not None:
-        threading.Thread(target=_terminate_if_late, args=(process, timeout_s, started, timed_out), daemon=True).start()
+    notes: list[str] = []
+
+    def terminate() -> None:
+        notes.append(f"pip: {TIMED_OUT} {timeout_s} s")
+        process.terminate()
+
+    timer = threading.Timer(timeout_s or threading.TIMEOUT_MAX, terminate)
+    timer.daemon = True
+    timer.start()
     with process.stdout as output:
         for raw in output:
             log.write(raw)
             line = raw.decode(errors="replace").rstrip()
             last.append(line)
             if "Downloading " in line:
-                started.set()
+                timer.cancel()
             _announce(line)
-    started.set()
-    return [*last, f"pip: {TIMED_OUT} {timeout_s} s"] if timed_out.is_set() else list(last)
-
-
-def _terminate_if_late(
-    process: subprocess.Popen[bytes], timeout_s: float, started: threading.Event, timed_out: threading.Event
-) -> None:
-    if not started.wait(timeout_s):
-        timed_out.set()
-        process.terminate()
+    timer.cancel()
+    return [*last, *notes]
 
 
 def _announce(line: str) -> None:

@@ -72,7 +72,8 @@ class Detokenizer:
         if not self.stopped:
             rest += self._held_stop
         self._held = self._held_stop = ""
-        return self._keep(rest)
+        self._returned.append(rest)
+        return rest
 
     def _end_bytes(self) -> str:
         unfinished, self._bytes = self._bytes, b""
@@ -84,11 +85,8 @@ class Detokenizer:
             return REPLACEMENT * len(unfinished)
 
     def _release(self, characters: str) -> str:
-        return self._keep(self._until_stop(self._with_newlines(characters)))
-
-    def _keep(self, text: str) -> str:
-        if text:
-            self._returned.append(text)
+        text = self._until_stop(self._with_newlines(characters))
+        self._returned.append(text)
         return text
 
     def _with_newlines(self, characters: str) -> str:

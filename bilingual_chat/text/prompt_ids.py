@@ -98,15 +98,13 @@ class _Guard:
     @cached_property
     def _turns(self) -> tuple[str, ...]:
         """The beginnings of a turn, as written and as the tokenizer normalises them."""
-        return tuple(dict.fromkeys(each for turn in self._format.turns for each in (turn, self._view_lines(turn))))
+        turns = self._format.turns
+        return tuple(dict.fromkeys((*turns, *("\n".join(map(self._view, turn.split("\n"))) for turn in turns))))
 
     @cached_property
     def _starts(self) -> tuple[str, ...]:
         """The beginnings of a turn after their last newline."""
         return tuple(turn.rpartition("\n")[2] for turn in self._turns)
-
-    def _view_lines(self, text: str) -> str:
-        return "\n".join(map(self._view, text.split("\n")))
 
     def _view(self, text: str) -> str:
         return self._codec.decode(self._codec.encode(text))

@@ -52,15 +52,15 @@ class Tokenizer:
 
     def __init__(self, path: Path, *, newline: str = "\n") -> None:
         self.path = path
-        data = _read(path)
-        self.fingerprint = hashlib.sha256(data).hexdigest()
-        self._model = _parse(path, data)
+        self._model, self.fingerprint = _load(path)
         self.eos_id: int = self._model.eos_id()
         self.bos_id: int = self._model.bos_id()  # -1 where the model has none
         self.vocab_size: int = self._model.vocab_size()
         self.reserved_ids = frozenset({self.eos_id, self.bos_id, int(self._model.pad_id())})
         self._byte_ids = [self._model.piece_to_id(f"<0x{value:02X}>") for value in range(256)]
-        _refuse_lossy(self, newline)
+        if (lost := _first_loss(self, newline)) is not None:
+            kind = messages.Phrase(f"tokenizer.{lost}")
+            raise BchatError("tokenizer.lossy", status=ExitStatus.MODEL, path=path, what=kind)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, without bos and eos; special tokens in it are ordinary text.
@@ -111,30 +111,29 @@ class Tokenizer:
         """Return True if the model has all bytes, so that it can encode any character."""
         return all(self._model.is_byte(token_id) for token_id in self._byte_ids)
 
-    def holds_unknown(self, ids: Iterable[int]) -> bool:
-        """Return True if `ids` hold the unknown token, which loses a character."""
-        return self._model.unk_id() in ids
+    def comes_back(self, text: str, expected: str) -> bool:
+        """Return True if the ids of `text` decode to `expected`, without the unknown token."""
+        ids = self.encode(text)
+        return self.decode(ids) == expected and self._model.unk_id() not in ids
 
 
-def _read(path: Path) -> bytes:
+def _load(path: Path) -> tuple[sentencepiece.SentencePieceProcessor, str]:
+    """Return the model, and the SHA-256 of its file."""
+    import sentencepiece  # takes 50 ms, so not at start-up
+
+    model = sentencepiece.SentencePieceProcessor()
     try:
-        return safe_read.read_bytes(path, _MOST)
+        data = safe_read.read_bytes(path, _MOST)
     except OSError as error:
         reason = os_errors.reason(error)
         raise BchatError("tokenizer.unreadable", status=ExitStatus.MODEL, path=path, reason=reason) from error
     except ValueError as error:
         raise BchatError("tokenizer.broken", status=ExitStatus.MODEL, path=path) from error
-
-
-def _parse(path: Path, data: bytes) -> sentencepiece.SentencePieceProcessor:
-    import sentencepiece  # takes 50 ms, so not at start-up
-
-    model = sentencepiece.SentencePieceProcessor()
     try:
         model.LoadFromSerializedProto(data)
     except (RuntimeError, OSError) as error:
         raise BchatError("tokenizer.broken", status=ExitStatus.MODEL, path=path) from error
-    return model
+    return model, hashlib.sha256(data).hexdigest()
 
 
 def _whole(text: str) -> str:
@@ -145,45 +144,27 @@ def _whole(text: str) -> str:
     return text
 
 
-def _refuse_lossy(tokenizer: Tokenizer, newline: str) -> None:
-    lost = _first_loss(tokenizer, newline)
-    if lost is not None:
-        raise BchatError(
-            "tokenizer.lossy", status=ExitStatus.MODEL, path=tokenizer.path, what=messages.Phrase(f"tokenizer.{lost}")
-        )
-
-
 def _first_loss(tokenizer: Tokenizer, newline: str) -> str | None:
     """Return the kind of text that this model damages, or None."""
-    own_newline = newline == "\n"
-    # A model with a symbol for newlines never saw tabs: its normaliser may turn them into spaces.
-    tabs = _TABS if own_newline else ()
+    samples = {"space": _WHITESPACE, "rare": _RARE, "newline": [each.replace("\n", newline) for each in _NEWLINES]}
+    if newline == "\n":  # a model with a symbol for newlines never saw tabs; its normaliser may turn them into spaces
+        samples["tab"] = _TABS
     if tokenizer.eos_id < 0:
         return "no-end"
     if not tokenizer.has_all_bytes():
         return "rare"
-    if not all(_survives(tokenizer, text) for text in _WHITESPACE):
-        return "space"
-    if not all(_survives(tokenizer, text) for text in _RARE):
-        return "rare"
-    if not all(_survives(tokenizer, text.replace("\n", newline)) for text in _NEWLINES):
+    for kind, texts in samples.items():
+        if not all(_survives(tokenizer, text) for text in texts):
+            return kind
+    if newline != "\n" and len(tokenizer.encode(newline)) != 1:
         return "newline"
-    if not own_newline and len(tokenizer.encode(newline)) != 1:
-        return "newline"
-    if not all(_survives(tokenizer, text) for text in tabs):
-        return "tab"
     if any(tokenizer.spells(text, tokenizer.encode(text)) or not _survives(tokenizer, text) for text in _SPECIAL):
         return "special"
-    if not all(_comes_back(tokenizer, text, tokenizer.normalize(text)) for text in _COMPATIBLE):
+    if not all(tokenizer.comes_back(text, tokenizer.normalize(text)) for text in _COMPATIBLE):
         return "other"
     return None
 
 
 def _survives(tokenizer: Tokenizer, text: str) -> bool:
     # `decode` removes a prepended space, so only the normalised text shows it.
-    return tokenizer.normalize(text) == text and _comes_back(tokenizer, text, text)
-
-
-def _comes_back(tokenizer: Tokenizer, text: str, expected: str) -> bool:
-    ids = tokenizer.encode(text)
-    return tokenizer.decode(ids) == expected and not tokenizer.holds_unknown(ids)
+    return tokenizer.normalize(text) == text and tokenizer.comes_back(text, text)

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,11 +32,8 @@ def path_for(sources: Iterable[Path], target: str) -> Path:
 
 def identify(sources: Iterable[Path]) -> list[list[Any]]:
     """Return path, size, mtime_ns and inode of each file. Raises OSError."""
-    identities: list[list[Any]] = []
-    for path in sources:
-        status = path.stat()
-        identities.append([os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ino])
-    return identities
+    files = ((path, path.stat()) for path in sources)
+    return [[os.path.realpath(path), found.st_size, found.st_mtime_ns, found.st_ino] for path, found in files]
 
 
 def claim(path: Path, waiting: Callable[[int], None]) -> BinaryIO | None:
@@ -105,7 +102,9 @@ def remove(path: Path) -> None:
 def sweep() -> int:
     """Remove conversions whose sources changed, and the parts of killed processes; return the bytes freed."""
     freed = 0
-    for folder in _folders():
+    for folder in safe_stat.entries(_root()):
+        if safe_stat.is_link(folder) or not safe_stat.is_dir(folder):
+            continue
         freed += _remove_if_abandoned(folder / _PART)
         result = folder / FILE
         if safe_stat.is_file(result) and not _is_current(result):
@@ -116,10 +115,6 @@ def sweep() -> int:
 
 def _root() -> Path:
     return paths.cache_dir() / "converted"
-
-
-def _folders() -> Iterator[Path]:
-    yield from (path for path in safe_stat.entries(_root()) if safe_stat.is_dir(path) and not safe_stat.is_link(path))
 
 
 def _is_current(result: Path) -> bool:
@@ -135,23 +130,17 @@ def _is_current(result: Path) -> bool:
 
 
 def _remove_if_abandoned(part: Path) -> int:
-    try:
-        fd = own_files.open_own(part, create=False)
-    except OSError:
-        return 0
-    try:
-        return _remove_file(part) if lock.try_lock(fd) else 0
-    finally:
-        os.close(fd)
+    with contextlib.suppress(OSError), os.fdopen(own_files.open_own(part, create=False)) as file:
+        return _remove_file(part) if lock.try_lock(file.fileno()) else 0
+    return 0
 
 
 def _remove_file(path: Path) -> int:
-    try:
+    with contextlib.suppress(OSError):
         size = path.lstat().st_size
         path.unlink()
-    except OSError:
-        return 0
-    return size
+        return size
+    return 0
 
 
 def _remove_folder(folder: Path) -> None:

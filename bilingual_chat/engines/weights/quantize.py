@@ -58,15 +58,12 @@ class Target:
         """The target as part of a file's identity, then those of older formats."""
         if self.precision is None:
             return [str(self.dtype)]
-        return [f"{stored_precision(self.precision)} {number}" for number in range(FORMAT, 0, -1)]
-
-    def precision_of(self, name: str, shape: tuple[int, ...]) -> QuantizedPrecision | None:
-        """Return the precision of a tensor, None for `dtype`."""
-        return precision_of(name, shape, self.precision) if self.precision else None
+        stored = "int4" if self.precision == "int4" else "int8"  # w8a8 computes with the weights of int8
+        return [f"{stored} {number}" for number in range(FORMAT, 0, -1)]
 
     def parts(self, name: str, shape: tuple[int, ...]) -> list[Part]:
         """Return the parts that a tensor of the model becomes, in order."""
-        precision = self.precision_of(name, shape)
+        precision = precision_of(name, shape, self.precision)
         if precision is None:
             return [Part(name, shape, self.dtype)]
         rows, columns = shape
@@ -79,7 +76,7 @@ class Target:
     def pieces(self, tensors: Sequence[Stored]) -> Iterator[tuple[str, Tensor]]:
         """Yield (name, content) of all parts in order, large ones in pieces. Raises BchatError for NaN or infinity."""
         for stored, tensor in read_stored(tensors):
-            precision = self.precision_of(stored.name, stored.shape)
+            precision = precision_of(stored.name, stored.shape, self.precision)
             later: dict[str, list[Tensor]] = {"levels": [], "scales": []}
             rows = max(1, MOST_ELEMENTS // stored.shape[-1] // ROWS_PER_TASK) * ROWS_PER_TASK
             for piece in torch.split(tensor.detach(), rows):
@@ -102,23 +99,19 @@ class Target:
         """Return the weights by name, from the content of their parts."""
         return {
             name: parts[name]
-            if self.precision_of(name, shape) is None
+            if precision_of(name, shape, self.precision) is None
             else QuantizedMatrix(parts[name], parts[f"{name}.scales"], parts.get(f"{name}.levels"))
             for name, shape in shapes.items()
         }
 
 
-def stored_precision(precision: QuantizedPrecision) -> QuantizedPrecision:
-    """Return the precision of the stored weights: w8a8 computes with those of int8."""
-    return "int8" if precision == "w8a8" else precision
-
-
-def precision_of(name: str, shape: tuple[int, ...], precision: QuantizedPrecision) -> QuantizedPrecision | None:
-    """Return the precision of a tensor in a quantized file; None if it stays in 16 bits."""
-    if len(shape) != 2 or name == EMBEDDING or shape[1] % COLUMN_BLOCK:
+def precision_of(name: str, shape: tuple[int, ...], precision: QuantizedPrecision | None) -> QuantizedPrecision | None:
+    """Return the precision of a tensor in a file of this `precision`; None if it is not quantized."""
+    if precision is None or len(shape) != 2 or name == EMBEDDING or shape[1] % COLUMN_BLOCK:
         return None
-    chosen = "int8" if name == HEAD else stored_precision(precision)
-    return None if chosen == "int4" and shape[0] % TILE_OUTPUTS else chosen
+    if name == HEAD or precision != "int4":
+        return "int8"
+    return None if shape[0] % TILE_OUTPUTS else "int4"
 
 
 def quantized_bytes(name: str, shape: tuple[int, ...], precision: QuantizedPrecision) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bilingual_chat.engines.protocol import Progress
 from bilingual_chat.engines.weights.files import refused, unreadable
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError
@@ -15,8 +16,6 @@ from bilingual_chat.storage.checksums import MD5
 _PICKLE = ".bin"
 _ITEMSIZE = 2  # bytes of a weight in a pickle
 _SIZE_RATIO = (0.95, 1.25)  # of a file to its weights: older files add masks, a few percent
-
-Progress = Callable[[int, int], None]
 
 
 def check_withdrawn(
@@ -34,9 +33,8 @@ def check_withdrawn(
     """
     beside = (path for directory in sorted({each.parent for each in weights}) for path in pickles_in(directory))
     pickles = dict.fromkeys([*(path for path in weights if path.suffix == _PICKLE), *beside])
-    sizes = [safe_stat.size_of(path) or 0 for path in pickles]
     withdrawn: dict[str, ModelEntry] = {}
-    for model in (entry, *(each for each in others if any(_may_be(size, each) for size in sizes))):
+    for model in (entry, *(each for each in others if any(_may_be(path, each) for path in pickles))):
         for digest in model.withdrawn_md5:
             withdrawn.setdefault(digest.lower(), model)
     for path, digest in md5_of(pickles, progress).items() if withdrawn else ():
@@ -47,10 +45,10 @@ def check_withdrawn(
     return False
 
 
-def _may_be(size: int, entry: ModelEntry) -> bool:
-    """Return True if a pickle of `size` bytes may hold the weights of `entry`, or if their size is unknown."""
-    least, most = _SIZE_RATIO
-    return not entry.parameters or least <= size / (entry.parameters * _ITEMSIZE) <= most
+def _may_be(path: Path, entry: ModelEntry) -> bool:
+    """Return True if a pickle may hold the weights of `entry` by its size, or if their size is unknown."""
+    least, most = (_ITEMSIZE * entry.parameters * ratio for ratio in _SIZE_RATIO)
+    return not entry.parameters or least <= (safe_stat.size_of(path) or 0) <= most
 
 
 def md5_of(files: Iterable[Path], progress: Progress | None = None) -> dict[Path, str]:
@@ -58,24 +56,23 @@ def md5_of(files: Iterable[Path], progress: Progress | None = None) -> dict[Path
 
     progress: called with bytes read and bytes in all. Raises BchatError (MODEL) for an unreadable file.
     """
-    files = list(files)
+    files, digests = list(files), {}
     unread = [path for path in files if MD5 not in checksums.known_digests(path)]
     total, done = safe_stat.total_size(unread), 0
 
-    def add(count: int) -> None:
+    def count(size: int) -> None:
         nonlocal done
-        done += count
+        done += size
         if progress is not None:
             progress(done, max(done, total))
 
-    return {path: _md5(path, add if path in unread else lambda count: None) for path in files}
-
-
-def _md5(path: Path, on_read: Callable[[int], None]) -> str:
-    try:
-        return checksums.compute_digests(path, (MD5,), on_read)[MD5]
-    except OSError as error:
-        raise unreadable(path, error) from None
+    for path in files:
+        try:
+            on_read = count if path in unread else lambda size: None
+            digests[path] = checksums.compute_digests(path, (MD5,), on_read)[MD5]
+        except OSError as error:
+            raise unreadable(path, error) from None
+    return digests
 
 
 def _withdrawn(path: Path, entry: ModelEntry) -> BchatError:

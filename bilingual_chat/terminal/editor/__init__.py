@@ -157,8 +157,7 @@ class Editor:
             if app.is_running and app.future is not None and not app.future.done():
                 app.exit(exception=error)
 
-        if app.loop is not None:
-            app.loop.call_soon_threadsafe(end)
+        self._between_events(end)
 
     def between_keys(self, call: Callable[[], None]) -> None:
         """Call `call`, from a signal handler, between two keys and with the line erased."""
@@ -168,8 +167,7 @@ class Editor:
             app.renderer.erase()
             call()
 
-        if app.loop is not None:
-            app.loop.call_soon_threadsafe(erase_and_call)
+        self._between_events(erase_and_call)
 
     def draw_again(self) -> None:
         """Redraw after the process was suspended: another program has used the terminal."""
@@ -186,8 +184,11 @@ class Editor:
                 app.key_processor.process_keys()
                 app.invalidate()
 
-        if app.loop is not None:
-            app.loop.call_soon_threadsafe(draw)
+        self._between_events(draw)
+
+    def _between_events(self, call: Callable[[], None]) -> None:
+        if (loop := self._reading.app.loop) is not None:
+            loop.call_soon_threadsafe(call)
 
     def _report_typed(self, buffer: Buffer) -> None:
         if self._app is not None:
