@@ -38,9 +38,9 @@ LIBRARIES = {
     "wcwidth": {"terminal"},
     # Of the standard library, what reads configuration or speaks to the network.
     "tomllib": {"settings"},
-    "http": set(),
-    "socket": {"hub"},
-    "ssl": set(),
+    "http": {"engines"},  # models on servers: its socket can be shut down from another thread
+    "socket": {"hub", "engines"},
+    "ssl": {"engines"},
     "asyncio": set(),
 }
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "handler", "base", "misc"}

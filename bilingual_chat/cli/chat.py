@@ -84,7 +84,9 @@ def _open_reader(display: Display, encoding: str | None) -> Reader:
 def _banner(startup: Startup, display: Display, offer: Offer | None) -> None:
     entry = startup.entry
     phrases = [Phrase("banner.model", name=entry.name, description=entry.describe(display.lang))]
-    if entry.embedded:
+    if entry.server:
+        phrases = [Phrase("server.banner", name=entry.name, server=entry.server)]
+    elif entry.embedded:
         size = format_bytes(startup.config.catalogue[DEFAULT_MODEL].stored_bytes)
         real = offer_phrase(offer) if offer else Phrase("banner.real", size=size)
         phrases = [Phrase("banner.demo", name=entry.name, size=entry.parameters), real]

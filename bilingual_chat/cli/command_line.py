@@ -193,10 +193,16 @@ def models(
 
 
 @command(app, "cli.pull", *CONFIG, "accept_withdrawn")
-def pull(options: Options, display: Display, name: str) -> None:
+def pull(
+    options: Options,
+    display: Display,
+    name: str,
+    tokenizer: Annotated[bool, typer.Option("--tokenizer", help="option.tokenizer")] = False,
+) -> None:
     from bilingual_chat.cli import models
 
-    models.pull(load_configuration(options, display), display, name, accept_withdrawn=options.accept_withdrawn)
+    known, accept = load_configuration(options, display), options.accept_withdrawn
+    models.pull(known, display, name, accept_withdrawn=accept, only_tokenizer=tokenizer)
 
 
 @command(app, "cli.rm", *CONFIG, name="rm")

@@ -54,7 +54,9 @@ def _withdrawn(config: Config, entry: ModelEntry, directory: Path, file: FileSta
     return Phrase("models.withdrawn-elsewhere", path=paths.shorten(directory / file.name), name=name)
 
 
-def pull(config: Config, display: Display, name: str, *, accept_withdrawn: bool = False) -> None:
+def pull(
+    config: Config, display: Display, name: str, *, accept_withdrawn: bool = False, only_tokenizer: bool = False
+) -> None:
     """Download a model: say its size and directory first, and the next command at the end or after Ctrl-C."""
     found = catalogue.find(config.catalogue, name, advises_path=False)
     entry = with_withdrawn_of(found, config.catalogue.values())
@@ -63,7 +65,7 @@ def pull(config: Config, display: Display, name: str, *, accept_withdrawn: bool 
     def on_start(size: Size) -> None:
         nonlocal has_started
         has_started = True
-        if warning := memory_warning(entry):
+        if not only_tokenizer and (warning := memory_warning(entry)):
             display.say(warning)
         target = download.target_directory(entry)
         sizes = {"size": size.size, "missing": size.missing, "free": safe_stat.free_space(target)}
@@ -71,11 +73,18 @@ def pull(config: Config, display: Display, name: str, *, accept_withdrawn: bool 
         display.say(Phrase("pull.size", name=entry.name, directory=paths.shorten(target), **shown))
 
     try:
-        download.download(entry, display.progress, on_start=on_start, accept_withdrawn=accept_withdrawn)
+        download.download(
+            entry,
+            display.progress,
+            on_start=on_start,
+            accept_withdrawn=accept_withdrawn,
+            without_weights=only_tokenizer,
+        )
     except KeyboardInterrupt:
         display.say(Phrase("cli.pull-stopped", name=entry.name))
         raise
-    display.say(Phrase("cli.pulled" if has_started else "cli.was-here", name=entry.name))
+    done = Phrase("cli.pulled" if has_started else "cli.was-here", name=entry.name)
+    display.say(Phrase("server.pulled", name=entry.name) if only_tokenizer else done)
 
 
 def remove(config: Config, display: Display, name: str) -> None:

@@ -39,8 +39,7 @@ def prepare(options: Options, display: Display) -> Startup:
     from bilingual_chat.settings.config import parse_assignments, settings_for
 
     config = load_configuration(options, display)
-    named = options.model or config.model
-    entry = catalogue.find(config.catalogue, named) if named else catalogue.default_entry(config.catalogue)
+    entry = _find_model(options, config)
     if options.like is not None:
         entry = catalogue.spoken_to_like(entry, catalogue.find(config.catalogue, options.like))
     catalogue.require_here(entry)
@@ -60,8 +59,27 @@ def prepare(options: Options, display: Display) -> Startup:
         options.accept_withdrawn,
         tuple(config.catalogue.values()),
         require_known("bench.quantize", options.quantize or config.quantize or "auto", get_args(QuantizeName)),
+        servers=config.servers,
     )
-    return Startup(config, entry, settings, () if is_plain else opening, open_options, is_chosen=bool(named))
+    return Startup(
+        config,
+        entry,
+        settings,
+        () if is_plain else opening,
+        open_options,
+        is_chosen=bool(options.model or options.server or config.model),
+    )
+
+
+def _find_model(options: Options, config: Config) -> ModelEntry:
+    from bilingual_chat.settings import catalogue
+
+    if options.server is not None:
+        from bilingual_chat.session.served import find_served
+
+        return find_served(options.server, options.model, config)
+    named = options.model or config.model
+    return catalogue.find(config.catalogue, named) if named else catalogue.default_entry(config.catalogue)
 
 
 def require_known(key: str, name: str, known: Sequence[str]) -> Any:

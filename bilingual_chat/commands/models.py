@@ -59,6 +59,8 @@ def state_of(app: App, entry: ModelEntry) -> str:
     """Return for a list whether a model is on this machine, or the progress of its download."""
     if running := _download_of(app, entry):
         return app.text(_with_rate(Phrase("model.coming", percent=_percent(running)), running.progress))
+    if entry.server:
+        return app.text(Phrase("server.state", server=entry.server))
     if catalogue.locate(entry) is not None:
         return app.text(Phrase("model.here"))
     return app.text(Phrase("model.absent" if catalogue.trouble(entry) is None else "model.unreadable-state"))

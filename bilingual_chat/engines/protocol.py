@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Generator, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.decoding import DecodingParameters
+from bilingual_chat.settings.servers import Server
 from bilingual_chat.text.conversation import FinishReason
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class OpenOptions:
     others: tuple[ModelEntry, ...] = ()  # models that an error may suggest if this one does not fit
     quantize: QuantizeName = "auto"
     dtype: DtypeName = "auto"
+    servers: Mapping[str, Server] = field(default_factory=dict)  # by name, for models that a server computes
 
 
 @dataclass(frozen=True)

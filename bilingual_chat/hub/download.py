@@ -86,6 +86,7 @@ def download(
     *,
     on_start: Callable[[Size], None] = lambda size: None,
     accept_withdrawn: bool = False,
+    without_weights: bool = False,
     cancel: threading.Event | None = None,
 ) -> Path:
     """Download the files that bchat needs of a model, verify them, and return their directory.
@@ -93,7 +94,8 @@ def download(
     A model that is here is returned without a request, unless `verify` found it damaged. In a directory of the user's
     own (`entry.directory`) missing files are downloaded and existing ones compared with the hub's, never changed.
     All files are of one commit. The snapshot appears when all of them are verified; the commit gets its name last.
-    However a download ends, even by a kill, the next one resumes it.
+    However a download ends, even by a kill, the next one resumes it. `without_weights`: the tokenizer and the
+    configuration are enough for a model that a server computes.
 
     `on_start` is called when the size is known and fits on the disk, then `on_progress` file by file, both in this
     thread; an exception of theirs ends the download. Raise BchatError (MODEL); Cancelled within half a second after
@@ -105,6 +107,7 @@ def download(
     require_downloadable(entry)
     with _explain_errors(entry):
         hub, listing = _fetch_listing(entry, cancel)
+        listing = listing.without_weights() if without_weights else listing
         downloads = _plan(entry, hub, listing, accept_withdrawn=accept_withdrawn)
         size = Size(listing.size, sum(each.missing for each in downloads))
         _require_space(size.missing, target_directory(entry))

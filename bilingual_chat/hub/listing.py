@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -44,6 +44,14 @@ class Listing:
     @property
     def size(self) -> int:
         return sum(file.size for file in self.files)
+
+    def without_weights(self) -> Listing:
+        """Return the listing of the other files."""
+        shards = _SHARD.values()
+        weights = {
+            file for file in self.files if file.name in WEIGHT_FILES or any(s.fullmatch(file.name) for s in shards)
+        }
+        return replace(self, files=tuple(file for file in self.files if file not in weights))
 
 
 def fetch_listing(hub: Hub, cancel: threading.Event) -> Listing:

@@ -18,7 +18,7 @@ LANGUAGES = ("en", "ja")
 Interface = Literal["", "chat", "shell"]  # where the sentence is shown; "" for logs and tests
 
 _ROOMS = (
-    *("text", "settings", "transcript", "hub", "engines", "session"),
+    *("text", "settings", "transcript", "hub", "engines", "server", "session"),
     *("terminal", "commands", "cli", "bench", "bootstrap"),
 )
 

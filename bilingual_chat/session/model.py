@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,6 +49,7 @@ class Model:
     engine: protocol.Engine
     notices: tuple[Phrase, ...] = ()  # about how it was opened
     is_withdrawn: bool = False  # opened because the user accepted it
+    server: Mapping[str, Any] = field(default_factory=dict)  # what a transcript records of the server
 
     @property
     def precision(self) -> str:
@@ -59,7 +60,9 @@ class Model:
     def record(self) -> dict[str, Any]:
         """The details of the model that a transcript records."""
         withdrawn = {"withdrawn": True} if self.is_withdrawn else {}
-        return {"model": self.entry.name, **withdrawn, "precision": self.precision, "device": self.engine.device_name}
+        server = {"server": self.server} if self.server else {}
+        device = self.engine.device_name
+        return {"model": self.entry.name, **withdrawn, "precision": self.precision, "device": device, **server}
 
     @property
     def context_length(self) -> int:
@@ -89,6 +92,10 @@ def open_model(
     """
     options = options or protocol.OpenOptions()
     directory = require_here(entry)
+    if entry.server:
+        from bilingual_chat.session.served import open_served
+
+        return open_served(entry, directory, options)
     is_other = is_other_family(directory)
     if is_other and options.quantize not in ("auto", "none"):
         raise BchatError("engine.quantize-family", status=ExitStatus.MODEL, name=entry.name, precision=options.quantize)

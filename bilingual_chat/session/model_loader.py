@@ -143,7 +143,8 @@ class ModelLoader:
 
 def open_in_background(entry: ModelEntry, options: OpenOptions, progress: Progress) -> Model:
     """Open a model as `open_model` does, without stopping the threads that echo keys."""
-    load_library()
+    if not entry.server:
+        load_library()
     return open_model(entry, options, progress)
 
 

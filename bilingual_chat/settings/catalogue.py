@@ -56,6 +56,7 @@ class ModelEntry:
     revision: str = "main"
     directory: str = ""  # if not in the hub's cache; "~" is expanded
     embedded: bool = False  # ships inside bchat
+    server: str = ""  # computes it: a name in [servers] or a URL; only the tokenizer is on this machine
     kind: Literal["chat", "base"] = "chat"
     prompt: PromptFormat = field(default_factory=PromptFormat)
     follows_persona: bool = True  # False if the model is known to ignore its opening
@@ -181,12 +182,16 @@ def trouble(entry: ModelEntry) -> tuple[Path, Phrase] | None:
 
 
 def require_here(entry: ModelEntry) -> Path:
-    """Return the directory of the complete model. Raises BchatError (MODEL): not here, or unreadable."""
-    directory = locate(entry)
+    """Return the directory of the complete model; of the tokenizer, if a server computes the model.
+
+    Raises BchatError (MODEL): not here, or unreadable.
+    """
+    directory = _locate_tokenizer(entry) if entry.server else locate(entry)
     if directory is not None:
         return directory
     _refuse(trouble(entry))
-    raise BchatError("model.not-here", status=ExitStatus.MODEL, name=entry.name)
+    key = "server.no-tokenizer" if entry.server else "model.not-here"
+    raise BchatError(key, status=ExitStatus.MODEL, name=entry.name)
 
 
 def _refuse(trouble: tuple[Path, Phrase] | None) -> None:
@@ -231,6 +236,14 @@ def missing_file(directory: Path) -> str | None:
 def is_other_family(directory: Path) -> bool:
     """Return True if the directory has a tokenizer of transformers and none of sentencepiece."""
     return safe_stat.is_file(directory / OTHER_TOKENIZER_FILE) and not safe_stat.is_file(directory / TOKENIZER_FILE)
+
+
+def _locate_tokenizer(entry: ModelEntry) -> Path | None:
+    """Return the first directory with a tokenizer."""
+    candidates = _candidates(entry)
+    return next(
+        (each for each in candidates if safe_stat.is_file(each / TOKENIZER_FILE) or is_other_family(each)), None
+    )
 
 
 def shards_in(index: Path) -> list[str]:
@@ -345,6 +358,7 @@ _READERS: dict[str, toml_tables.Read] = {
     "revision": toml_tables.shaped(_REVISION, "revision"),
     "directory": toml_tables.path,
     "embedded": toml_tables.flag,
+    "server": toml_tables.name,
     "kind": toml_tables.choice("chat", "base"),
     "follows_persona": toml_tables.flag,
     "context_length": toml_tables.count(_MOST_POSITIONS),

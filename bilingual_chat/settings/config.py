@@ -24,6 +24,7 @@ from bilingual_chat.settings import decoding, toml_tables
 from bilingual_chat.settings.catalogue import ModelEntry, load_catalogue
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.settings.presets import PARAMETERS, Preset, find_preset, load_presets, no_preset, read_values
+from bilingual_chat.settings.servers import Server, load_servers
 from bilingual_chat.settings.toml_tables import KeyPath, WrongValue
 from bilingual_chat.storage import paths, safe_stat
 
@@ -51,6 +52,7 @@ class Config:
     layers: tuple[Layer, ...]
     presets: Mapping[str, Preset]
     catalogue: Mapping[str, ModelEntry]
+    servers: Mapping[str, Server] = field(default_factory=lambda: MappingProxyType({}))
     notices: tuple[Phrase, ...] = ()  # problems to report once, such as a skipped file
     # As the strongest source names them; "" if none does.
     model: str = ""
@@ -220,15 +222,17 @@ def _without(config: Config, path: Path, reason: object) -> Config:
 
 def _with_file(config: Config, label: str, content: Mapping[str, Any]) -> Config:
     for key in content:
-        toml_tables.check_key((), key, (*_TOP_LEVEL, "decoding", "presets", "models"))
+        toml_tables.check_key((), key, (*_TOP_LEVEL, "decoding", "presets", "models", "servers"))
     top = {key: read((key,), content[key]) for key, read in _TOP_LEVEL.items() if key in content}
     values = read_values(("decoding",), content.get("decoding", {}))
     presets = _laid_over(config.presets, "presets", content, partial(load_presets, source=label))
     models = _laid_over(config.catalogue, "models", content, load_catalogue)
+    servers = _laid_over(config.servers, "servers", content, load_servers)
     for path, name in _presets_named(content):
         if name not in presets:
             raise WrongValue(path, no_preset(name, presets))
-    return replace(config.with_source(label, values, top), presets=presets, catalogue=models)
+    config = config.with_source(label, values, top)
+    return replace(config, presets=presets, catalogue=models, servers=servers)
 
 
 def _laid_over(

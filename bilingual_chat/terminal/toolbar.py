@@ -6,6 +6,7 @@ from bilingual_chat.commands import models
 from bilingual_chat.commands.app import App
 from bilingual_chat.messages import Phrase
 from bilingual_chat.session.model import Model
+from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import DEFAULT, Settings
 from bilingual_chat.settings.decoding import RANGES
 from bilingual_chat.terminal.linebreak import count_cells
@@ -40,7 +41,7 @@ class Toolbar:
         is_other_seed = used.temperature and used.seed != parameters.seed
         is_unsaved = session.conversation.turns and not session.is_saved
         return {
-            "model": " ".join(filter(None, [session.entry.name, _precision_if_quantized(model)])),
+            "model": " ".join(filter(None, [_name(session.entry), _precision_if_quantized(model)])),
             "state": self._state_of_model(),
             "settings": " ".join(filter(None, [session.settings.preset, *_differing(session.settings)])),
             "context": f"{self._context_used(model)}/{model.context_length}" if model else "",
@@ -83,6 +84,11 @@ class Toolbar:
         if self._counted[0] != state:
             self._counted = (state, min(self._app.session.context_used(model), model.context_length))
         return self._counted[1]
+
+
+def _name(entry: ModelEntry) -> str:
+    """Return the model's name, and the server that computes it."""
+    return f"{entry.name}@{entry.server.partition('://')[2] or entry.server}" if entry.server else entry.name
 
 
 def _precision_if_quantized(model: Model | None) -> str:

@@ -107,6 +107,7 @@ _KNOWN: dict[str, Callable[[object], bool]] = {
     "model": _is_text,
     "preset": _is_text,
     "precision": _is_text,
+    "server": lambda value: isinstance(value, Mapping),
     "withdrawn": lambda value: isinstance(value, bool),
     "seed": is_count,
     "settings": _are_settings,

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from bilingual_chat.cli import chat, command_line, options
 from bilingual_chat.commands.table import COMMANDS, OF_SHELL
 from bilingual_chat.hub.download import Progress
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.settings import decoding
+from bilingual_chat.settings import catalogue, decoding
+from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import load_config
 from bilingual_chat.terminal.display import Display
 from bilingual_chat.text.sanitize import outward
@@ -647,6 +649,21 @@ def test_pull_says_how_much_it_is_and_how_to_go_on(run: Run, tiny: list[str]) ->
     assert last == "tiny is downloaded and verified. Chat with it: bchat --model tiny"
     again = run(*tiny, "pull", "tiny")
     assert (again.status, again.err) == (0, "tiny is already here. Chat with it: bchat --model tiny\n")
+
+
+def test_the_tokenizer_alone_is_enough_for_a_model_on_a_server(run: Run, tiny: list[str], served: Hub) -> None:
+    ran = run(*tiny, "pull", "tiny", "--tokenizer")
+    assert ran.status == 0
+    assert {line.rpartition("/")[2] for line in served.contents_asked()} == {
+        "config.json",
+        "spiece.model",
+        "tokenizer_config.json",
+    }
+    entry = ModelEntry("tiny", hub_id="someone/tiny")
+    assert catalogue.locate(entry) is None
+    assert (catalogue.require_here(replace(entry, server="http://x")) / "spiece.model").is_file()
+    assert run(*tiny, "pull", "tiny").status == 0
+    assert catalogue.locate(entry) is not None
 
 
 def test_withdrawn_weights_are_fetched_only_when_that_is_asked_for(

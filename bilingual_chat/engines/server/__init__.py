@@ -1,0 +1,1 @@
+"""Models that a server computes: token ids both ways, over HTTP."""

@@ -1,0 +1,121 @@
+"""Requests and events of `/v1/completions` with token ids both ways, as vLLM has them.
+
+vLLM without a tokenizer exits at an id that is not in the vocabulary, so every id is checked before it is sent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from bilingual_chat.engines.protocol import Chunk
+from bilingual_chat.engines.server.http import Client, Event
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.settings.decoding import DecodingParameters
+from bilingual_chat.text.conversation import FinishReason
+
+PATH = "/v1/completions"
+_SENT_AS = {
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "repetition_penalty": "repetition_penalty",
+    "min_new_tokens": "min_tokens",
+    "seed": "seed",
+}
+_APPLIED_HERE = ("max_new_tokens",)  # together with the context
+_DEFAULTS = DecodingParameters()
+
+
+def request_body(
+    prompt_ids: Sequence[int], parameters: DecodingParameters, served_model: str, eos_id: int, most_tokens: int
+) -> dict[str, Any]:
+    """Return the body of a streamed request for at most `most_tokens` tokens.
+
+    Raises BchatError (USAGE) for a setting that servers lack: another distribution would be sampled without a word.
+    """
+    for each in fields(parameters):
+        name, value = each.name, getattr(parameters, each.name)
+        if name not in _SENT_AS and name not in _APPLIED_HERE and value != getattr(_DEFAULTS, name):
+            raise BchatError("server.setting", status=ExitStatus.USAGE, name=name)
+    values = {sent: getattr(parameters, name) for name, sent in _SENT_AS.items()}
+    return {
+        "model": served_model,
+        "prompt": list(prompt_ids),
+        **{name: value for name, value in values.items() if value is not None},
+        "max_tokens": most_tokens,
+        "min_tokens": min(parameters.min_new_tokens, most_tokens),
+        "stop_token_ids": [eos_id],
+        "return_token_ids": True,
+        "stream": True,
+    }
+
+
+class Reply:
+    """One reply while its events come in. State: the number of its tokens, and whether it has ended."""
+
+    def __init__(
+        self, client: Client, prompt_ids: Sequence[int], *, vocab_size: int, eos_id: int, most_tokens: int
+    ) -> None:
+        self.is_done = False
+        self._client, self._prompt_ids = client, list(prompt_ids)
+        self._vocab_size, self._eos_id, self._remaining = vocab_size, eos_id, most_tokens
+
+    def take(self, event: Event | None) -> Iterator[Chunk]:
+        """Yield the tokens of an event; None is the end of the response. Raises BchatError (MODEL).
+
+        A reply is complete at a finish reason, at [DONE], or at its last permitted token.
+        """
+        if event is None:
+            raise self._client.error("server.broke-off")
+        if event.is_end:
+            yield self._stop()
+        elif choice := self._choice(event.data):
+            yield from self._take_ids(self._ids(choice), choice.get("finish_reason"))
+
+    def _choice(self, data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return the choice of an event; None if it has only the usage."""
+        choices = data.get("choices")
+        if choices == []:
+            return None
+        if not isinstance(choices, list) or not isinstance(choices[0], dict):
+            raise self._client.error("server.not-understood")
+        seen = choices[0].get("prompt_token_ids")
+        if seen is not None and seen != self._prompt_ids:
+            raise self._client.error("server.other-prompt")
+        return choices[0]
+
+    def _ids(self, choice: Mapping[str, Any]) -> list[int]:
+        ids = choice.get("token_ids")
+        if ids is None and not choice.get("text"):
+            return []
+        if not isinstance(ids, list):
+            raise self._client.error("server.no-ids")
+        for each in ids:
+            if type(each) is not int or not 0 <= each < self._vocab_size:
+                raise self._client.error("server.unknown-id", id=str(each)[:20], size=self._vocab_size)
+        return ids
+
+    def _take_ids(self, ids: Sequence[int], finish: object) -> Iterator[Chunk]:
+        if finish not in (None, "stop", "length"):
+            raise self._client.error("server.gave-up", reason=str(finish)[:100])
+        for place, each in enumerate(ids, start=1):
+            is_last = place == len(ids)
+            if each == self._eos_id or (is_last and finish == "stop"):
+                yield self._stop(each)
+                return
+            self._remaining -= 1
+            self.is_done = self._remaining == 0 or (is_last and finish == "length")
+            yield Chunk(each, math.nan, 0, FinishReason.LENGTH if self.is_done else None)
+            if self.is_done:
+                return
+        if finish == "stop":
+            yield self._stop()
+        elif finish == "length":  # in an event of its own, before the length that was asked for
+            raise self._client.error("server.gave-up", reason="length")
+
+    def _stop(self, token_id: int | None = None) -> Chunk:
+        self.is_done = True
+        return Chunk(self._eos_id if token_id is None else token_id, math.nan, 0, FinishReason.STOP)
