@@ -1,4 +1,4 @@
-"""What every test gets: a home of its own, no network, no settings of the person who runs it."""
+"""For every test: a temporary home, no network, none of the user's settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasatt
 
 
 def needs_a_terminal(test: Path) -> bool:
-    """Return True if a file of tests imports what only POSIX has, itself or through the shared modules."""
+    """Return True if a test module imports a POSIX library, directly or through shared modules."""
     return bool(re.search(r"^(import|from) (termios|tests\.pseudo_terminal)", test.read_text("utf-8"), re.MULTILINE))
 
 
@@ -37,7 +37,7 @@ if os.name == "nt":
 
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """HOME and XDG_* in a temporary directory; BCHAT_* and hub settings gone, and streams buffered as a user's are."""
+    """HOME and XDG_* in a temporary directory, BCHAT_* and hub settings unset, streams buffered as usual."""
     directory = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
         if name.startswith(("BCHAT_", "XDG_", "HF_", "LC_", "NO_COLOR", "FORCE_COLOR", "PYTHONUNBUFFERED")):
@@ -50,13 +50,13 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsync takes no time: no test has a power failure, and tests/transcript/test_faults.py sees that it is called."""
+    """fsync returns at once: no test has a power failure, and tests/transcript/test_faults.py checks the calls."""
     monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Tiny kernels on a busy machine: two threads mostly wait for each other."""
+    """Use one thread: on a busy machine, threads that compute tiny kernels mostly wait for each other."""
     import torch
 
     before = torch.get_num_threads()
@@ -67,7 +67,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def model(request: pytest.FixtureRequest) -> Any:
-    """A random GPTNeoXForCausalLM, with the options that a test module calls MODEL, or those of the family."""
+    """A random GPTNeoXForCausalLM, with the module's MODEL options, or those of the family."""
     from tests.models import FAMILY, make_model
 
     return make_model(**getattr(request.module, "MODEL", FAMILY))
@@ -83,7 +83,7 @@ def saved(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[Hub]:
-    """A hub on loopback, and a machine that believes it is the hub."""
+    """A hub on loopback, under the address that bchat uses."""
     import huggingface_hub.constants
 
     from bilingual_chat.hub import http
@@ -107,7 +107,7 @@ def engines() -> list[ScriptedEngine]:
 def run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], engines: list[ScriptedEngine], tmp_path: Path
 ) -> Iterator[Run]:
-    """bchat in this process, over a scripted model; each reply that was begun was also closed."""
+    """Run bchat in this process over a scripted model; check that each started reply was closed."""
     monkeypatch.chdir(tmp_path)
     yield in_this_process(monkeypatch, capsys, engines)
     for engine in engines:

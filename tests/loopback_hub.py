@@ -1,4 +1,4 @@
-"""A hub that a test serves on loopback, with a switch for each thing that goes wrong with real ones."""
+"""A hub on loopback, with a switch for each failure of real ones."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MD5 = hashlib.md5(FILES[BIN]).hexdigest()
 
 @dataclass
 class Hub:
-    """What the server serves, and what it was asked for. Names are the last parts of paths."""
+    """The files of the server, and its requests. Names are the last parts of paths."""
 
     files: dict[str, bytes] = field(default_factory=lambda: dict(FILES))
     commit: str = COMMIT
@@ -70,7 +70,7 @@ class Hub:
 
 
 def digest_of(name: str, data: bytes) -> str:
-    """As the hub: SHA-256 for what is in LFS, git's SHA-1 for small text."""
+    """Like the hub: SHA-256 for files in LFS, git's SHA-1 for small text."""
     if name.endswith((".safetensors", ".bin", ".model")):
         return hashlib.sha256(data).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()

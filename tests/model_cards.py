@@ -57,7 +57,7 @@ HALF, BRAIN = torch.float16, torch.bfloat16
 
 @dataclass(frozen=True)
 class Card:
-    """What a model's card says, and how its files are stored."""
+    """The example and settings of a model's card, and the format of its files."""
 
     said: list[str]
     text: str
@@ -85,7 +85,7 @@ CARDS = {
 
 
 def vocabulary(newline: str) -> bytes:
-    """A small sentencepiece model in the family's way: a newline of its own, or <NL> as a symbol."""
+    """A small sentencepiece model like the family's: a newline token, or <NL> as a symbol."""
     sentences = (*LESSON, *LENSES, *SIGHTS, PHILOSOPHER, "ユーザー: はい", "システム: いいえ") * 10
     return trained(sentences, NEWLINE_SYMBOL if newline == "<NL>" else OWN_NEWLINE, vocab_size=480)
 
@@ -97,7 +97,7 @@ def reference(card: Card) -> sentencepiece.SentencePieceProcessor:
 
 
 def config_json(card: Card) -> dict[str, Any]:
-    """As in the family's repositories, which say float16 whatever is stored; only the sizes are small."""
+    """Like the family's repositories, which always say float16; only the sizes are small."""
     return {
         "architectures": ["GPTNeoXForCausalLM"],
         "bos_token_id": 2,
@@ -138,7 +138,7 @@ TOKENIZER_JSON = {
 
 
 def random_model(card: Card) -> Any:
-    """A GPTNeoXForCausalLM whose weights are numbers of the stored dtype, held in float32."""
+    """A GPTNeoXForCausalLM with weights of the stored dtype, held in float32."""
     import transformers
 
     torch.manual_seed(1)
@@ -171,7 +171,7 @@ def masks(card: Card) -> dict[str, Tensor]:
 
 
 def install(name: str, model: Any, weights: str) -> None:
-    """Put the model where the hub's cache would have it: blobs, links to them, a ref."""
+    """Store the model as in the hub's cache: blobs, links to them, a ref."""
     card, repository = CARDS[name], catalogue.hub_folder(load_config().catalogue[name].hub_id)
     snapshot = repository / "snapshots" / COMMIT
     for directory in (snapshot, repository / "blobs", repository / "refs"):

@@ -16,7 +16,7 @@ NEWEST = Path(sys.prefix) / "newest"
 
 
 def allowed(name: str = "transformers") -> str:
-    """What pyproject.toml says of a library, as pip takes it."""
+    """The requirement of a library in pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return next(each for each in project["dependencies"] if each.startswith(name))
 
@@ -29,7 +29,7 @@ def concerned() -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """pip's exit status where that fails, else pytest's."""
+    """Return pip's exit status if it fails, else pytest's."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--no-deps", "--target", str(NEWEST)]
     # transformers itself refuses, at its import, what it needs and does not find beside it.
     if status := subprocess.call([*pip, allowed()], env={**os.environ, "PIP_CONSTRAINT": ""}):

@@ -1,4 +1,4 @@
-"""Terminals for tests: a pty with bchat in it and a person at it, or with a Display; pyte is the screen."""
+"""Terminals for tests: a pty with bchat and a user, or with a Display; pyte is the screen."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MIXED = (
 
 
 class Answering(pyte.Screen):
-    """A screen that answers when it is asked where its cursor is."""
+    """A screen that answers a request for the cursor's position."""
 
     def __init__(self, columns: int, lines: int, answer: Callable[[bytes], None]) -> None:
         super().__init__(columns, lines)
@@ -70,7 +70,7 @@ class Terminal:
         os.write(self.child.child_fd, data)
 
     def listen(self, seconds: float = 0.02) -> bool:
-        """Take what comes; False at the end of the program."""
+        """Read the output; return False at the end of the program."""
         try:
             data = self.child.read_nonblocking(65536, timeout=seconds)
         except pexpect.TIMEOUT:
@@ -96,7 +96,7 @@ class Terminal:
         return "\n".join(self.lines)
 
     def wait_for(self, wanted: str | Callable[[str], bool], seconds: float = PATIENCE_S) -> None:
-        """Until it is on the screen."""
+        """Wait until the text is on the screen."""
         is_there = wanted if callable(wanted) else lambda text: wanted in text
         until = time.monotonic() + seconds
         alive = True
@@ -112,7 +112,7 @@ class Terminal:
             assert time.monotonic() < until, f"{wanted!r} does not come:\n{self.text}"
 
     def leave(self, seconds: float = PATIENCE_S) -> int:
-        """Wait for the end; the exit status, as a shell says it."""
+        """Wait for the end; return the exit status as a shell reports it."""
         until = time.monotonic() + seconds
         while self.listen():
             assert time.monotonic() < until, f"it does not end:\n{self.text}"
@@ -120,7 +120,7 @@ class Terminal:
         return self.child.exitstatus if self.child.signalstatus is None else 128 + self.child.signalstatus
 
     def close(self) -> int:
-        """Close the window, as a person does; the exit status of what was in it."""
+        """Close the window, as a user does; return the exit status of its program."""
         self.child.ptyproc.fileobj.close()
         self.child.closed = self.child.ptyproc.closed = self.child.ptyproc.terminated = True
         self.child.child_fd = self.child.ptyproc.fd = -1
@@ -140,7 +140,7 @@ exit $status
 
 
 def in_a_shell(directory: Path, command: list[str]) -> list[str]:
-    """`command` in a shell that notes the modes of the terminal before and after, and its process id."""
+    """Run `command` in a shell that records its process id, and the terminal's modes before and after."""
     return ["sh", "-c", _SHELL, "sh", str(directory), *command]
 
 
@@ -149,7 +149,7 @@ def process_id(directory: Path) -> int:
 
 
 def was_put_back(directory: Path) -> bool:
-    """Whether the terminal's modes are those from before."""
+    """Return True if the terminal's modes are those from before."""
     return (directory / "before").read_text() == (directory / "after").read_text()
 
 
@@ -170,7 +170,7 @@ class Pty:
         self.screen.resize(columns=columns)
 
     def read(self) -> None:
-        """Let the screen have what was written."""
+        """Feed the screen with the written bytes."""
         self.file.flush()
         os.set_blocking(self._master, False)
         with contextlib.suppress(BlockingIOError):
@@ -179,7 +179,7 @@ class Pty:
                 self._stream.feed(data)
 
     def see(self) -> str:
-        """All that is on the screen."""
+        """The whole text on the screen."""
         self.read()
         return "\n".join(line.rstrip() for line in self.screen.display).rstrip("\n")
 
@@ -198,7 +198,7 @@ def pty(columns: int) -> Iterator[Pty]:
 
 
 def is_loaded(text: str) -> bool:
-    """Whether the toolbar shows the context that is used."""
+    """Return True if the toolbar shows the used context."""
     return re.search(r"· \d+/\d+", text.rpartition("\n")[2]) is not None
 
 
@@ -207,13 +207,13 @@ def at_prompt(text: str) -> bool:
 
 
 def turns(home: Path) -> list[tuple[str, str, str]]:
-    """What the one journal has: (user, reply, finish)."""
+    """The turns of the only journal: (user, reply, finish)."""
     (file,) = (home / ".local/share/bchat").glob("*.jsonl")
     return [(turn.user, turn.reply, turn.finish.value) for turn in read_journal(file).conversation.turns]
 
 
 def begin(*arguments: str, columns: int = 80, noting: Path | None = None, **script: object) -> Terminal:
-    """A chat whose prompt is there; `noting`: where a shell notes how it leaves the terminal."""
+    """A chat at its prompt; `noting`: the file for the shell's record of the terminal."""
     command = scripted(*arguments, **script)
     terminal = Terminal(in_a_shell(noting, command) if noting else command, columns=columns)
     terminal.wait_for(at_prompt)

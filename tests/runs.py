@@ -1,4 +1,4 @@
-"""bchat's command line, run in this process or in one of its own."""
+"""bchat's command line, run in this process or in a separate one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Ran:
-    """What a command left behind."""
+    """The result of a command."""
 
     def __init__(self, status: int, out: str, err: str) -> None:
         self.status, self.out, self.err = status, out, err
@@ -38,7 +38,7 @@ Run = Callable[..., Ran]
 def in_this_process(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], engines: list[ScriptedEngine]
 ) -> Run:
-    """A function that runs bchat over a scripted model, which says `reply` once and joins `engines`."""
+    """A function that runs bchat over a scripted model, which replies `reply` and adds itself to `engines`."""
 
     def run(*arguments: str, reply: str | Script = "Hello.", stdin: str | bytes = "") -> Ran:
         def open_model(entry: ModelEntry, *how: object) -> Model:

@@ -1,4 +1,4 @@
-"""A model without a network: an engine that says what it is told to, and sessions that talk to it."""
+"""A scripted engine that replies given texts, and sessions over it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLAIN = ModelEntry("plain", directory="/nowhere", kind="base", preset="", prompt
 
 @cache
 def tokenizer() -> Tokenizer:
-    """The demo model's: byte fallback, whitespace kept."""
+    """The demo model's tokenizer: byte fallback, whitespace kept."""
     return Tokenizer(paths.demo_model_dir() / "spiece.model")
 
 
@@ -51,7 +51,7 @@ class Script:
 
 @dataclass
 class ScriptedEngine:
-    """Implements `Engine`. Counts what a KV cache would have spared; `on_step` is called before each token."""
+    """Implements `Engine`. Counts tokens that a KV cache would have saved; calls `on_step` before each token."""
 
     scripts: Iterable[str | Script] = ()
     context_length: int = 2048
@@ -146,7 +146,7 @@ def settings(entry: ModelEntry = ENTRY, options: dict[str, Any] | None = None) -
 
 @dataclass
 class Shown:
-    """What a person was shown. Implements `Screen`."""
+    """Records the output for the user. Implements `Screen`."""
 
     pieces: list[str] = field(default_factory=list)
     said: list[Phrase | BchatError] = field(default_factory=list)
@@ -200,7 +200,7 @@ Line = str | BaseException | Callable[[], str]
 
 
 class Person:
-    """Sends `lines`, gives `answers` to questions, and remembers both sides. Implements `Reader`."""
+    """Supplies `lines` and `answers`, and records both sides. Implements `Reader`."""
 
     def __init__(self, lines: Iterable[Line] = (), answers: Iterable[str] = (), *, is_interactive: bool = True) -> None:
         self.has_editor = self.is_interactive = is_interactive
@@ -235,7 +235,7 @@ class Person:
 
 
 def drain(events: Generator[Event, None, None]) -> Shown:
-    """All that a reply gives."""
+    """All events of a reply."""
     shown = Shown()
     for event in events:
         shown.take(event)
@@ -243,7 +243,7 @@ def drain(events: Generator[Event, None, None]) -> Shown:
 
 
 def make_app(session: Session, conversations: Path, answers: Sequence[str] = ()) -> tuple[App, Shown]:
-    """A chat for commands to work on, and what they show. `answers` are given to the questions, in order."""
+    """A chat and its output for tests of commands. `answers`: to the questions, in order."""
     shown = Shown()
     loader = ModelLoader(session.entry, open_scripted)
     app = App(

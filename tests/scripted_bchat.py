@@ -23,7 +23,7 @@ from tests.scripted import Script, ScriptedEngine, tokenizer
 
 
 def prefill(heard: Path, ids: Sequence[int]) -> Iterator[int]:
-    """Half of `ids` in half a second, and the rest in another; `heard` has the last text begun with."""
+    """Prefill half of `ids` in half a second, the rest in another; `heard` gets the last text."""
     heard.write_text(tokenizer().decode(list(ids)), encoding="utf-8")
     for done in (len(ids) // 2, len(ids)):
         time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""Small sentencepiece models, trained for the tests in the way of rinna's."""
+"""Small sentencepiece models, trained like rinna's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEWLINE_SYMBOL = ("▁", "<NL>")
 
 @cache
 def trained(sentences: tuple[str, ...] = SENTENCES, symbols: tuple[str, ...] = OWN_NEWLINE, **options: Any) -> bytes:
-    """Return a model file in the way of rinna's, but for `options`; `symbols` are pieces that are never split."""
+    """Return a model file like rinna's, with `options` changed; `symbols` are never split."""
     out = io.BytesIO()
     usual: dict[str, Any] = {
         "vocab_size": 400,

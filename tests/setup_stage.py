@@ -1,4 +1,4 @@
-"""A checkout whose set-up is scripted: pip, the virtual environment and the start of bchat do nothing but note it."""
+"""A checkout whose set-up is scripted: pip, the environment and the start of bchat are only recorded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OFFLINE = [
 
 
 class Stage:
-    """A checkout with nothing in it, and what was done to it instead of being done."""
+    """An empty checkout, and a record of the actions that the set-up would have taken."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -70,7 +70,7 @@ def bare_checkout(root: Path, torch: str = "torch==9.9.0\n") -> Path:
 
 
 def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    """Everything but venv, pip and exec is real."""
+    """All but venv, pip and exec is real."""
     stage = Stage(bare_checkout(tmp_path / "a checkout"))
     monkeypatch.setattr(bootstrap, "checkout", lambda: stage.root)
     monkeypatch.setattr(pip, "install", stage.pip)

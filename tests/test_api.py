@@ -162,7 +162,7 @@ def test_generating_the_ids_of_a_prompt_gives_the_reply(model: bchat.Model) -> N
 
 
 def test_scores_are_log_probabilities(model: bchat.Model) -> None:
-    """Of each id after those before it, whatever follows; the greedy continuation has the best one."""
+    """Of each id after the ids before it, independent of later ones; the greedy continuation scores best."""
     ids = model.encode(PROMPT * 20)  # several passes
     scores = model.score(ids)
     assert len(scores) == len(ids) - 1
@@ -194,7 +194,7 @@ def test_a_model_that_is_not_here_is_refused_with_a_remedy() -> None:
 
 
 def test_the_users_own_conversations_are_left_alone(model: bchat.Model, tmp_path: Path) -> None:
-    """A library writes where it is told to."""
+    """A library writes only to the given paths."""
     before = sorted(Path.home().rglob("*"))
     list(model.chat().reply("Hello!"))
     assert sorted(Path.home().rglob("*")) == before

@@ -1,4 +1,4 @@
-"""The house stays as it was drawn: imports point downward, and each library has its room."""
+"""The architecture: imports point downward, and each library belongs to one room."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def room_of(path: Path) -> str:
 
 
 def imports_of(path: Path) -> Iterator[tuple[str, ...]]:
-    """Every module named in an import statement of `path`, those inside functions included."""
+    """Every module in an import statement of `path`, also inside functions."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -83,7 +83,7 @@ def allowed(room: str) -> set[str]:
 
 
 def test_every_module_has_its_place() -> None:
-    """A new room is drawn into ORDER first."""
+    """A new room must be added to ORDER first."""
     assert {room_of(path) for path in sources()} <= {*ROOMS, *ASIDE}
 
 
@@ -100,7 +100,7 @@ def test_the_inside_of_a_room_is_imported_by_its_owner_only() -> None:
 
 
 def test_each_library_has_one_room() -> None:
-    """Whatever is not of the standard library is in the table, and imported in its room only."""
+    """Every third-party library is in the table, and imported in its room only."""
     astray = set()
     for path in sources():
         for top in {name[0] for name in imports_of(path)} - {"bilingual_chat", "__future__"}:
@@ -113,7 +113,7 @@ def test_each_library_has_one_room() -> None:
 
 
 def test_opening_an_engine_is_what_loads_torch() -> None:
-    """engines/protocol is imported at start-up, so torch may only be inside its functions, as a module of ours."""
+    """engines/protocol is imported at start-up, so it may import torch inside functions only."""
     path = PACKAGE / "engines" / "protocol.py"
     tree = ast.parse(path.read_text(encoding="utf-8"))
     at_start = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
@@ -129,7 +129,7 @@ def test_the_top_level_is_read_at_a_glance() -> None:
 
 
 def test_each_permission_is_used() -> None:
-    """LIBRARIES permits nothing that nobody imports."""
+    """Every permission in LIBRARIES is used."""
     used = {(name[0], room_of(path)) for path in sources() for name in imports_of(path)}
     assert not {(library, room) for library, rooms in LIBRARIES.items() for room in rooms} - used
 
@@ -145,7 +145,7 @@ def test_no_room_has_a_name_that_means_nothing() -> None:
 
 
 def test_only_the_display_and_the_command_line_use_the_standard_streams() -> None:
-    """Within a command sys.stdout and sys.stderr lead nowhere: what libraries print there is not for a person."""
+    """Within a command sys.stdout and sys.stderr are discarded: library output is not for the user."""
     users = set()
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -155,12 +155,12 @@ def test_only_the_display_and_the_command_line_use_the_standard_streams() -> Non
 
 
 def docstrings(tree: ast.Module) -> set[int]:
-    """The ids of the nodes that are statements of nothing but a string."""
+    """The ids of nodes that are bare strings."""
     return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
 
 
 def test_only_paths_knows_where_a_home_is() -> None:
-    """Else a test that moves HOME away could still write into the person's own."""
+    """Otherwise a test with another HOME could still write into the user's."""
     readers = set()
     for path in sources():
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -176,7 +176,7 @@ def test_only_paths_knows_where_a_home_is() -> None:
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
-    """messages are tables to look things up in, not a text to read."""
+    """messages are look-up tables, not text to read."""
     if room_of(path) == "messages":
         return
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
@@ -191,7 +191,7 @@ def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
     ],
 )
 def test_the_start_loads_no_heavy_library(statement: str) -> None:
-    """The prompt takes keys in a fraction of the time that `import torch` takes."""
+    """The prompt accepts keys sooner than `import torch` ends."""
     assert not loaded_after(statement) & HEAVY
 
 

@@ -1,4 +1,4 @@
-"""The demo model: a whole model directory in the family's shape, and as good as it is said to be."""
+"""The demo model: a complete model directory of the family, as good as documented."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_it_is_small_and_in_the_shape_of_the_family() -> None:
 
 
 def test_the_catalogue_says_how_large_it_is(tokenizer: Tokenizer) -> None:
-    """The banner's size comes from the catalogue, and is the model's."""
+    """The banner's size comes from the catalogue, and equals the model's."""
     engine = LocalEngine(paths.demo_model_dir(), ModelEntry("demo"), tokenizer, OpenOptions())
     entry = load_config().catalogue["demo"]
     config = json.loads((paths.demo_model_dir() / "config.json").read_text("utf-8"))
@@ -60,8 +60,7 @@ def test_the_catalogue_says_how_large_it_is(tokenizer: Tokenizer) -> None:
 
 
 def test_every_pass_takes_one_thread(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a prompt, too: on a busy machine two threads wait for each other at each tiny kernel, and use the CPU
-    meanwhile."""
+    """Prompts too: on a busy machine two threads wait for each other at each tiny kernel, and use the CPU meanwhile."""
     engine = LocalEngine(paths.demo_model_dir(), ModelEntry("demo"), tokenizer, OpenOptions())
     counts: list[tuple[int, int]] = []
     run = GptNeox.run
@@ -92,7 +91,7 @@ def test_its_tokenizer_keeps_everything(tokenizer: Tokenizer) -> None:
 
 
 def test_a_longer_conversation_begins_with_the_ids_of_the_shorter_one(tokenizer: Tokenizer) -> None:
-    """Each turn's prompt is the beginning of the next one's, so the KV cache is reused without stored ids."""
+    """Each turn's prompt is the beginning of the next one, so the KV cache is reused without stored ids."""
     said = [
         Utterance(Speaker.USER, "What is 'cat' in Japanese?"),
         Utterance(Speaker.SYSTEM, '"cat" in Japanese is 猫 (neko).'),
@@ -135,7 +134,7 @@ def of_training(name: str) -> Any:
 
 @pytest.mark.slow
 def test_the_corpus_asks_no_held_out_question() -> None:
-    """Neither a question of one turn nor the turns of a longer one, by their wording without marks, case and width."""
+    """Neither a question of one turn nor the turns of a longer one, compared without marks, case and width."""
     corpus, questions = of_training("corpus"), of_training("questions")
     rng = random.Random(99)
     said = [[user for user, _ in corpus.conversation(rng)] for _ in range(10_000)]
@@ -147,7 +146,7 @@ def test_the_corpus_asks_no_held_out_question() -> None:
 
 
 def test_the_corpus_speaks_of_what_bchat_has() -> None:
-    """Each command, setting, preset, option and shell command, and nothing that bchat has no longer."""
+    """Each command, setting, preset, option and shell command, and none that bchat lacks."""
     facts = of_training("bchat_facts")
     data = of_training("material").toml("bchat")
     for table, names in facts.names().items():

@@ -118,7 +118,7 @@ CALLS = ("stat", "lstat", "open", "listdir", "scandir", "mkdir", "replace", "ren
 
 
 class World:
-    """The files that bchat reads, as they should be, and as they are in one case."""
+    """The files of bchat, intact, and damaged in one case."""
 
     def __init__(self, home: Path, project: Path) -> None:
         snapshot = hub_folder("someone/tiny") / "snapshots" / COMMIT
@@ -159,7 +159,7 @@ class World:
                 chance.choice((change, change, change, self._put_in_place))(path, self.files[path], chance)
 
     def _put_in_place(self, path: Path, data: bytes, chance: random.Random) -> None:
-        """Something that is no file, or a large one; or the directory is none."""
+        """Not a file, or a large one; or the directory is not one."""
         path.unlink()
         kind = chance.randrange(8)
         if kind == 0:
@@ -200,7 +200,7 @@ def change(path: Path, data: bytes, chance: random.Random) -> None:
 
 @contextmanager
 def disk_that_fails(chance: random.Random, roots: tuple[Path, ...]) -> Iterator[None]:
-    """Calls on the world's files fail: one of them, some, or all below a directory."""
+    """Calls on these files fail: one, some, or all below a directory."""
     number, rate, calls = chance.choice(ERRORS), chance.choice((0.05, 0.5, 1.0)), set(chance.sample(CALLS, 3))
     below = str(chance.choice([each for root in roots for each in (root, *sorted(root.rglob("*")))]))
     real = {name: getattr(os, name) for name in calls}
@@ -235,7 +235,7 @@ def run(arguments: tuple[str, ...], chance: random.Random, roots: tuple[Path, ..
 
 
 def where(error: Exception) -> str:
-    """The last places of bchat's own that it came through, and what it is."""
+    """The innermost lines of bchat in its traceback, and the exception."""
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if "bilingual_chat" in frame.filename]
     return " > ".join([*(f"{Path(each.filename).name}:{each.lineno}" for each in own[-3:]), repr(error)])
 
@@ -256,7 +256,7 @@ def test_no_damaged_file_is_more_than_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Nothing unforeseen, no unknown status, nothing that acts on a terminal, no screenful of garbage."""
+    """No unexpected error, no unknown status, no control character, no screenful of garbage."""
     unforeseen = caught_by(monkeypatch)
     monkeypatch.setattr(sys, "argv", ["bchat"])
     try:
@@ -276,7 +276,7 @@ def test_no_damaged_file_is_more_than_a_sentence(
 
 
 def test_this_would_be_seen(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the test above looks for is there once something is not foreseen."""
+    """The test above detects an unexpected exception."""
     unforeseen: list[Exception] = []
     monkeypatch.setattr(
         sys.modules["bilingual_chat.cli.errors"], "report_unexpected", lambda error, display: unforeseen.append(error)

@@ -1,4 +1,4 @@
-"""Formatting, lint and types, so that the suite is the whole check."""
+"""Formatting, lint and types: the test suite is the whole check."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def test_everything_is_formatted() -> None:
 
 @pytest.mark.slow
 def test_the_types_agree() -> None:
-    """Slow where nothing is cached yet."""
+    """Slow without a cache."""
     check("mypy")

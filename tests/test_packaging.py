@@ -1,4 +1,4 @@
-"""What is installed is what was written: the wheel by exact names, the pins, the entry point."""
+"""The distribution: the exact contents of the wheel, the pins, the entry point."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ DIST_INFO = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENS
 
 
 def files() -> list[str]:
-    """What is, or is about to be, committed; in an unpacked sdist, what came with it."""
+    """All files that are or will be committed; in an unpacked sdist, its files."""
     if not (ROOT / ".git").exists():
         found = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
         return [path.as_posix() for path in found if not BY_PRODUCTS & set(path.parts) and path.name != "PKG-INFO"]
@@ -61,7 +61,7 @@ def files() -> list[str]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the sdist and the wheel, which is built from the sdist as for a release."""
+    """The folder with the sdist and the wheel, which is built from the sdist like a release."""
     copy = tmp_path_factory.mktemp("source")
     for name in files():
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def canonical(requirement: str) -> str:
 
 @pytest.mark.slow
 def test_the_wheel_holds_exactly_these_files(wheel: Path) -> None:
-    """Code as in the tree, data as listed: no configs lost, no model dropped, no tests or training inside."""
+    """Code as in the tree, data as listed: no missing configs or model, no tests or training."""
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "bilingual_chat").rglob("*.py")}
     expected = code | DATA | {f"bilingual_chat-{VERSION}.dist-info/{name}" for name in DIST_INFO}
     with zipfile.ZipFile(wheel) as archive:
@@ -112,7 +112,7 @@ def test_the_sdist_is_the_whole_source(sdist: Path) -> None:
 
 @pytest.mark.slow
 def test_the_tests_in_the_sdist_run(sdist: Path, tmp_path: Path) -> None:
-    """These, without git and without the clone: what they read is in the sdist."""
+    """These pass without git and without the clone: the sdist has their files."""
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     (source,) = tmp_path.iterdir()
@@ -142,7 +142,7 @@ def test_the_wheel_names_its_command_and_its_needs(wheel: Path) -> None:
 
 @pytest.mark.slow
 def test_an_installed_wheel_runs_from_anywhere(wheel: Path, tmp_path: Path) -> None:
-    """Without the checkout around it, `python -m bilingual_chat` sets nothing up and finds its own files."""
+    """Without a checkout, `python -m bilingual_chat` sets nothing up and finds its own files."""
     target = tmp_path / "installed"
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet", "--target", str(target)]
     subprocess.run([*pip, str(wheel)], check=True)
@@ -161,7 +161,7 @@ def test_an_installed_wheel_runs_from_anywhere(wheel: Path, tmp_path: Path) -> N
 
 
 def test_the_command_is_bchat() -> None:
-    """Said by the installation that runs the tests, where there is one."""
+    """Checked in the installation that runs the tests."""
     assert pyproject()["project"]["scripts"] == {"bchat": "bilingual_chat.__main__:bchat"}
     try:
         installed = metadata.distribution("bilingual-chat")
@@ -174,7 +174,7 @@ def test_the_command_is_bchat() -> None:
 
 
 def test_set_up_asks_for_every_dependency() -> None:
-    """What decides that this Python is ready knows all that pyproject.toml wants."""
+    """The check of the running Python knows all dependencies in pyproject.toml."""
     named = {canonical(name) for name in bootstrap.REQUIRED}
     assert named == {canonical(value) for value in pyproject()["project"]["dependencies"]}
 
@@ -190,7 +190,7 @@ def pins() -> dict[str, str]:
 
 
 def needed(project: str) -> set[str]:
-    """The installed projects that a requirement brings, itself included, all the way down."""
+    """The installed projects that a requirement brings, itself included, recursively."""
     from packaging.requirements import Requirement
 
     found: set[str] = set()
@@ -208,7 +208,7 @@ def needed(project: str) -> set[str]:
 
 
 def test_everything_that_is_installed_is_pinned() -> None:
-    """A dependency of a dependency too: the set-up of next year is the one that was tested."""
+    """Indirect dependencies too: next year's set-up is the tested one."""
     project = pyproject()["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     everything = set().union(*(needed(requirement) for requirement in wanted))
@@ -222,7 +222,7 @@ def test_pins_are_exact() -> None:
 
 
 def test_the_cpu_build_is_that_of_the_pinned_torch() -> None:
-    """PyTorch's index gives that version only, in the files that are listed, and no other project."""
+    """PyTorch's index gives that version only, in the listed files, and no other project."""
     lines = (ROOT / ".ci" / "torch-cpu.txt").read_text(encoding="utf-8").splitlines()
     index, requirement, *hashes = [line.strip(" \\") for line in lines if not line.startswith("#")]
     assert index == "--index-url https://download.pytorch.org/whl/cpu"
@@ -232,7 +232,7 @@ def test_the_cpu_build_is_that_of_the_pinned_torch() -> None:
 
 
 def test_every_classifier_is_one_of_the_index() -> None:
-    """An upload with another one is refused."""
+    """An upload with another hash is refused."""
     from trove_classifiers import classifiers
 
     assert set(pyproject()["project"]["classifiers"]) <= classifiers
@@ -264,7 +264,7 @@ def test_the_workflow_runs_files_that_are_there() -> None:
 
 
 def test_uv_takes_torch_alone_from_pytorchs_index() -> None:
-    """Explicit, so that no other package can come from there; and the index is the one of the first command."""
+    """Explicit: no other package can come from there; and it is the index of the first command."""
     uv = pyproject()["tool"]["uv"]
     (index,) = uv["index"]
     assert index["explicit"] is True

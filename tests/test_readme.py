@@ -1,4 +1,4 @@
-"""The README says what is there: every command, preset, model and module, in both languages alike."""
+"""The README matches the program: every command, preset, model and module, in both languages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read(name: str) -> str:
 
 
 def rows(text: str, heading_of_first_column: str) -> list[list[str]]:
-    """The cells of the table whose first column is called so."""
+    """The cells of the table whose first column has this name."""
     found: list[list[str]] = []
     inside = False
     for line in text.splitlines():
@@ -47,7 +47,7 @@ FIRST_COLUMNS = {
 
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_every_command_is_listed_with_its_sentence(name: str) -> None:
-    """The table is the command table: usage and description, in its order."""
+    """The table equals the command table: usage and description, in order."""
     lang = LANGUAGES[name]
     expected = [
         [f"`{command.usage}`", messages.render(command.description.key, lang, **command.description.values)]
@@ -58,7 +58,7 @@ def test_every_command_is_listed_with_its_sentence(name: str) -> None:
 
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_every_preset_is_listed_with_its_values(name: str) -> None:
-    """Name, what it sets, what it is for."""
+    """Name, values, purpose."""
     listed = {row[0].strip("`"): row[1:] for row in rows(read(name), FIRST_COLUMNS[name][1])}
     presets = load_config().presets
     assert list(listed) == list(presets)
@@ -79,7 +79,7 @@ def test_every_model_is_listed(name: str) -> None:
 
 
 def test_the_file_map_names_every_module() -> None:
-    """One line a file: what is not in the map is not in the package, and the other way round."""
+    """One line a file: the map lists exactly the files of the package."""
     block = re.search(r"^## File map\n+```\n(.*?)```", read("docs/architecture.md"), re.MULTILINE | re.DOTALL)
     assert block
     listed = {line.split()[0] for line in block[1].splitlines() if line.startswith("  ")}
@@ -89,7 +89,7 @@ def test_the_file_map_names_every_module() -> None:
 
 
 def test_both_languages_have_the_same_parts_and_commands() -> None:
-    """The Japanese README is equal to the English one: as many headings, and the same fenced commands."""
+    """The Japanese README matches the English one: as many headings, and the same fenced commands."""
     english, japanese = read("README.md"), read("README.ja.md")
 
     def headings(text: str) -> list[int]:
@@ -106,7 +106,7 @@ def test_both_languages_have_the_same_parts_and_commands() -> None:
 
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_the_picture_of_bchat_models_is_what_it_prints(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the character, on a screen of 80 columns, with as much memory free as the picture says."""
+    """To the character, on a screen of 80 columns, with the free memory of the picture."""
     block = re.search(r"^```text\n\$ bchat models\n(.*?)^```", read(MODELS_PAGE[name]), re.MULTILINE | re.DOTALL)
     assert block
     free = re.search(r"([\d.]+) GB are free here|空きは ([\d.]+) GB", block[1])
@@ -120,13 +120,13 @@ def test_the_picture_of_bchat_models_is_what_it_prints(name: str, monkeypatch: p
 @pytest.mark.slow
 @pytest.mark.parametrize(("language", "name"), [("en", "chat.svg"), ("ja", "chat.ja.svg")])
 def test_the_picture_of_a_chat_is_what_it_shows(language: str, name: str) -> None:
-    """A session in a real terminal; after a change of words, `python docs/pictures.py` draws it again."""
+    """A session in a real terminal; after a change of sentences, `python docs/pictures.py` draws it again."""
     assert pictures.text_of(read(f"docs/{name}")) == pictures.text_of(pictures.draw(language))
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_the_picture_of_bchat_pull_says_what_it_says(name: str) -> None:
-    """Its sentences are those of the table; the figures are of a run."""
+    """Its sentences are those of the table; the figures are of one run."""
     block = re.search(r"^```text\n(\$ bchat pull tiny\n.*?)^```", read(MODELS_PAGE[name]), re.MULTILINE | re.DOTALL)
     assert block
     said = block[1].replace("\n", "")

@@ -1,4 +1,4 @@
-"""The published schema of a transcript, and a checker for what it uses of JSON Schema."""
+"""The published schema of a transcript, and a checker for the JSON Schema words that it uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KNOWN = {
 
 
 def faults(value: Any, schema: dict[str, Any], where: str = "$") -> list[str]:
-    """What of `value` is against `schema`, in the few words of JSON Schema that it uses."""
+    """Return the violations of `schema` by `value`."""
     assert set(schema) <= KNOWN, f"the check does not know {set(schema) - KNOWN}"
     found = []
     kinds = [schema.get("type", [])] if isinstance(schema.get("type"), str) else schema.get("type", [])

@@ -1,4 +1,4 @@
-"""`bchat bench`: what is measured is what it is called, beside transformers; no test looks at a clock."""
+"""`bchat bench`: its figures are compared with transformers; no test measures time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CHAT = "ユーザー: What is 'cat' in Japanese?\nシステム: \"cat\" in Japan
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """The same model, a little off."""
+    """The same model with slightly changed weights."""
     path = tmp_path_factory.mktemp("other")
     perturbed = make_model(**FAMILY)
     generator = torch.Generator().manual_seed(1)
@@ -53,7 +53,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measurements of a moment."""
+    """Measurements that take a moment."""
     quick = {"PROMPT": 12, "SHORT": 8, "LONG": 24, "MOST_STEPS": 4, "ENOUGH_STEPS": 2, "ENOUGH_S": 0.0, "SHORT_S": 0.0}
     for name, value in quick.items():
         monkeypatch.setattr(speed, name, value)
@@ -76,7 +76,7 @@ def never(*_: object) -> Any:
 
 
 def test_scores_are_the_logits_of_transformers(model: Any, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At every position of a text, whatever the blocks; and nothing of it stays in the KV cache."""
+    """At every position of a text and for every block size; the KV cache keeps nothing."""
     monkeypatch.setattr(LocalEngine, "prefill_rows", 7)
     engine, ids = open_local(saved), prompt(50)
     speed._run(engine, ids[:9])
@@ -135,7 +135,7 @@ WINDOWS = [prompt(64, 1), prompt(64, 2), prompt(37, 3)]
 
 
 def test_perplexity_is_that_of_transformers(model: Any, saved: Path, reference: Reference) -> None:
-    """exp of its cross entropy, each token of each window but the first counted once."""
+    """exp of its cross entropy; each token of a window counts once, except the first."""
     with torch.no_grad():
         sums = [float(model(w := torch.tensor([ids]), labels=w).loss) * (len(ids) - 1) for ids in WINDOWS]
     expected = torch.tensor(sum(sums) / sum(len(ids) - 1 for ids in WINDOWS)).exp()
@@ -152,7 +152,7 @@ def test_a_model_is_no_distance_from_itself(saved: Path, reference: Reference) -
 def test_divergence_is_that_of_the_two_distributions(
     model: Any, saved: Path, other: tuple[Any, Path], reference: Reference
 ) -> None:
-    """From the reference to the other one, beside torch's own kl_div on transformers' logits."""
+    """From the reference to the other model, compared with torch's kl_div on transformers' logits."""
     perturbed, directory = other
     with torch.no_grad():
         exact, off = (
@@ -170,7 +170,7 @@ def test_divergence_is_that_of_the_two_distributions(
 
 
 def test_the_reference_leaves_no_file(saved: Path, tmp_path: Path) -> None:
-    """And is a file of its own size while it is needed, not memory."""
+    """The log probabilities lie in a temporary file, not in memory."""
     with Reference(tmp_path) as reference:
         judged(saved, WINDOWS, reference)
         assert reference._file is not None
@@ -209,7 +209,7 @@ def test_a_disk_that_fills_up_meanwhile_is_one_sentence(saved: Path, reference: 
 
 @pytest.mark.slow
 def test_the_embedded_model_is_judged_on_a_text_of_its_own_kind(reference: Reference) -> None:
-    """Short enough for one window. It was taught to expect replies, not questions: hence no small perplexity."""
+    """The text fits one window. The model was trained on replies, not on questions: its perplexity is high."""
     opened = partial(lambda quantize, progress: demo())
     found = quality.judge("none", opened, CHAT, reference, silent)
     assert found.is_reference
@@ -238,7 +238,7 @@ def test_the_text_that_ships_is_long_enough_in_both_languages() -> None:
 
 @pytest.mark.slow
 def test_of_a_conversation_the_replies_are_judged_after_what_asks_for_them(reference: Reference) -> None:
-    """The demo model was taught to say just that kind of reply; its whole text, questions too, surprises it."""
+    """The demo model was trained on such replies; the whole text, with its questions, surprises it."""
     said = text.own_conversation()
     opened = partial(lambda quantize, progress: demo())
     found = quality.judge("none", opened, said, reference, silent)
@@ -303,7 +303,7 @@ def test_a_text_in_another_encoding_is_measured_as_what_it_says(
 
 
 def test_what_is_no_ordinary_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
-    """A FIFO would hang for ever."""
+    """A FIFO would block forever."""
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path, tmp_path / "fifo", Path("/dev/zero")):
         with pytest.raises(BchatError) as caught:
@@ -331,7 +331,7 @@ def test_bad_texts_are_one_sentence_on_the_command_line(run: Run, lang: str, tmp
 
 
 def test_figures_come_one_after_another(short: None) -> None:
-    """Each has one more than that before; in the end nothing is missing, and all fits the context."""
+    """Each result has one figure more than the one before; the last has all, and everything fits the context."""
     said: list[str] = []
     found = list(speed.measure("none", lambda quantize, progress: demo(), CHAT, lambda p: said.append(p.key)))
     counts = [
@@ -349,7 +349,7 @@ def test_figures_come_one_after_another(short: None) -> None:
 
 
 def test_a_small_context_is_not_exceeded(saved: Path, short: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 positions: what does not fit is shortened or left out."""
+    """The context has 64 positions: longer measurements are shortened or left out."""
     for name, value in {"PROMPT": 512, "SHORT": 128, "LONG": 1500, "MOST_STEPS": 64, "ENOUGH_STEPS": 64}.items():
         monkeypatch.setattr(speed, name, value)
     engine = open_local(saved)
@@ -361,7 +361,7 @@ def test_a_small_context_is_not_exceeded(saved: Path, short: None, monkeypatch: 
 
 
 def test_the_threads_are_those_that_compute(saved: Path, short: None) -> None:
-    """A small model takes one, whatever torch has."""
+    """A small model takes one thread, however many torch has."""
     engine = open_local(saved)
     opened = Model(ModelEntry("tiny"), SimpleNamespace(encode=lambda said: [5, 6, 7]), engine)  # type: ignore[arg-type]
     torch.set_num_threads(2)
@@ -374,7 +374,7 @@ def test_the_threads_are_those_that_compute(saved: Path, short: None) -> None:
 def test_the_first_token_of_a_turn_waits_for_what_is_new_in_it_only(
     saved: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counted in rows of the forward pass: two tokens new, whichever turn it is."""
+    """Counted in rows of the forward pass: two new tokens in every turn."""
     engine, seen, timed = open_local(saved), [0], []
     run, forward = speed._run, GptNeox.run
 
@@ -395,7 +395,7 @@ def test_the_first_token_of_a_turn_waits_for_what_is_new_in_it_only(
 
 
 def test_decoding_is_one_row_a_token(saved: Path, short: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the text, repeating itself or not: the prompt is in the KV cache before the first one is timed."""
+    """For repetitive and other texts: the prompt is in the KV cache before the first token is timed."""
     engine, done, lengths = open_local(saved), [], []
     run, forward = speed._run, GptNeox.run
 
@@ -426,7 +426,7 @@ def test_twenty_turns_fit_where_there_is_room(context: int) -> None:
 
 
 def test_the_bandwidth_of_a_small_model_is_read_by_one_thread_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine several wait for each other; a large model's weights are read by all."""
+    """On a busy machine several threads wait for each other; all threads read the weights of a large model."""
     counts: list[int] = []
     monkeypatch.setattr(bandwidth, "_read", lambda views: counts.append(torch.get_num_threads()))
     with limit_threads(2):
@@ -440,7 +440,7 @@ def test_the_bandwidth_of_a_small_model_is_read_by_one_thread_too(monkeypatch: p
 
 
 def test_bandwidth_is_read_from_tensors_of_any_kind() -> None:
-    """Odd sizes, parts of others, 16 bits; what is no number is only bytes."""
+    """Odd sizes, views and 16 bits; NaN is only bytes."""
     tensors = [
         torch.full((7, 5), float("nan"), dtype=torch.bfloat16),
         torch.ones(3),
@@ -545,7 +545,7 @@ def test_quality_as_json_says_what_was_judged(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_eight_bits_change_little_and_four_bits_more(run: Run, tmp_path: Path) -> None:
-    """On the demo model and its own kind of text: mean divergence from float32 in nats."""
+    """On the demo model and texts like its training data: mean divergence from float32 in nats."""
     (tmp_path / "chat.txt").write_text(CHAT)
     ran = run("bench", "--quality", "chat.txt", "--json")
     exact, eight, both, four = ran.json["precisions"]
@@ -588,7 +588,7 @@ def test_what_cannot_be_measured_is_one_sentence(run: Run, arguments: list[str],
 
 @pytest.fixture
 def two(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, BaseException], None]:
-    """A second precision, and one of the two raises something when it is opened."""
+    """A second precision; opening one of the two raises."""
 
     def fails(kind: str, with_: BaseException) -> None:
         def opens(entry: ModelEntry, how: Any, progress: object) -> Model:
@@ -603,7 +603,7 @@ def two(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, BaseException], None]
 
 
 def test_all_means_each_precision_and_the_most_exact_one_comes_first(two: Callable[[str, BaseException], None]) -> None:
-    """auto is one of the others, and is measured only if it is asked for."""
+    """auto is one of the others, and is measured on request only."""
     two("", KeyboardInterrupt())
     assert bench._kinds(["all"]) == ["none", "other"]
     assert bench._kinds(["other", "auto", "none", "other"]) == ["none", "other", "auto"]

@@ -1,4 +1,4 @@
-"""The first command: from a bare checkout to a running bchat, whatever happens on the way."""
+"""The first command: from a bare checkout to a running bchat, with every failure on the way."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ALONE = [
 
 @pytest.fixture(autouse=True)
 def nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault in the code under test must not replace the process that runs the tests, nor reach for the network."""
+    """A fault in the code under test must neither replace the test process nor use the network."""
 
     def refuse(command: list[str]) -> int:
         raise AssertionError(command)
@@ -72,7 +72,7 @@ def test_a_change_of_what_is_wanted_is_installed(stage: Stage, name: str) -> Non
 
 
 def test_a_checkout_that_was_moved_is_set_up_again(stage: Stage) -> None:
-    """An editable install names the place it was made in."""
+    """An editable install names the path that it was made in."""
     bootstrap.run([])
     stage.root = stage.root.rename(stage.root.with_name("elsewhere"))
     assert not bootstrap.is_current(stage.root)
@@ -106,7 +106,7 @@ def test_without_network_it_says_so_at_once(stage: Stage, capsys: pytest.Capture
 def test_when_pip_fails_its_last_lines_and_one_sentence_are_shown(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """pip repeats what a server says, so that no line of it may act on the terminal."""
+    """pip repeats what a server sends; no line may control the terminal."""
     stage.answers = [[], [*(f"line {number}" for number in range(30)), "ERROR: \x1b[31mNo space left on device"]]
     assert bootstrap.run([]) == 1
     shown = capsys.readouterr().err.splitlines()
@@ -153,7 +153,7 @@ def test_an_old_python_is_told(
 
 @pytest.mark.parametrize("name", ALONE)
 def test_an_old_python_can_read_this_far(name: str) -> None:
-    """Syntax of 3.8; and no `list[str]` or `str | None` that is computed at import, outside of annotations."""
+    """Syntax of 3.8; no `list[str]` or `str | None` that is computed at import, outside of annotations."""
     tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"), feature_version=(3, 8))
     for node in tree.body:
         if isinstance(node, ast.Assign):
@@ -166,7 +166,7 @@ def test_an_old_python_can_read_this_far(name: str) -> None:
 def test_a_python_without_venv_is_told_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
 ) -> None:
-    """As Debian's python3 comes."""
+    """Like the python3 of Debian."""
     root = bare_checkout(tmp_path / "x")
     found = importlib.util.find_spec
     monkeypatch.setattr(bootstrap, "checkout", lambda: root)
@@ -178,7 +178,7 @@ def test_a_python_without_venv_is_told_what_to_install(
 def test_an_environment_of_somebody_else_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One without pip, as another tool makes it, cannot be used and is not ours to delete."""
+    """An environment without pip, as other tools make it, cannot be used and is not ours to delete."""
     root = bare_checkout(tmp_path / "x")
     theirs = root / ".venv" / "pyvenv.cfg"
     theirs.parent.mkdir()
@@ -211,7 +211,7 @@ def test_a_python_that_has_everything_is_used_as_it_is(
 
 
 def test_inside_the_environment_nothing_is_started_twice(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if a library was removed by hand: else it would start itself for ever."""
+    """Even if a library was removed by hand: otherwise bchat would start itself forever."""
     bootstrap.run([])
     monkeypatch.setattr(bootstrap, "missing_libraries", lambda: ["rich"])
     assert not bootstrap.is_ready()
@@ -220,7 +220,7 @@ def test_inside_the_environment_nothing_is_started_twice(stage: Stage, monkeypat
 
 
 def test_pip_is_not_led_astray_by_the_persons_settings() -> None:
-    """Where to install is ours to say; where from is theirs."""
+    """bchat decides where to install; the user decides from which index."""
     theirs = {"PIP_INDEX_URL": "theirs", "PIP_TARGET": "/x", "PIP_USER": "1", "PYTHONPATH": "/y", "PYTHONHOME": "/z"}
     theirs["PIP_FORCE_REINSTALL"] = "1"  # would replace the CPU build by the index's usual one
     told = pip.environment(theirs)
@@ -249,7 +249,7 @@ def scripted_pip(tmp_path: Path) -> Callable[[str], Path]:
 def test_pip_is_quiet_but_for_what_takes_a_while(
     scripted_pip: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A small download passes unseen, a large one is announced; everything is in the log."""
+    """A small download is not announced, a large one is; everything is in the log."""
     root = scripted_pip(
         "echo 'Collecting torch'\n"
         "echo '  Downloading torch-9.9.0-cp311.whl (190.3 MB)'\n"
@@ -270,7 +270,7 @@ def test_a_pip_that_fails_is_never_taken_for_one_that_did_not(scripted_pip: Call
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
 def test_a_pip_that_starts_no_download_in_time_is_ended(scripted_pip: Callable[[str], Path]) -> None:
-    """As with an index that a firewall swallows; it counts as unreachable."""
+    """Like an index behind a firewall that drops packets; it counts as unreachable."""
     last = pip.install(scripted_pip("echo Looking in indexes; exec sleep 600"), ["torch"], timeout_s=0.5)
     assert last[0] == "Looking in indexes"
     assert pip.is_unreachable(last)
@@ -322,7 +322,7 @@ version = "0"
 
 @pytest.fixture
 def small_checkout(tmp_path: Path) -> Path:
-    """bchat's own first command around a bchat that needs no library, so that no network is needed."""
+    """bchat's own first command, around a bchat that needs no library: the test needs no network."""
     root = bare_checkout(tmp_path / "a checkout", torch="")
     for name in ALONE:
         (root / "bilingual_chat" / name).parent.mkdir(exist_ok=True)
@@ -341,7 +341,7 @@ def small_checkout(tmp_path: Path) -> Path:
 
 
 def begin(root: Path) -> subprocess.Popen[str]:
-    """The first command, by a Python without any library, with no home to write to."""
+    """The first command, with a Python without any library and a home that is read-only."""
     kept = {name: value for name, value in os.environ.items() if name not in ("HOME", "PYTHONPATH")}
     return subprocess.Popen(
         [sys.executable, "-S", "-m", "bilingual_chat", "--seed", "a b"],
@@ -356,7 +356,7 @@ def begin(root: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_the_first_command_for_real(small_checkout: Path) -> None:
-    """Two begin at once: one sets up, one waits. The third starts at once. One killed in between is completed."""
+    """Two start at once: one sets up, one waits. A third starts at once. A killed set-up is completed."""
     pair = [begin(small_checkout) for _ in range(2)]
     ends = [process.communicate(timeout=300) for process in pair]
     assert [(process.returncode, out) for process, (out, _) in zip(pair, ends, strict=True)] == [

@@ -1,4 +1,4 @@
-"""Which build of torch the set-up installs: on a scripted pip, then by the real pip from indexes served here."""
+"""The build of torch that the set-up installs: with a scripted pip, then with the real pip and local indexes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 @pytest.mark.parametrize("answer", [NO_MATCH, CONFLICT])
 def test_without_an_own_cpu_build_pytorch_is_asked(stage: Stage, answer: list[str]) -> None:
-    """pip with constraints speaks of a conflict, not of a version that is not there."""
+    """pip with constraints reports a conflict, not a missing version."""
     stage.answers = [answer, []]
     assert bootstrap.run([]) == 7
     assert stage.asked == [OWN, FROM_PYTORCH, KEPT]
@@ -52,7 +52,7 @@ def test_without_any_cpu_build_and_without_a_terminal_nothing_is_downloaded(
     answer: list[str],
     wish: str | None,
 ) -> None:
-    """Status 1 and a sentence that gives size and remedy; BCHAT_TORCH=cpu is an answer to the question, too."""
+    """Status 1 and a sentence with size and remedy; BCHAT_TORCH=cpu answers the question too."""
     if wish:
         monkeypatch.setenv("BCHAT_TORCH", wish)
     else:
@@ -75,7 +75,7 @@ def test_on_a_terminal_the_user_decides(
 
 
 def test_a_file_with_another_hash_ends_the_set_up(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is not "no CPU build here", and no reason to ask for another one."""
+    """This is not "no CPU build here", and no reason to ask another index."""
     stage.answers = [NO_MATCH, MISMATCH]
     assert bootstrap.run([]) == 1
     assert stage.asked == [OWN, FROM_PYTORCH]
@@ -98,7 +98,7 @@ def test_a_file_with_another_hash_ends_the_set_up(stage: Stage, capsys: pytest.C
 def test_bchat_torch_decides_in_advance(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, wish: str, has_gpu: bool, asked: list[list[str]]
 ) -> None:
-    """Else the GPU does."""
+    """Otherwise the GPU decides."""
     monkeypatch.setenv("BCHAT_TORCH", wish)
     stage.has_gpu = has_gpu
     assert bootstrap.run([]) == 7
@@ -109,7 +109,7 @@ def test_bchat_torch_decides_in_advance(
 def test_a_gpu_takes_a_cpu_build_rather_than_none(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, wish: str, status: int, asked: list[list[str]]
 ) -> None:
-    """Unless CUDA was asked for."""
+    """Unless the user asked for CUDA."""
     monkeypatch.setenv("BCHAT_TORCH", wish)
     stage.has_gpu = True
     stage.answers = [NO_MATCH]
@@ -146,7 +146,7 @@ def test_a_misspelt_wish_is_refused(
 def test_a_torch_that_is_there_is_not_fetched_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, installed: str, wish: str, asked: list[list[str]]
 ) -> None:
-    """After a set-up that failed later on, or that the user accepted before."""
+    """After a set-up that failed later, or a build that the user accepted before."""
     monkeypatch.setenv("BCHAT_TORCH", wish)
     stage.torch = installed
     assert bootstrap.run([]) == 7
@@ -154,7 +154,7 @@ def test_a_torch_that_is_there_is_not_fetched_again(
 
 
 def test_another_wish_sets_up_again_and_then_never(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside the environment the same variable is set, and must not start a set-up for ever."""
+    """The environment sets the same variable, and must not start a set-up forever."""
     bootstrap.run([])
     for wish in ("cuda", "cpu"):
         monkeypatch.setenv("BCHAT_TORCH", wish)
@@ -203,7 +203,7 @@ def test_a_driver_without_a_gpu_is_no_gpu(
 
 
 class Index(ThreadingHTTPServer):
-    """A package index in `directory`, which notes what it was asked for."""
+    """A package index in `directory`, which records requests."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -223,7 +223,7 @@ class Index(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/{path}"
 
     def offer(self, version: str, needs: str = "") -> str:
-        """A torch of a few bytes; its hash."""
+        """Make a torch of a few bytes; return its hash."""
         name = f"torch-{version}-py3-none-any.whl"
         page = self.directory / "simple" / "torch" / "index.html"
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -238,13 +238,13 @@ class Index(ThreadingHTTPServer):
 
     @property
     def wheels(self) -> list[str]:
-        """The wheels that were fetched."""
+        """The downloaded wheels."""
         return [path.rpartition("/")[2] for path in self.asked if path.endswith(".whl")]
 
 
 @pytest.fixture
 def indexes(tmp_path: Path) -> Iterator[tuple[Index, Index]]:
-    """The user's own, and the one that stands for PyTorch's."""
+    """The user's index, and a stand-in for PyTorch's."""
     pair = Index(tmp_path / "own"), Index(tmp_path / "pytorch")
     for index in pair:
         threading.Thread(target=index.serve_forever, daemon=True).start()
@@ -266,7 +266,7 @@ def made_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ladder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_environment: Path, indexes: tuple[Index, Index]
 ) -> Iterator[Path]:
-    """A checkout with an environment, without torch; pip knows the user's own index only."""
+    """A checkout with an environment, without torch; pip knows the user's index only."""
     if os.name == "nt":
         pytest.skip("the environment is reached by a symbolic link")
     root = bare_checkout(tmp_path / "a checkout")
@@ -302,7 +302,7 @@ def test_the_own_index_comes_first(ladder: Path, indexes: tuple[Index, Index]) -
 
 @pytest.mark.slow
 def test_pytorchs_index_gives_torch_and_nothing_else(ladder: Path, indexes: tuple[Index, Index]) -> None:
-    """Not its dependencies, which an index may offer in versions of its own; and the user's index gives no CUDA."""
+    """Not its dependencies, which an index may offer in other versions; and the user's index gives no CUDA."""
     own, pytorch = indexes
     pin(ladder, pytorch.url(), pytorch.offer("9.9.0+cpu", needs="Requires-Dist: filelock\n"))
     assert torch_build.install(ladder, "") == "cpu"
@@ -322,7 +322,7 @@ def test_a_file_that_was_exchanged_is_not_installed(ladder: Path, indexes: tuple
 
 
 def silent_server() -> socket.socket:
-    """Takes connections and answers none of them."""
+    """Accepts connections and answers none."""
     return socket.create_server(("127.0.0.1", 0))
 
 
@@ -350,7 +350,7 @@ def test_an_index_that_does_not_help_downloads_nothing(
 
 @pytest.mark.slow
 def test_where_the_own_index_has_both_builds_cuda_is_cuda(ladder: Path, indexes: tuple[Index, Index]) -> None:
-    """pip alone would prefer the label."""
+    """pip alone would prefer the build with a label."""
     own, _ = indexes
     own.offer("9.9.0+cpu")
     own.offer("9.9.0+cu130")
@@ -362,7 +362,7 @@ def test_where_the_own_index_has_both_builds_cuda_is_cuda(ladder: Path, indexes:
 
 
 def on_a_terminal(typed: bytes, early: bytes = b"", language: str = "C") -> tuple[bool, str]:
-    """Whether the question counts as answered with yes, and the screen."""
+    """Return True if the question counts as answered with yes, and the screen."""
     if os.name == "nt":
         pytest.skip("the terminal is a pseudo-terminal")
     controller, terminal = os.openpty()
@@ -412,5 +412,5 @@ def test_the_question_states_the_size_in_both_languages() -> None:
 
 
 def test_keys_typed_before_the_question_do_not_answer_it() -> None:
-    """An early "y" was meant for the chat."""
+    """A "y" typed too early was meant for the chat."""
     assert not on_a_terminal(b"\n", early=b"y\n")[0]

@@ -1,4 +1,4 @@
-"""The command line: what goes in, what comes out where, and the exit status of every end."""
+"""The command line: input, output, and the exit status of every end."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ sys.exit(command_line.main())
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("command", ["ask", "chat"])
 def test_what_libraries_print_reaches_no_screen(noise: str, command: str) -> None:
-    """While a model is opened and while it computes; what bchat says still does."""
+    """While a model is opened and while it computes; bchat's own sentences still appear."""
     source = f"NOISE = {NOISES[noise]!r}\n{NOISY}"
     ran = program([sys.executable, "-c", source, command, *(["-"] if command == "ask" else [])], b"Hi\n/nosuch\n")
     assert ran.stdout.decode() == "Hello.\n"
@@ -93,7 +93,7 @@ def test_debug_shows_what_libraries_print() -> None:
     ["frobnicate", "transcript", "pull", "--seed", "models a b", "ask --json=3", "ask --modle x"],
 )
 def test_what_typer_says_is_said_in_japanese_too(run: Run, arguments: str) -> None:
-    """Its own words are English only; a newer typer that words them otherwise is seen here."""
+    """typer speaks English only; this fails if a newer typer changes its sentences."""
     ran = run("--lang", "ja", *arguments.split())
     assert ran.status == 2
     words, _, _ = ran.err.partition("使い方")
@@ -189,7 +189,7 @@ def test_where_no_log_can_be_written_it_is_said_how_to_see_more(run: Run, home: 
     ids=" ".join,
 )
 def test_a_full_disk_under_stdout_is_one_sentence(arguments: list[str], home: Path) -> None:
-    """Nothing unforeseen, so nothing in a log; and a chat that is fed from a file does not go on for nobody."""
+    """No unexpected error, so no log; and a chat with input from a file ends when its output is closed."""
     command = scripted(*arguments, replies=["one\n" * 5, "two"])
     said_to_it = b"a\nb\n" if arguments == ["chat"] else b""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -208,7 +208,7 @@ def test_a_full_disk_under_stdout_is_one_sentence(arguments: list[str], home: Pa
     "arguments", [["ask", "x"], ["ask", "x", "--json"], ["where"], ["--help"], ["--version"]], ids=" ".join
 )
 def test_a_closed_pipe_is_141_without_a_word(arguments: list[str]) -> None:
-    """`bchat ask … | head -1`, when head has left."""
+    """`bchat ask … | head -1`, after head has ended."""
     reading, writing = os.pipe()
     os.close(reading)
     command = scripted(*arguments, replies=["one\n" * 50])
@@ -219,7 +219,7 @@ def test_a_closed_pipe_is_141_without_a_word(arguments: list[str]) -> None:
 
 
 def test_closed_standard_streams_are_no_error() -> None:
-    """Nor does a file that is opened later become one of them."""
+    """A file that is opened later does not become one of them."""
     for shell in ('"$@" <&-', '"$@" >&- 2>&- <&-'):
         done = program(["sh", "-c", shell, "sh", *scripted("ask", "x")])
         assert (done.returncode, done.stderr) == (0, b"")
@@ -236,7 +236,7 @@ def test_the_reply_alone_goes_to_stdout(run: Run) -> None:
 
 @pytest.mark.parametrize("arguments", [["ask", "-"], ["ask"]])
 def test_the_question_may_come_from_a_pipe(run: Run, engines: list[ScriptedEngine], arguments: list[str]) -> None:
-    """All of it is one message; a byte-order mark is none of it."""
+    """The whole input is one message, without its byte-order mark."""
     ran = run(*arguments, stdin="\ufeff二行の\n質問\n")
     assert ran.out == "Hello.\n"
     assert tokenizer().decode(engines[0].prompts[0]) == "ユーザー: 二行の\n質問\nシステム: "
@@ -247,7 +247,7 @@ def test_the_question_may_come_from_a_pipe(run: Run, engines: list[ScriptedEngin
 def test_a_question_in_another_encoding_is_never_sent_garbled(
     run: Run, engines: list[ScriptedEngine], codec: str, form: str
 ) -> None:
-    """It is refused with the option that reads it."""
+    """It is refused, and the error names the option that reads it."""
     data = "猫は好きですか。".encode(codec)
     if form == "argument" and codec.startswith("utf-16"):
         return  # the bytes 0 end a word
@@ -294,7 +294,7 @@ def test_a_chat_reads_a_pipe_in_the_encoding_that_is_named(run: Run, engines: li
 
 
 def test_models_are_verified_and_removed(run: Run) -> None:
-    """With nothing downloaded: the embedded one is not bchat's to remove, and another is not there."""
+    """Without downloads: the embedded model cannot be removed, and the other is not there."""
     assert "no downloaded models" in run("models", "--verify").err
     assert (run("models", "sft", "--verify").status, run("rm", "demo").status) == (ExitStatus.MODEL, ExitStatus.MODEL)
     assert "sft is not on this machine" in run("rm", "sft").err
@@ -346,7 +346,7 @@ def test_json_has_everything_and_reads_back(run: Run) -> None:
 
 
 def test_a_model_is_spoken_to_like_the_one_that_is_named(run: Run) -> None:
-    """Whose files say nothing of it: its format, and its card's settings."""
+    """The files of the model do not name it: its format and its card's settings."""
     told = run("ask", "--json", "x", "--like", "j-ppo").json
     assert told["model"] == "demo"
     assert told["prompt"] == "ユーザー: x<NL>システム: "
@@ -372,7 +372,7 @@ def test_the_persona_and_an_earlier_conversation_come_before_the_question(
 
 
 def test_options_may_stand_before_or_after_the_command(run: Run, tmp_path: Path) -> None:
-    """The nearer one wins; --set adds up."""
+    """The nearer option wins; --set adds up."""
     before = run("--seed", "1", "--set", "top_k=3", "ask", "--json", "x")
     after = run("ask", "--json", "x", "--seed", "1", "--set", "top_k=3")
     assert before.json["settings"] == after.json["settings"]
@@ -411,7 +411,7 @@ def test_presets_and_models_are_listed(run: Run) -> None:
 
 
 def test_transcripts_are_listed_shown_and_searched(run: Run, tmp_path: Path) -> None:
-    """With kana and width folded; `show` is a document that --load takes, or what /export writes."""
+    """Case, width and kana are folded; `show` prints a document that --load takes, or the output of /export."""
     run(stdin="カタカナの話\n", reply="はい、" + HOSTILE)
     (line,) = run("transcripts").out.splitlines()
     assert line == run("transcripts", "list").out.strip("\n")
@@ -435,7 +435,7 @@ def test_transcripts_are_listed_shown_and_searched(run: Run, tmp_path: Path) -> 
 
 
 def test_chat_with_a_pipe_is_a_plain_reader(run: Run) -> None:
-    """Also by its name; what is no reply goes to stderr; the first failing line gives the status."""
+    """By its name too; errors and notices go to stderr; the first failing line decides the status."""
     for arguments in ([], ["chat"]):
         ran = run(*arguments, stdin="Hi\n/nosuch\n")
         assert (ran.status, ran.out) == (2, "Hello.\n")
@@ -457,7 +457,7 @@ def test_a_standard_input_that_is_not_read_is_said_so(run: Run, monkeypatch: pyt
 
 
 def test_whether_standard_input_holds_something_is_known_without_waiting() -> None:
-    """An open pipe that nobody has written to, one with words in it, one that is closed and empty; and no pipe."""
+    """An open pipe without data, one with data, a closed empty one; and no pipe."""
     reading, writing = os.pipe()
     with os.fdopen(reading) as pipe:
         assert not chat._has_unread_bytes(pipe)
@@ -495,7 +495,7 @@ def test_an_unanswered_last_message_of_a_file_is_answered_or_said_to_be_left_out
 def test_a_pipe_is_told_how_to_have_an_unanswered_message_answered(
     run: Run, engines: list[ScriptedEngine], tmp_path: Path
 ) -> None:
-    """There is no line that it could be in."""
+    """It belongs to no line."""
     (tmp_path / "card.json").write_text(UNANSWERED)
     for arguments, lines in ((["--load", "card.json"], "/retry\n"), ([], "/load card.json\n/retry\n")):
         ran = run(*arguments, stdin=lines)
@@ -524,7 +524,7 @@ def test_python_m_is_bchat() -> None:
 
 
 def test_a_completion_script_can_be_shown_and_completes() -> None:
-    """typer asks which shell its parent is."""
+    """typer asks for the shell of its parent process."""
     shown = program(["bash", "-c", '"$@"; exit', "bash", *real("--show-completion")])
     assert b"_BCHAT_COMPLETE=complete_bash" in shown.stdout
     asked = program(real(), _BCHAT_COMPLETE="complete_bash", COMP_WORDS="bchat tr", COMP_CWORD="1")
@@ -582,7 +582,7 @@ def test_japanese_help_on_an_ascii_stdout() -> None:
 
 
 def test_help_and_version_import_nothing_that_takes_time() -> None:
-    """Not even bchat's own rooms, but for messages and what typer needs."""
+    """Not even bchat's own rooms, except messages and the modules that typer needs."""
     for arguments in (["--help"], ["--version"], ["ask", "--help"]):
         probe = f"""
 import sys
@@ -621,7 +621,7 @@ def test_options_before_the_command_fill_only_what_is_not_said() -> None:
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_reply() -> None:
-    """With the demo model; another seed may say the same, but its record differs."""
+    """With the demo model; another seed may give the same reply, but its record differs."""
     first, second = (
         json.loads(program(real("ask", "--json", "Hello", "--seed", "7", "--set", "temperature=1")).stdout)
         for _ in "12"
@@ -635,7 +635,7 @@ def test_the_same_seed_gives_the_same_reply() -> None:
 
 @pytest.fixture
 def tiny(served: Hub, tmp_path: Path) -> list[str]:
-    """Options that name the model which the loopback hub serves."""
+    """Options that name the model of the loopback hub."""
     (tmp_path / "tiny.toml").write_text('[models.tiny]\nhub_id = "someone/tiny"\n')
     return ["--config", str(tmp_path / "tiny.toml")]
 
@@ -669,7 +669,7 @@ def test_the_tokenizer_alone_is_enough_for_a_model_on_a_server(run: Run, tiny: l
 def test_withdrawn_weights_are_fetched_only_when_that_is_asked_for(
     run: Run, tiny: list[str], served: Hub, tmp_path: Path
 ) -> None:
-    """The refusal names the option; it is there."""
+    """The error names an option, and this command has it."""
     del served.files["model.safetensors"]
     md5 = hashlib.md5(served.files["pytorch_model.bin"]).hexdigest()
     with (tmp_path / "tiny.toml").open("a") as file:
@@ -759,7 +759,7 @@ def test_a_reply_that_is_cut_says_in_a_chat_what_helps_in_a_chat(run: Run) -> No
 
 
 def test_what_belongs_to_the_shell_is_known_in_the_chat() -> None:
-    """Every command and option that the chat has no command for, and nothing else."""
+    """Every command and option without a slash command, and nothing else."""
     app = typer.main.get_command(command_line.app)
     options = {param.name for param in app.params} - {"set_", "install_completion", "show_completion"}
     names = {*app.commands, *options}  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""`bchat doctor` says what is wrong with a machine, and the remedy."""
+"""`bchat doctor` names the problems of a machine, and the remedies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bchat models`: what fits here is seen at once, and one model is described with all that is known of it."""
+"""`bchat models`: shows at once which models fit this machine; describes one model completely."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.pseudo_terminal import pty
 
 
 def listed(config: Config, lang: str = "en") -> dict[str, list[str]]:
-    """The cells of each model where nobody looks at a screen."""
+    """The cells of each model, without a terminal."""
     out = io.StringIO()
     models_table.show_all(config, Display(lang, out=out, err=io.StringIO()))
     rows = [line.split("\t") for line in out.getvalue().splitlines()]
@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_in_brackets(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_each_precision_of_the_table_has_its_column() -> None:
-    """One is a row of the table and nothing else, and the line still fits a usual screen."""
+    """It is a row of the table and nothing else, and the line still fits a usual screen."""
     with pty(80) as screen:
         models_table.show_all(load_config(), Display("en", out=screen.file, err=io.StringIO()))
         heading, _, sft, *_ = screen.see().splitlines()
@@ -89,7 +89,7 @@ def test_the_memory_is_the_estimate_that_opening_makes(entry: ModelEntry) -> Non
 @pytest.mark.parametrize("lang", ["en", "ja"])
 @pytest.mark.parametrize("width", [10, 40, 80, 200])
 def test_the_list_keeps_to_the_screen(lang: str, width: int) -> None:
-    """At 80 columns each model is one line of figures, and below it what it is for."""
+    """At 80 columns each model has one line of figures, and one of description below."""
     with pty(width) as screen:
         models_table.show_all(load_config(), Display(lang, out=screen.file, err=io.StringIO()))
         lines = screen.see().splitlines()

@@ -1,4 +1,4 @@
-"""The slash commands: what each line does, and that a line which cannot be done changes nothing."""
+"""The slash commands: the effect of each line; a line with an error changes nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.scripted import PLAIN, Shown, drain, make_app, make_session, tokenize
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory that relative names are meant in."""
+    """The directory that relative names refer to."""
     directory = tmp_path / "here"
     directory.mkdir()
     monkeypatch.chdir(directory)
@@ -49,7 +49,7 @@ def conversations(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def app(conversations: Path, here: Path) -> tuple[App, Shown, Any]:
-    """A chat with two turns behind it, what it shows, and the engine."""
+    """A chat after two turns, its screen, and its engine."""
     session, engine = make_session(conversations, ["一です。", "二です。", "三です。"])
     drain(session.reply("いち"))
     drain(session.reply("に"))
@@ -64,7 +64,7 @@ def state_of(app: App) -> Any:
 
 
 def refused(line: str, app: App) -> BchatError:
-    """The error of a line that changes nothing, in both languages."""
+    """Return the error of a line that changes nothing, in both languages."""
     before = state_of(app)
     with pytest.raises(BchatError) as caught:
         execute(line, app)
@@ -295,7 +295,7 @@ def test_what_cannot_be_done_is_one_sentence_and_changes_nothing(
     st.one_of(st.text(max_size=20), st.text("0123456789.-=/~'\" \\\0\ud800naif", max_size=12)),
 )
 def test_no_line_makes_anything_but_a_sentence(app: tuple[App, Shown, Any], name: str, gap: str, argument: str) -> None:
-    """Whatever is typed: done, or a BchatError that can be said."""
+    """Every line is either executed or raises a BchatError that can be shown."""
     chat, shown, _ = app
     if name in ("save", "export"):  # only below this test's own directory
         argument = argument.replace("/", "_")
@@ -611,7 +611,7 @@ def test_where_nothing_can_stand_in_the_line_edit_says_what_the_next_one_does(ap
 
 
 def test_a_message_without_a_reply_comes_back_into_the_line(app: tuple[App, Shown, Any], here: Path) -> None:
-    """And is still there when the file is saved again before it is sent."""
+    """It is still there when the file is saved again before the message is sent."""
     chat, shown, _ = app
     card = [{"speaker": "ユーザー", "text": "VRはなんですか。"}]
     (here / "card.json").write_text(json.dumps(card), encoding="utf-8")
@@ -625,7 +625,7 @@ def test_a_message_without_a_reply_comes_back_into_the_line(app: tuple[App, Show
 def test_settings_and_a_model_that_the_last_reply_did_not_have_are_told(
     conversations: Path, here: Path, how: str
 ) -> None:
-    """Never taken over by themselves; the line that is told brings them back, and then there is nothing to tell."""
+    """They never apply automatically; the command in the notice restores them, and then there is no notice."""
     first, _ = make_session(conversations, ["はい"], options={"temperature": 0.4, "top_k": 7, "seed": 5})
     drain(first.reply("話"))
     execute("/save a.json", make_app(first, conversations)[0])
@@ -832,7 +832,7 @@ def test_what_is_no_form_is_refused_by_both(app: tuple[App, Shown, Any], line: s
 
 @pytest.mark.parametrize("line", ["/set temp default", "/set temperature=DEFAULT,seed 3", "/temperature 既定"])
 def test_default_takes_back_what_was_set_here(app: tuple[App, Shown, Any], line: str) -> None:
-    """And nothing else: what the command line, a file or the preset says is in force again."""
+    """Nothing else changes: the values of the command line, a file or the preset are in force again."""
     chat, shown, _ = app
     chat.session.change(chat.session.settings.changed("temperature", 0.6, config.OPTION))
     execute("/set temperature 1.5 top_k 7", chat)

@@ -1,4 +1,4 @@
-"""/pull: a model comes while one chats with another; and the offer of it, once, to a person who chose none."""
+"""/pull downloads a model during a chat with another; bchat offers it once, to users who chose none."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BIG = replace(ENTRY, parameters=200_000_000)
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[tuple[App, Shown]]:
-    """A chat that knows of the hub's model as the default; what it fetches ends with the test."""
+    """A chat whose default is the model of the hub; its downloads end with the test."""
     session, _ = make_session(tmp_path)
     made, shown = make_app(session, tmp_path)
     made.config = replace(made.config, catalogue={**made.config.catalogue, "sft": ENTRY})
@@ -67,7 +67,7 @@ def refused(app: App, line: str) -> str:
 
 
 def test_a_model_comes_while_one_chats_and_its_arrival_is_said_once(app: tuple[App, Shown], served: Hub) -> None:
-    """Without a name, the one to chat with. Whoever waits for a line is told from the other thread."""
+    """Without a name: the model to chat with. A user at the prompt sees the notice from the other thread."""
     chat, shown = app
     told: list[bool] = []
     chat.reader.put_aside = lambda call: told.append(chat.downloads.running is not None)  # type: ignore[method-assign]
@@ -114,7 +114,7 @@ def test_what_is_stopped_is_kept_and_goes_on(app: tuple[App, Shown], served: Hub
 def test_after_a_stop_the_next_begins_at_once(
     app: tuple[App, Shown], served: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Although the line of the one before is silent, and would be waited for: its file is nobody's any more."""
+    """Although the earlier download still waits for a silent line: its file is not in use any more."""
     monkeypatch.setattr(http, "TIMEOUTS", replace(HASTY, read=60.0))
     chat, shown = app
     served.hold_after[WEIGHTS] = 100_000
@@ -179,7 +179,7 @@ def test_what_goes_wrong_is_said_as_one_sentence(app: tuple[App, Shown], served:
 def test_something_unforeseen_is_a_sentence_too(
     app: tuple[App, Shown], served: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a thread nobody would see it."""
+    """In a thread, the exception would be lost."""
 
     def broken(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError
@@ -202,7 +202,7 @@ def test_something_unforeseen_is_a_sentence_too(
     ],
 )
 def test_what_cannot_be_fetched_is_refused_at_once(app: tuple[App, Shown], served: Hub, line: str, key: str) -> None:
-    """The demo model is here, which is said; here it is not."""
+    """The demo model is here, and the notice says so; in this test it is not."""
     chat, _ = app
     chat.config = replace(
         chat.config, catalogue={**chat.config.catalogue, "demo": ModelEntry("demo", directory="/nowhere")}
@@ -223,7 +223,7 @@ def test_a_model_that_is_here_is_not_fetched(app: tuple[App, Shown], served: Hub
 
 
 def test_a_model_in_a_directory_of_ones_own_is_compared(app: tuple[App, Shown], served: Hub, tmp_path: Path) -> None:
-    """As `bchat pull` does. It can be opened meanwhile, and the second time there is nothing to do."""
+    """Like `bchat pull`. The model can be opened meanwhile; a second download does nothing."""
     chat, shown = app
     put_directory(tmp_path / "own", *WANTED)
     entry = replace(ENTRY, name="own", directory=str(tmp_path / "own"))
@@ -258,7 +258,7 @@ def test_a_file_of_ones_own_that_differs_is_told(app: tuple[App, Shown], served:
 
 
 def test_withdrawn_weights_are_not_fetched_under_another_name(app: tuple[App, Shown], served: Hub) -> None:
-    """Somebody's copy of them on the hub, in a table of the person's own."""
+    """A copy of withdrawn weights on the hub, in the user's own table."""
     del served.files[WEIGHTS]
     chat, shown = app
     sft = replace(chat.config.catalogue["ppo"], withdrawn_md5=(MD5,))
@@ -270,7 +270,7 @@ def test_withdrawn_weights_are_not_fetched_under_another_name(app: tuple[App, Sh
 
 
 def test_in_a_pipe_it_comes_before_the_next_line(app: tuple[App, Shown], served: Hub) -> None:
-    """Nobody chats meanwhile, and the end of the input would stop it."""
+    """On a pipe, the end of the input would stop the download."""
     chat, shown = app
     chat.reader.has_editor = False
     execute("/pull", chat)
@@ -307,7 +307,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *ar
 def test_pull_says_first_how_much_it_fetches_where_to_and_how_much_is_free(
     served: Hub, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then how far each file and all of it is; a second time that there is nothing to do."""
+    """Then the progress of each file and of the whole; a second download reports that nothing is missing."""
     write_config(home)
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=63 * 10**9))
@@ -337,7 +337,7 @@ def test_pull_warns_of_a_model_that_could_not_be_opened_here(
 def test_withdrawn_weights_are_said_of_a_model_in_any_directory(
     served: Hub, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By all that verify, list and describe it, and with the good ones named; under whatever name they are fetched."""
+    """By everything that verifies, lists and describes the model, with the good checksums, under any name."""
     put_directory(tmp_path / "own", "config.json", "spiece.model", WEIGHTS, BIN)
     del served.files[WEIGHTS]
     copy = f'[models.copy]\nhub_id = "{REPO}"\n'
@@ -367,7 +367,7 @@ def test_withdrawn_weights_are_said_of_a_model_in_any_directory(
 
 @pytest.fixture
 def online(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with room for everything."""
+    """A machine with enough space and memory."""
     monkeypatch.delenv("HF_HUB_OFFLINE")
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**12))
@@ -375,7 +375,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def put_half(size: int) -> None:
-    """What a download that was stopped leaves; a file with a hole."""
+    """The files of a stopped download; a file with a hole."""
     partial().parent.mkdir(parents=True)
     with partial().open("wb") as file:
         file.truncate(size)
@@ -393,7 +393,7 @@ def test_the_real_model_is_offered_with_its_size_and_the_room_for_it() -> None:
 
 @pytest.mark.usefixtures("online")
 def test_it_is_offered_once_and_again_where_it_stands_half_way() -> None:
-    """The small files, which come first, are nothing to speak of."""
+    """The small files come first and are not worth a report."""
     remember(SHOWN)
     assert find_offer({"sft": BIG}) is None
     put_half(1000)
@@ -464,7 +464,7 @@ def test_no_is_remembered(app: tuple[App, Shown], online: None, line: str) -> No
 
 
 def test_anything_else_is_a_message_and_ends_the_offer(app: tuple[App, Shown], served: Hub) -> None:
-    """A later "yes" is for the model."""
+    """A later "yes" is a message to the model."""
     chat, _ = app
     stands(chat)
     assert not models.answer_offer(chat, "yes, hello")
@@ -473,7 +473,7 @@ def test_anything_else_is_a_message_and_ends_the_offer(app: tuple[App, Shown], s
 
 
 def test_looking_for_an_offer_imports_no_hub() -> None:
-    """It is done before the first prompt."""
+    """The download is complete before the first prompt."""
     program = "from bilingual_chat.cli import chat; import sys; print('bilingual_chat.hub' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "False"
@@ -548,7 +548,7 @@ def test_who_chose_a_model_is_offered_none(served: Hub, home: Path) -> None:
 
 @pytest.mark.slow
 def test_the_question_is_asked_on_the_first_start_only(served: Hub, home: Path) -> None:
-    """Whoever just chats has answered it, too."""
+    """A first message answers the question too."""
     for wanted in ("Download it while you chat", "/pull downloads it while you chat"):
         terminal = begin(served, home)
         assert wanted in terminal.text.replace("\n", " ")

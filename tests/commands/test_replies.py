@@ -1,4 +1,4 @@
-"""Every reply that a message has had is kept: in memory, in the journal and in a document; one of them counts."""
+"""Every reply to a message is kept: in memory, in the journal and in a document; one of them is chosen."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def said(session: Session) -> list[str]:
 
 
 def on_disk(session: Session) -> Loaded:
-    """What a bchat that is started now reads; it is what this one has."""
+    """Return what a new bchat reads from disk; it equals this session's state."""
     assert session.journal_path is not None
     loaded = read_journal(session.journal_path)
     assert loaded.problems == ()
@@ -82,7 +82,7 @@ def test_a_retry_that_fails_leaves_the_whole_reply(tmp_path: Path) -> None:
 
 
 def test_a_stopped_reply_makes_way_for_another_one(tmp_path: Path) -> None:
-    """Only a whole reply is worth more than what was said last."""
+    """Only a complete reply replaces another complete one."""
     session, _ = make_session(tmp_path, ["一二三", "四五六", "七八九"])
     with closing(session.reply("数えて")) as events:
         next(events)
@@ -104,7 +104,7 @@ def test_undo_after_a_stopped_retry_keeps_the_whole_reply(tmp_path: Path) -> Non
 
 
 def test_undo_takes_back_one_retry_edit_or_choice_after_the_other(tmp_path: Path) -> None:
-    """With a number it takes back whole turns."""
+    """With a number, /undo removes whole turns."""
     session, _ = make_session(tmp_path, ["零", "一", "二", "三", "四"])
     app, _ = make_app(session, tmp_path)
     drain(session.reply("前"))
@@ -125,7 +125,7 @@ def test_undo_takes_back_one_retry_edit_or_choice_after_the_other(tmp_path: Path
 
 
 def test_every_way_to_another_reply_is_listed_and_can_be_chosen(tmp_path: Path) -> None:
-    """Retry, edit, compare and take: in the order in which they came, and read back after each step."""
+    """Retry, edit, compare and take: in order of arrival, read back after each step."""
     session, _ = make_session(tmp_path, ["一", "二", "三", "四", "五"])
     app, shown = make_app(session, tmp_path)
     drain(session.reply("問"))
@@ -160,7 +160,7 @@ def test_the_next_message_keeps_the_replies_of_the_one_before(tmp_path: Path) ->
 
 
 def test_replies_to_words_that_have_no_turn_yet_wait_for_it(tmp_path: Path) -> None:
-    """A comparison before the first reply: one of them may be chosen, or another one comes."""
+    """A comparison before the first reply: the user takes one of its replies, or asks again."""
     session, _ = make_session(tmp_path, ["一", "二", "三"])
     app, _ = make_app(session, tmp_path)
     session.save_message("問")
@@ -201,7 +201,7 @@ def test_a_reply_that_there_is_not_is_refused(tmp_path: Path, line: str) -> None
 
 @pytest.fixture
 def talk(tmp_path: Path) -> Session:
-    """Two turns, the first with three replies of which the second counts."""
+    """Two turns; the first has three replies, the second of which is chosen."""
     session, _ = make_session(tmp_path / "journals", ["一", "二", "三", "四", "五"])
     drain(session.reply("問"))
     drain(session.retry())
@@ -228,7 +228,7 @@ def test_a_document_keeps_them_as_alternatives_and_load_restores_them(talk: Sess
 
 
 def test_a_bchat_that_knows_no_replies_reads_the_one_that_counts(talk: Session) -> None:
-    """It passes over what it does not know, and an undo is an undo."""
+    """It ignores unknown records, and an undo is an undo."""
     assert talk.journal_path is not None
     turns: list[str] = []
     for line in talk.journal_path.read_bytes().splitlines():
@@ -268,7 +268,7 @@ def test_killed_between_the_records_of_a_retry_the_reply_stays(tmp_path: Path, c
     ],
 )
 def test_somebody_elses_alternatives_are_kept_as_they_are(tmp_path: Path, fields: dict[str, Any]) -> None:
-    """Format 1 allows fields that it does not list; they are no reason to refuse a document."""
+    """Format 1 allows unlisted fields; they are no reason to refuse a document."""
     said = [{"speaker": "ユーザー", "text": "問"}, {"speaker": "システム", "text": "答", **fields}]
     path = tmp_path / "a.json"
     path.write_text(json.dumps(said), encoding="utf-8")
@@ -346,7 +346,7 @@ def test_identical_answers_are_marked(tmp_path: Path) -> None:
 
 
 def test_flipping_through_the_replies_chooses_one(tmp_path: Path) -> None:
-    """Each page is a whole reply; a reply that is current already is not chosen again."""
+    """Each page is a whole reply; taking the current reply changes nothing."""
     session, _ = make_session(tmp_path, ["一二三", "四" * 100, "七八九"])
     app, shown = make_app(session, tmp_path)
     drain(session.reply("数えて"))

@@ -1,4 +1,4 @@
-"""What the tests of the kernels share."""
+"""Fixtures of the kernel tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bilingual_chat.engines.neox import build
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    """As many threads as compute a layer together on any machine; more would wait for each other on a busy one."""
+    """Two threads: the fewest that share a layer; more would wait for each other on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -22,7 +22,7 @@ def two_threads() -> Iterator[None]:
 
 @pytest.fixture
 def compiled() -> ctypes.CDLL:
-    """The kernels, as they are compiled for a user of this machine."""
+    """The kernels as they are compiled for users of this machine."""
     library = build.load_library()
     if library is None:
         pytest.skip("no C compiler here")

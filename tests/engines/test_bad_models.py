@@ -1,4 +1,4 @@
-"""Every model that cannot be had or opened, from the command line: one sentence, status 3, nothing left behind."""
+"""Every model that cannot be located or opened, from the command line: one sentence, status 3, no files left."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Damage = Callable[[Path], object]
 
 @pytest.fixture(params=[WEIGHTS, PICKLE])
 def model(request: pytest.FixtureRequest, tmp_path: Path, home: Path) -> Path:
-    """A directory as somebody would copy it from the hub's cache; both kinds of weights."""
+    """A directory as a user copies it from the hub's cache; both formats of weights."""
     install("ppo", random_model(CARDS["ppo"]), request.param)
     entry = load_config().catalogue["ppo"]
     snapshot = catalogue.locate(entry)
@@ -50,7 +50,7 @@ def everything_below(*directories: Path) -> dict[str, bytes]:
 def said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path, tmp_path: Path
 ) -> Callable[..., str]:
-    """What bchat says, in English, when it refuses: checked to be one sentence, status 3, and nothing left behind."""
+    """Return bchat's English error: one sentence, status 3, no files left."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> str:
@@ -80,7 +80,7 @@ def keep(share: float) -> Damage:
 
 
 def flip(at: int) -> Damage:
-    """One byte of what says where the numbers are."""
+    """Damage one byte of the header."""
 
     def change(path: Path) -> None:
         data = bytearray(path.read_bytes())
@@ -138,7 +138,7 @@ def test_a_foreign_architecture(model: Path, said: Callable[..., str]) -> None:
 
 
 def test_too_little_memory(model: Path, said: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the numbers, and something smaller that would fit."""
+    """With figures, and a smaller model that would fit."""
     monkeypatch.setattr(device, "available_memory", lambda: 1_000_000)
     sentence = said("ask", "--model", str(model), "Hello")
     assert "MB of memory, but only 1.0 MB are free; close other programs, or choose a smaller model" in sentence
@@ -159,7 +159,7 @@ def test_a_model_that_is_not_here(said: Callable[..., str]) -> None:
 
 @pytest.fixture
 def tiny(served: Hub, tmp_path: Path) -> list[str]:
-    """Options that name the model which the loopback hub serves."""
+    """Options that name the model of the loopback hub."""
     (tmp_path / "tiny.toml").write_text('[models.tiny]\nhub_id = "someone/tiny"\n')
     return ["--config", str(tmp_path / "tiny.toml")]
 

@@ -64,13 +64,13 @@ needs_compiler = pytest.mark.usefixtures("compiled")
 
 @pytest.fixture(scope="module")
 def portable(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The kernels without what only some processors have."""
+    """The kernels without AVX-512."""
     return compile_kernels(tmp_path_factory, ["-march=x86-64-v2"] if platform.machine() == "x86_64" else [])
 
 
 @pytest.fixture(scope="module")
 def older(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The kernels with AVX2 and no more."""
+    """The kernels with AVX2 only."""
     if "avx2" not in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""):
         pytest.skip("no AVX2 here")
     return compile_kernels(tmp_path_factory, ["-mavx2", "-mfma"])
@@ -97,7 +97,7 @@ def native_network(config: NeoxConfig, weights: Any, library: ctypes.CDLL, preci
 
 
 def in_bytes(weight: QuantizedMatrix, x: Tensor, bias: Tensor | None) -> Tensor:
-    """`QuantizedMatrix.times` with activations rounded to 8 bits."""
+    """`QuantizedMatrix.linear` with activations rounded to 8 bits."""
     x = hadamard_transformed(x.float())
     unit = x.abs().amax(-1, keepdim=True) / 127
     return torch.nn.functional.linear(
@@ -149,7 +149,7 @@ def test_logits_are_those_of_torch_with_the_same_weights(
 
 
 def test_bytes_are_multiplied_with_activations_of_sixteen_bits(library: ctypes.CDLL) -> None:
-    """Rows whose numbers differ by much, zeros, and as many rows as take each way through the kernel."""
+    """Rows of very different magnitudes, zeros, and row counts for each path through the kernel."""
     config, weights = network("int8", hidden_size=320, num_attention_heads=2)
     model = native_network(config, weights, library, "int8")
     hidden = torch.randn((9, 320), generator=torch.Generator().manual_seed(0))
@@ -163,7 +163,7 @@ def test_bytes_are_multiplied_with_activations_of_sixteen_bits(library: ctypes.C
 
 
 def test_the_largest_products_of_bytes_are_added_up_whole(library: ctypes.CDLL) -> None:
-    """A large number in each 256 becomes, turned, 256 equal ones: every byte at its largest, in the weights as well."""
+    """The Hadamard transform of one large value in 256 has equal values: all bytes are maximal, in the weights too."""
     config, weights = network("int8", hidden_size=1024)
     spikes = torch.zeros(1024)
     spikes[::256] = 1
@@ -176,7 +176,7 @@ def test_the_largest_products_of_bytes_are_added_up_whole(library: ctypes.CDLL) 
 
 
 def test_activations_that_are_no_numbers_stay_none_in_bytes(library: ctypes.CDLL) -> None:
-    """Rounded, they would be numbers like any others, and nobody would know."""
+    """Rounded to integers, NaN would become ordinary numbers, unnoticed."""
     config, weights = network("int8")
     model = native_network(config, weights, library, "int8")
     hidden = torch.ones((2, 128))
@@ -195,7 +195,7 @@ def test_activations_that_are_no_numbers_stay_none_in_bytes(library: ctypes.CDLL
 def test_a_row_does_not_depend_on_its_neighbours_to_the_last_bit(
     library: ctypes.CDLL, precision: str, options: dict[str, Any]
 ) -> None:
-    """However a text is cut into passes. This is what lookahead, side-by-side replies and /retry stand on."""
+    """For every split of a text into passes: lookahead, parallel replies and /retry depend on it."""
     config, weights = network(precision, **options)
     model, ids = native_network(config, weights, library, precision), some_ids(90)
     whole = model.logits(model.run(ids, 0, cache_for(model)))
@@ -212,7 +212,7 @@ def test_a_row_does_not_depend_on_its_neighbours_to_the_last_bit(
 def test_rows_that_nobody_wants_leave_their_keys_and_values(
     library: ctypes.CDLL, precision: str, parallel: bool
 ) -> None:
-    """And change no bit of the rows that are wanted, nor of what comes after them."""
+    """The wanted rows, and all later results, are identical to the last bit."""
     config, weights = network(precision, use_parallel_residual=parallel)
     model, ids = native_network(config, weights, library, precision), some_ids(60)
     whole = model.logits(model.run(ids, 0, cache_for(model)))
@@ -294,7 +294,7 @@ def test_float32_weights_give_the_greedy_ids_of_transformers(saved: Path) -> Non
 
 
 def test_rows_that_lie_together_with_too_few_others_are_multiplied_too(library: ctypes.CDLL) -> None:
-    """A vocabulary that is no multiple of anything, in a model whose rows are longer than what lies together."""
+    """An odd vocabulary, in a model with rows longer than a block."""
     model = native_network(network("int8")[0], network("int8")[1], library, "int8")
     matrix = quantize(torch.randn((45, 3200), generator=torch.Generator().manual_seed(0)), "int8")
     hidden = torch.randn((9, 3200), generator=torch.Generator().manual_seed(1))
@@ -324,7 +324,7 @@ def test_columns_are_found_again_however_they_lie() -> None:
 
 @pytest.mark.parametrize(("precision", "most"), [("int8", 0.01), ("int4", 0.09)])
 def test_a_quantized_matrix_is_near_the_one_it_was_made_from(precision: Any, most: float) -> None:
-    """Root mean square, of normal numbers; one row of outliers and one of zeros beside them."""
+    """Root mean square, for normal numbers; also one row of outliers and one of zeros."""
     matrix = torch.randn((64, 256), generator=torch.Generator().manual_seed(0))
     matrix[3], matrix[4] = matrix[3] * 1000, 0
     kept = quantize(matrix, precision)
@@ -336,7 +336,7 @@ def test_a_quantized_matrix_is_near_the_one_it_was_made_from(precision: Any, mos
 
 
 def test_what_four_bits_can_say_is_kept_exactly() -> None:
-    """A row made of a scale, levels and numbers of the format comes back, whichever sign its levels have."""
+    """A row that the format can express comes back exactly, for both signs of its levels."""
     generator = torch.Generator().manual_seed(1)
     numbers = torch.randint(-8, 8, (8, 4, 32), generator=generator).float()
     numbers[:, :, 0] = -8
@@ -391,7 +391,7 @@ def test_both_kinds_of_eight_bits_are_one_file(saved: Path, every_size_is_worth_
 
 
 def test_a_growing_cache_is_seldom_copied() -> None:
-    """Whoever waits for a token waits for the copy."""
+    """A user who waits for a token also waits for the copy."""
     config, _ = network("bfloat16", max_position_embeddings=2048)
     cache = KVCache(config, torch.bfloat16, CPU)
     sizes = []
@@ -421,7 +421,7 @@ def test_without_room_on_the_disk_they_are_made_in_memory_and_that_is_said(
 def test_without_a_compiler_torch_computes_the_same_weights(
     saved: Path, monkeypatch: pytest.MonkeyPatch, every_size_is_worth_it: None
 ) -> None:
-    """Slowly, and it is said."""
+    """It is slow, and bchat says so."""
     quick = torch.cat(list(open_engine(saved, quantize="int4").score(some_ids(12).tolist())))
     monkeypatch.setattr(build, "_loaded", lambda: (None, Phrase("native.no-compiler")))
     engine = open_engine(saved, quantize="int4")
@@ -446,7 +446,7 @@ def test_auto_takes_the_most_exact_that_leaves_room(
 @pytest.mark.parametrize("name", ["sft", "base-8k", "j-ppo"])
 @pytest.mark.parametrize("precision", PRECISION_TABLE, ids=lambda each: each.name)
 def test_the_list_of_models_tells_the_memory_of_each_precision(name: str, precision: Precision) -> None:
-    """From the catalogue alone, within a few percent of what is checked before a model is opened."""
+    """From the catalogue alone, within a few percent of the check before opening."""
     entry = load_config().catalogue[name]
     sizes = {"hidden_size": 2816, "num_hidden_layers": 36, "num_attention_heads": 22, "intermediate_size": 11264}
     words = {"vocab_size": 32000 if name == "j-ppo" else 65536, "max_position_embeddings": entry.context_length}
@@ -480,7 +480,7 @@ def compiler(path: Path, *lines: str) -> str:
 
 
 def problem() -> tuple[str, str]:
-    """Its key, and it in English; Japanese renders too."""
+    """The key of the problem, and its English sentence; Japanese renders too."""
     found = build.kernel_problem()
     assert found is not None
     assert build.load_library() is None
@@ -548,7 +548,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
 
 
 def test_a_library_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
-    """What the compiler made is no library."""
+    """The compiler's output is not a library."""
     monkeypatch.setenv("CC", compiler(tmp_path / "cc", 'while [ "$1" != -o ]; do shift; done; echo hello > "$2"'))
     key, said = problem()
     assert key == "native.load"

@@ -36,7 +36,7 @@ def make(options: dict[str, Any]) -> tuple[NeoxConfig, dict[str, Tensor]]:
 
 @pytest.fixture(params=OPTIONS, ids=["sequential", "parallel"])
 def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[GptNeox, CudaGraphNeox, list[str]]:
-    """The plain model, the recorded one, and what was recorded or replayed."""
+    """The plain model, the graph model, and a log of captures and replays."""
     log: list[str] = []
 
     def capture(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -60,7 +60,7 @@ def new_cache(model: GptNeox) -> KVCache:
 
 
 def numbers_everywhere(cache: KVCache, context: int) -> None:
-    """What a GPU's cache is made of; on a CPU it is whatever lay there."""
+    """A GPU cache begins with zeros; on a CPU, with any old bytes."""
     cache.reserve(context)
     for layer in cache.layers:
         for tensor in layer:

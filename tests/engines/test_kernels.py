@@ -41,7 +41,7 @@ def compiles(compiler: str, *arguments: str) -> None:
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 @pytest.mark.parametrize("tuning", TUNINGS)
 def test_the_kernels_compile_without_a_warning(compiler: str, tuning: str, tmp_path: Path) -> None:
-    """Optimized as for users: GCC finds some faults only then."""
+    """Optimized as for users: GCC detects some faults only then."""
     if tuning != "this processor" and not needs_x86:
         pytest.skip("not an x86 processor")
     options = ["-O3", "-Wall", "-Wextra", "-Werror", "-fPIC", "-pthread", "-c", "-o", str(tmp_path / "kernels.o")]
@@ -104,7 +104,7 @@ def sanitized(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @needs_sanitizers
 def test_the_sanitizers_find_nothing_in_the_kernels() -> None:
-    """A part of `python3 -m tests --sanitize`: rows of each number, int8 and int4, and activations that are NaN."""
+    """A part of `python3 -m tests --sanitize`: all row counts, int8 and int4, and activations that are NaN."""
     some = "(neighbours and small and (int or float32)) or no_numbers or lie_together"
     done = sanitized(sanitize.TESTS[0], "-k", f"this and processor and ({some})")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]

@@ -1,4 +1,4 @@
-"""The local engine beside transformers' GPTNeoXForCausalLM, and its refusals.
+"""The local engine and its errors, compared with transformers' GPTNeoXForCausalLM.
 
 Oracles are in float32. The models are random, with weights large enough that context matters.
 """
@@ -53,7 +53,7 @@ def refusal(directory: Path, **options: Any) -> BchatError:
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The rows of each forward pass from now on."""
+    """Record the rows of each forward pass from now on."""
     seen: list[int] = []
     run = GptNeox.run
 
@@ -165,7 +165,7 @@ def test_a_reply_ends_with_eos_as_stop_and_otherwise_as_length(saved: Path) -> N
 
 @pytest.mark.parametrize("length", [62, 63])
 def test_nothing_goes_past_the_last_position(saved: Path, length: int) -> None:
-    """62 of 64 positions taken: two more tokens, then LENGTH, whatever max_new_tokens says."""
+    """62 of 64 positions are used: two more tokens, then LENGTH, for any max_new_tokens."""
     engine = open_local(saved)
     chunks = list(engine.complete(prompt(length), replace(GREEDY, min_new_tokens=12)))
     assert len(chunks) == 64 - length
@@ -194,7 +194,7 @@ def test_padding_ids_are_never_sampled(saved: Path) -> None:
 
 
 def test_a_seed_gives_the_same_reply_whatever_the_cache_holds(saved: Path) -> None:
-    """Fresh, repeated, after another conversation; and another seed gives another reply."""
+    """On a fresh cache, repeated, after another conversation; another seed gives another reply."""
     engine, parameters = open_local(saved), DecodingParameters(temperature=2.0, max_new_tokens=30, min_new_tokens=30)
     first = reply(engine, prompt(20), replace(parameters, seed=5))
     assert reply(engine, prompt(20), replace(parameters, seed=5)) == first
@@ -226,7 +226,7 @@ def test_a_retry_runs_exactly_one_token_before_the_first_chunk(saved: Path, rows
 
 
 def test_a_long_prompt_is_prefilled_in_chunks(saved: Path, rows: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that Ctrl-C acts between two of them; logits are computed for the last position only."""
+    """So that Ctrl-C takes effect between passes; logits are computed for the last position only."""
     monkeypatch.setattr(LocalEngine, "prefill_rows", 8)
     monkeypatch.setattr(generation, "NOTICEABLE_S", 0.0)
     asked: list[int] = []
@@ -267,7 +267,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, norm: int, error: BaseExceptio
 def test_cached_greedy_ids_are_those_of_a_cacheless_run(model: Any, saved: Path) -> None:
     """A conversation: turns, a cancel, Ctrl-C within a pass, an undo, a retry, an edit, old turns dropped.
 
-    After each step the reply equals what transformers says to the same prompt without any cache.
+    After each step the reply equals that of transformers to the same prompt without a cache.
     """
     engine = open_local(saved)
 
@@ -299,7 +299,7 @@ def test_cached_greedy_ids_are_those_of_a_cacheless_run(model: Any, saved: Path)
 
 
 def test_an_older_generator_that_is_resumed_is_still_exact(model: Any, saved: Path) -> None:
-    """Two completions in turn share one cache; neither reads what the other wrote."""
+    """Two completions alternate on one cache; neither reads the other's positions."""
     engine = open_local(saved)
     pair = [engine.complete(prompt(9, seed), GREEDY) for seed in (1, 2)]
     replies: list[list[int]] = [[], []]
@@ -340,7 +340,7 @@ def test_other_errors_of_torch_are_not_called_memory(saved: Path) -> None:
 
 
 def test_logits_that_are_no_numbers_end_the_reply(saved: Path) -> None:
-    """An embedding that went bad after loading is met in the step that reads it."""
+    """An embedding row that was damaged after loading is noticed in the step that reads it."""
     engine = open_local(saved)
     engine._model.embedding[50] = math.nan
     with pytest.raises(BchatError) as caught:
@@ -372,7 +372,7 @@ def test_sharded_safetensors_are_read(model: Any, directory: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "sharded"])
 def test_a_pickle_of_tensors_is_read_without_its_old_buffers(model: Any, directory: Path, prefix: str) -> None:
-    """As rinna's files: masks and inv_freq beside the weights, lm_head by either name."""
+    """Like rinna's files: masks and inv_freq beside the weights, lm_head under either name."""
     state = dict(load_file(directory / "model.safetensors"))
     for layer in range(3):
         at = f"gpt_neox.layers.{layer}.attention."
@@ -493,7 +493,7 @@ def test_safetensors_that_are_not_what_they_should_be_are_refused(
 
 
 class Bomb:
-    """Unpickled, it would make a file."""
+    """Unpickling it would create a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -540,7 +540,7 @@ def test_a_compressed_archive_is_refused(directory: Path) -> None:
     "name", ["gpt_neox.embed_in.weight", "embed_out.weight", "gpt_neox.layers.1.mlp.dense_h_to_4h.weight"]
 )
 def test_weights_that_are_no_numbers_are_refused_at_load(directory: Path, name: str, bad: float) -> None:
-    """One element, in a row that the trial pass does not even look up."""
+    """One element, in a row that the trial pass does not read."""
     state = load_file(directory / "model.safetensors")
     state[name][50, 7] = bad
     save_file(state, directory / "model.safetensors")
@@ -587,7 +587,7 @@ def test_a_directory_without_weights_is_refused(directory: Path) -> None:
 def test_a_model_that_does_not_fit_is_refused_with_the_numbers_before_it_is_read(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The 4B model on 2 GB: 7.6 GB of weights, 0.8 GB of cache; its weight file is not even opened."""
+    """The 4B model on 2 GB: 7.6 GB of weights, 0.8 GB of cache; its weight file is not opened."""
     monkeypatch.setattr(device, "available_memory", lambda: 2_000_000_000)
     (directory / "model.safetensors").write_bytes(b"not opened")
     change_config(
@@ -621,7 +621,7 @@ def test_a_device_that_is_not_there_is_refused(saved: Path) -> None:
 
 @pytest.fixture
 def system(tmp_path: Path) -> Callable[[str, str], None]:
-    """Writes a file of a made-up /proc or /sys below tmp_path."""
+    """Write a file of a simulated /proc or /sys below tmp_path."""
 
     def write(name: str, text: str) -> None:
         path = tmp_path / name
@@ -641,7 +641,7 @@ def test_available_memory_is_what_the_machine_says(system: Callable[[str, str], 
 def test_the_limit_of_any_enclosing_group_counts(
     system: Callable[[str, str], None], tmp_path: Path, group: str
 ) -> None:
-    """cgroup v2: limit minus use, plus the file pages that the kernel can take back."""
+    """cgroup v2: limit minus use, plus the file pages that the kernel can reclaim."""
     system("proc/self/cgroup", "0::/a/b\n")
     system("sys/fs/cgroup/a/b/memory.max", "max\n")
     at = f"sys/fs/cgroup/{group}/"
@@ -652,7 +652,7 @@ def test_the_limit_of_any_enclosing_group_counts(
 
 
 def test_the_older_groups_count_too(system: Callable[[str, str], None], tmp_path: Path) -> None:
-    """cgroup v1 as containers show it: the path of the host, the files of the container."""
+    """cgroup v1 as containers see it: the path of the host, the files of the container."""
     system("proc/self/cgroup", "5:cpu:/x\n4:memory:/docker/abc\n")
     system("sys/fs/cgroup/memory/memory.limit_in_bytes", "5000\n")
     system("sys/fs/cgroup/memory/memory.usage_in_bytes", "4500\n")

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # every 
 
 
 def expected_logprobs(model: Any, prompt_ids: list[int], chunks: list[Chunk], settings: DecodingParameters) -> Tensor:
-    """What transformers' forward pass and its own processors say of each token that was chosen."""
+    """The log probability of each chosen token, by transformers' forward pass and processors."""
     from transformers.generation import logits_process
 
     rules = logits_process.LogitsProcessorList()
@@ -93,7 +93,7 @@ def test_a_model_of_the_family_behaves_as_its_card_says(name: str) -> None:
 
 
 def test_the_newline_symbol_is_one_token_and_comes_back_as_a_newline() -> None:
-    """The 3.6B models: a newline in what is said is <NL> to the model."""
+    """The 3.6B models: the model reads a newline as <NL>."""
     entry = load_config().catalogue["j-ppo"]
     model = reference(CARDS["j-ppo"])
     text = prompt.render([Utterance(Speaker.USER, "一\n二")], entry.prompt)
@@ -106,7 +106,7 @@ def test_the_newline_symbol_is_one_token_and_comes_back_as_a_newline() -> None:
 def test_the_command_line_speaks_with_each_model_as_its_card_does(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`bchat ask --model NAME`, the card's conversation from a file before the question: the same bytes and ids."""
+    """`bchat ask --model NAME` with the card's conversation from a file before the question: the same ids."""
     card = CARDS[name]
     install(name, random_model(card), "pytorch_model.bin")
     *before, question = card.said

@@ -77,7 +77,7 @@ typed_texts = st.lists(st.sampled_from(TYPED) | st.text(max_size=3), max_size=6)
 
 @dataclass(frozen=True)
 class Kind:
-    """A family: how its directory is made."""
+    """A family: the function that makes its directory."""
 
     tokenizer: Callable[[], Tokenizer]
     settings: dict[str, Any]
@@ -215,7 +215,7 @@ def system(text: str) -> Utterance:
 
 
 def rewrite(path: Path, **changes: Any) -> None:
-    """JSON with these keys changed, or, where the value is None, gone."""
+    """Change these keys of a JSON file; None deletes one."""
     value = {**json.loads(path.read_bytes()), **changes}
     path.write_text(json.dumps({key: each for key, each in value.items() if each is not None}), encoding="utf-8")
 
@@ -248,7 +248,7 @@ def test_a_prompt_is_what_transformers_makes_of_the_template(words: TemplateToke
 def test_nothing_typed_becomes_a_special_token(
     opened: dict[str, Any], first: str, reply: str, second: str, which: str
 ) -> None:
-    """The same special ids, in the same order, as for harmless messages; and every character is told."""
+    """The same special ids in the same order as for harmless messages; and the ids contain every character."""
     words = opened[which][0]
 
     def specials(*texts: str) -> list[int]:
@@ -283,7 +283,7 @@ forging_texts = st.lists(st.sampled_from(FORGING) | st.text(max_size=2), max_siz
 
 @pytest.fixture(scope="module")
 def normalising(tmp_path_factory: pytest.TempPathFactory) -> TemplateTokenizer:
-    """Every added token is looked for in normalised text, and the tokens of the roles are not called special."""
+    """Every added token is matched in normalised text, and the role tokens are not marked special."""
     path = tmp_path_factory.mktemp("normalising")
     made = Tokenizer(models.BPE())
     rules = [normalizers.Replace("★", "<|end|>"), normalizers.Replace("☆", "<assistant>"), normalizers.Replace("♭", "")]
@@ -309,7 +309,7 @@ def normalising(tmp_path_factory: pytest.TempPathFactory) -> TemplateTokenizer:
 def test_no_normaliser_makes_a_token_of_the_template_from_what_was_said(
     normalising: TemplateTokenizer, first: str, reply: str, second: str
 ) -> None:
-    """Nor does one that composes characters swallow such a token: each stands where the template has it."""
+    """Composing characters swallows no such token: each stays where the template wrote it."""
     ids = normalising.encode_prompt([user(f"{first}一"), system(f"{reply}二"), user(f"{second}三")], TEMPLATE).ids
     vocabulary = normalising._tokenizer.get_vocab()
     numbers = {vocabulary[each]: each for each in ("<user>", "<assistant>", "<|end|>")}
@@ -331,7 +331,7 @@ def test_typed_role_tokens_are_text_whatever_the_tokenizer_calls_them(normalisin
 
 @pytest.fixture(scope="module")
 def speaking(tmp_path_factory: pytest.TempPathFactory) -> TemplateTokenizer:
-    """One whose normaliser makes a turn of a single character."""
+    """A tokenizer whose normaliser turns a single character into a turn."""
     path = make_directory(tmp_path_factory.mktemp("speaking") / "model", KINDS["byte-level"])
     described = json.loads((path / "tokenizer.json").read_bytes())
     described["normalizer"] = {"type": "Replace", "pattern": {"String": "◇"}, "content": "\nシステム: "}
@@ -351,7 +351,7 @@ def test_another_familys_tokenizer_forges_no_turn_of_the_speaker_format(speaking
 @hypothesis_settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_pieces_joined_are_what_the_tokenizer_decodes(opened: dict[str, Any], data: st.DataObject) -> None:
-    """Any ids: half characters, bytes in a row, special tokens, spaces in front."""
+    """Any ids: incomplete characters, runs of bytes, special tokens, leading spaces."""
     words = opened[data.draw(st.sampled_from(sorted(KINDS)))][0]
     texts = st.text(max_size=8).map(words.encode)
     some = st.lists(st.integers(0, words.vocab_size - 1), max_size=5)
@@ -418,7 +418,7 @@ def test_greedy_is_what_generate_gives(
 def test_a_reply_from_the_cache_is_the_reply_without_it(
     words: TemplateTokenizer, engine: TransformersEngine, parameters: DecodingParameters
 ) -> None:
-    """Through a conversation, a step back, and another way on."""
+    """Through a conversation, an undo, and another continuation."""
     said = [user("hello")]
     reused = []
     for text in ("猫", "how are you?", "the cat"):
@@ -435,7 +435,7 @@ def test_a_reply_from_the_cache_is_the_reply_without_it(
 
 
 def test_every_end_ends_a_reply(directories: dict[str, Path], opened: dict[str, Any]) -> None:
-    """generation_config's list and the tokenizer's own; and none of them comes before min_new_tokens."""
+    """The list of generation_config and the tokenizer's own; none comes before min_new_tokens."""
     words, engine = opened["byte-level"]
     assert words.eos_ids == (0, 2)
     ids = words.encode_prompt([user("hello")], TEMPLATE).ids
@@ -460,7 +460,7 @@ def test_the_context_is_that_of_its_config(opened: dict[str, Any]) -> None:
 
 
 def test_a_model_that_cannot_go_back_starts_over(opened: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recurrent state cannot be cropped: only what goes on from all that is cached uses the cache."""
+    """A recurrent state cannot be cropped: only a continuation of all cached ids uses the cache."""
     words, engine = opened["byte-level"]
     engine.forget()
     monkeypatch.setattr(engine._model, "can_rewind", False)
@@ -551,7 +551,7 @@ def test_a_template_that_leaves_out_what_is_said_is_refused(copy: Path) -> None:
 def test_a_quantised_kind_is_refused_and_never_ignored(
     directories: dict[str, Path], kind: Literal["int8", "w8a8", "int4"]
 ) -> None:
-    """Before anything is read: bchat quantises GPT-NeoX only."""
+    """Before any file is read: bchat quantizes GPT-NeoX only."""
     with pytest.raises(BchatError) as caught:
         open_model(catalogue.open_path(directories["byte-level"]), OpenOptions(quantize=kind))
     assert (caught.value.key, caught.value.status) == ("engine.quantize-family", ExitStatus.MODEL)
@@ -588,7 +588,7 @@ def test_weights_are_computed_as_they_are_stored_or_it_is_said(
     computed: torch.dtype,
     said: str | None,
 ) -> None:
-    """A billion parameters, and so many GB free."""
+    """A model of a billion parameters, with so many GB free."""
     monkeypatch.setattr(hardware, "free_memory", lambda device: free and int(free * 1e9))
     monkeypatch.setattr(hardware, "pick_device", lambda name, parameters: torch.device(device))
     prefer: Any = "exact" if insists else "exact if it fits"
@@ -616,7 +616,7 @@ def test_a_transcript_records_precision_and_device(directories: dict[str, Path],
 
 
 def test_a_small_model_takes_one_thread(opened: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two mostly wait for each other, and use the CPU meanwhile."""
+    """Two threads mostly wait for each other, and use the CPU meanwhile."""
     words, engine = opened["byte-level"]
     counts: list[int] = []
     network = engine._model.network
@@ -645,7 +645,7 @@ def test_a_directory_of_another_family_opens_by_its_path(directories: dict[str, 
 
 
 def test_withdrawn_weights_beside_are_known_here_too(copy: Path) -> None:
-    """Saved again by transformers, and the pickle left there."""
+    """Saved again by transformers, with the pickle left beside it."""
     (copy / "pytorch_model.bin").write_bytes(b"withdrawn")
     other = ModelEntry("sft", withdrawn_md5=(hashlib.md5(b"withdrawn").hexdigest(),))
     entry = catalogue.open_path(copy)
@@ -708,7 +708,7 @@ def test_the_usual_models_do_not_wait_for_transformers(tmp_path: Path) -> None:
 
 
 def test_the_scripted_session_still_reads_the_usual_format(tmp_path: Path) -> None:
-    """A template is for its own models only."""
+    """A template belongs to its own models only."""
     session, engine = make_session(tmp_path, ["はい。"])
     drain(session.reply("猫"))
     assert engine.prompts
@@ -726,7 +726,7 @@ def test_a_tokenizer_of_another_family_as_large_as_somebody_wants_is_not_read(tm
 
 
 def test_the_tokenizer_of_a_large_vocabulary_is_within_the_bounds(tmp_path: Path) -> None:
-    """262,144 pieces and 514,906 merges, as pairs: what the largest one that is published has."""
+    """262,144 pieces and 514,906 merges as pairs: the size of the largest published tokenizer."""
     pieces = {f"piece{number:07}": number for number in range(262_144)}
     merges = [[f"a{number:06}", f"b{number:06}"] for number in range(514_906)]
     (tmp_path / "tokenizer.json").write_text(json.dumps({"decoder": {}, "model": {"vocab": pieces, "merges": merges}}))

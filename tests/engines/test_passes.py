@@ -35,7 +35,7 @@ needs_compiler = pytest.mark.usefixtures("compiled")
 
 
 def native_engine(directory: Path, precision: str) -> LocalEngine:
-    """An engine with our kernels, which a model so small would not get."""
+    """An engine with our kernels, which a model so small would not use."""
     if precision in QUANTIZED:
         return open_engine(directory, quantize=precision)
     engine = open_engine(directory, quantize="none", dtype=precision)
@@ -47,7 +47,7 @@ def native_engine(directory: Path, precision: str) -> LocalEngine:
 
 
 def scripted_run(text: list[int], passes: list[int]) -> Any:
-    """A model that says `text` whatever it is told: logits after each place are its next token's."""
+    """A model whose logits after each position choose the next token of `text`."""
 
     def run(ids: list[int], tried: list[int]) -> Tensor:
         passes.append(1 + len(tried))
@@ -71,7 +71,7 @@ def test_lookahead_says_the_same_in_fewer_passes_where_a_text_repeats() -> None:
 
 
 def test_lookahead_that_never_succeeds_is_seldom_tried() -> None:
-    """Each failure makes the pause longer: what is tried in vain is a few rows in a hundred."""
+    """Each failure lengthens the pause: failed tries are a few rows in a hundred."""
     text = [token for each in range(100, 180) for token in (7, 8, 9, each)]  # 7 8 9 comes back, what follows never does
     passes: list[int] = []
     ahead = Lookahead(scripted_run([*text, 0, 0, 0, 0], passes), 3)
@@ -88,7 +88,7 @@ def test_lookahead_that_never_succeeds_is_seldom_tried() -> None:
 def test_replies_with_lookahead_are_those_without(
     saved: Path, temperature: float, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Greedy and sampled, token by token with their probabilities; with a cache that was used before, too."""
+    """Greedy and sampled, token by token with their probabilities; also with a used cache."""
     parameters = DecodingParameters(temperature=temperature, max_new_tokens=40, repetition_penalty=1.1)
     engine = native_engine(saved, precision)
     ids = some_ids(12).tolist() * 4
@@ -137,7 +137,7 @@ def test_several_replies_side_by_side_are_those_that_each_gets_alone(saved: Path
 @needs_compiler
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 def test_what_is_prefilled_ahead_changes_no_reply(saved: Path, precision: str) -> None:
-    """Neither what was right, nor what was wrong, nor what was left in the middle; to the last bit."""
+    """Neither right, wrong nor interrupted guesses change anything; to the last bit."""
     engine = native_engine(saved, precision)
     ids = some_ids(90).tolist()
     sampled = DecodingParameters(temperature=1.5, top_k=0, top_p=1.0, max_new_tokens=12)
@@ -159,7 +159,7 @@ def test_what_is_prefilled_ahead_changes_no_reply(saved: Path, precision: str) -
 
 @needs_compiler
 def test_reading_ahead_leaves_a_cache_that_has_it_or_nearly(saved: Path) -> None:
-    """So that `/retry` after a reply finds its prompt, whatever stands in the line."""
+    """So that `/retry` after a reply finds its prompt in the cache, with any text in the line."""
     engine = native_engine(saved, "int8")
     ids = some_ids(60).tolist()
     list(engine.complete(ids, replace(GREEDY, max_new_tokens=10)))
@@ -214,7 +214,7 @@ def test_ctrl_c_within_a_pass_costs_that_pass_only(saved: Path, monkeypatch: pyt
 def test_the_last_layer_computes_a_prompt_for_the_row_that_is_answered(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All rows in the layers before it; with torch, the MLP of the last layer is left out."""
+    """All rows in the earlier layers; with torch, the MLP of the last layer is skipped."""
     engine = native_engine(saved, "int8")
     model = engine._model
     assert isinstance(model, CpuNeox)

@@ -1,4 +1,4 @@
-"""Each distribution beside transformers' own processors, for the same logits and ids."""
+"""Each distribution is compared with transformers' own processors, for the same logits and ids."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Reference = Callable[[Tensor, list[int], int, DecodingParameters], Tensor]
 
 @pytest.fixture(scope="module")
 def reference() -> Reference:
-    """transformers' processors, in the order that `generate` itself puts them in; probabilities."""
+    """Probabilities by transformers' processors, in the order of `generate`."""
     from transformers import GenerationConfig, GenerationMixin
 
     class Bare(GenerationMixin):
@@ -51,7 +51,7 @@ def reference() -> Reference:
 
 
 def distribution(logits: Tensor, ids: list[int], prompt: int, parameters: DecodingParameters) -> Tensor:
-    """Ours, as probabilities over the whole vocabulary."""
+    """Our probabilities over the whole vocabulary."""
     seen = torch.zeros(logits.numel(), dtype=torch.bool)
     seen[ids] = True
     scores = penalize(logits, seen, len(ids) - prompt, parameters, [EOS])
@@ -94,7 +94,7 @@ def test_the_filtered_distribution_is_that_of_transformers(size: int, reference:
 @pytest.mark.parametrize("values", [[0.0] * 10, [1.0, 1.0, 0.0, 0.0, 0.0], [2.0] * 400, [0.0] * 300 + [4.0] * 5])
 @pytest.mark.parametrize("top_p", [0.1, 0.2, 0.5, 0.75, 0.9])
 def test_ties_at_the_cut_are_broken_as_in_transformers(values: list[float], top_p: float, reference: Reference) -> None:
-    """Equal scores, more of them than candidates, and cuts that fall exactly on a sum."""
+    """Equal scores, more than there are candidates, and cuts exactly on a sum."""
     parameters = replace(PLAIN, top_p=top_p)
     ours = distribution(torch.tensor(values), [0], 1, parameters)
     assert torch.equal(ours > 0, reference(torch.tensor(values), [0], 1, parameters) > 0)
@@ -122,7 +122,7 @@ def hard_logits(size: int, seed: int) -> Tensor:
 def test_from_the_lowest_temperature_to_the_highest_the_same_ids_survive(
     size: int, temperature: float, reference: Reference
 ) -> None:
-    """Where ten thousandths divide the scores, an error of the last bit decides between two equal favourites."""
+    """If ten thousandths divide the scores, an error of the last bit decides between two equal favourites."""
     for seed in range(36):
         for top_k, top_p in ((0, 0.5), (0, 0.95), (40, 0.5), (3, 0.9)):
             parameters = replace(PLAIN, temperature=temperature, top_k=top_k, top_p=top_p)
@@ -147,7 +147,7 @@ def test_of_two_equal_favourites_half_the_mass_keeps_one(size: int, reference: R
 def test_a_nucleus_of_any_width_is_exact_without_sorting_ids(
     monkeypatch: pytest.MonkeyPatch, spread: float, top_p: float
 ) -> None:
-    """From one token to nearly all 65,536; the slow way, transformers' own, is the oracle."""
+    """From one token to nearly all 65,536; transformers' slow way is the oracle."""
     generator = torch.Generator().manual_seed(5)
     distinct = torch.randn(90_000, generator=generator, dtype=torch.float64).mul(spread).float().unique()
     scores = distinct[torch.randperm(len(distinct), generator=generator)[:65536]]
@@ -159,7 +159,7 @@ def test_a_nucleus_of_any_width_is_exact_without_sorting_ids(
 
 
 def test_greedy_takes_the_best_penalised_score_and_draws_nothing() -> None:
-    """Temperature 0 with a penalty: the repeated favourite loses; the log probability is that of the scores."""
+    """Temperature 0 with a penalty: the repeated favourite loses; the log probability follows the scores."""
     logits = torch.tensor([2.0, 1.9, -1.0, 0.0])
     parameters = replace(PLAIN, temperature=0.0, repetition_penalty=1.5)
     generator = torch.Generator().manual_seed(1)
@@ -171,7 +171,7 @@ def test_greedy_takes_the_best_penalised_score_and_draws_nothing() -> None:
 
 
 def test_the_log_probability_is_that_of_the_filtered_distribution() -> None:
-    """With top_k = 1 there is nothing else to choose: log 1."""
+    """With top_k = 1 there is no alternative: log 1."""
     token, logprob = choose(
         random_logits(50, 2), torch.zeros(50, dtype=torch.bool), 0, replace(PLAIN, top_k=1), EOS, torch.Generator()
     )
@@ -180,7 +180,7 @@ def test_the_log_probability_is_that_of_the_filtered_distribution() -> None:
 
 
 def test_each_token_is_drawn_as_often_as_its_probability_says() -> None:
-    """20,000 draws; four standard deviations of room. What has no probability is never drawn."""
+    """20,000 draws, within four standard deviations. A token of probability 0 is never drawn."""
     probabilities = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0], dtype=torch.float64)
     generator = torch.Generator().manual_seed(7)
     counts = torch.bincount(torch.tensor([draw(probabilities, generator) for _ in range(20000)]), minlength=6) / 20000
@@ -212,7 +212,7 @@ def test_one_number_is_drawn_a_token_whatever_the_filter_leaves() -> None:
 
 @pytest.mark.parametrize("temperature", [1e-30, 1e-39, 1e-60, 5e-324])
 def test_a_temperature_near_zero_is_greedy_not_an_overflow(temperature: float) -> None:
-    """Scores divided by it leave float32; the favourite is still the only one left."""
+    """Scores divided by it exceed float32; only the favourite is left."""
     token, logprob = choose(
         random_logits(50, 2),
         torch.zeros(50, dtype=torch.bool),

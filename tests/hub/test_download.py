@@ -1,4 +1,4 @@
-"""Models from a hub that the test itself serves on loopback: complete, refused, cut off, not there."""
+"""Downloads from a hub on loopback: complete, refused, interrupted, missing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from tests.loopback_hub import (
 
 
 def leftovers() -> list[str]:
-    """Whatever in the cache is neither a whole blob, nor a link to one, nor a ref."""
+    """Everything in the cache except whole blobs, links to them and refs."""
     there = (path for path in paths.hub_cache().rglob("*") if path.is_file() or path.is_symlink())
     files = [path for path in there if path.parent.parent.name != ".locks"]  # kept, as huggingface_hub does
     whole = {digest_of(name, data) for name, data in FILES.items()}
@@ -55,12 +55,12 @@ def leftovers() -> list[str]:
 
 
 def lacking() -> list[str]:
-    """The files that a download would still have to fetch. (Those beside a failed one may have come or not.)"""
+    """The files still to download. (Those beside a failed one may have arrived or not.)"""
     return sorted(name for name in WANTED if not (folder() / "blobs" / digest_of(name, FILES[name])).is_file())
 
 
 def refused(entry: ModelEntry = ENTRY, *, failed: str = WEIGHTS, keeps: tuple[str, ...] = ()) -> BchatError:
-    """The error of a download that fails: one line, for a person, in both languages; `keeps` stays half."""
+    """The error of a failed download: one line, in both languages; `keeps`: the partial file stays."""
     with pytest.raises(BchatError) as caught:
         pull(entry)
     error = caught.value
@@ -110,7 +110,7 @@ def test_a_model_that_is_here_is_opened_without_asking_anyone(served: Hub, monke
 
 
 def test_what_another_program_has_fetched_is_not_fetched_again(served: Hub) -> None:
-    """huggingface_hub has two of the files; they are looked at, and kept."""
+    """huggingface_hub has two of the files already; they are verified and kept."""
     from huggingface_hub import hf_hub_download
 
     for name in ("spiece.model", WEIGHTS):
@@ -126,7 +126,7 @@ def test_pickled_weights_are_fetched_where_there_are_no_others(served: Hub) -> N
 
 
 def test_every_shard_that_the_index_stands_for_is_fetched(served: Hub) -> None:
-    """Two of the shards hold the same, which is one blob with two names."""
+    """Two of the shards have the same content: one blob with two names."""
     del served.files[WEIGHTS]
     shards = [f"model-0000{n}-of-00003.safetensors" for n in (1, 2, 3)]
     index = {"weight_map": dict(zip("abc", shards, strict=True))}
@@ -138,7 +138,7 @@ def test_every_shard_that_the_index_stands_for_is_fetched(served: Hub) -> None:
 
 
 def test_a_model_of_another_family_comes_with_its_tokenizer_and_template(served: Hub) -> None:
-    """Its tokenizer.json takes the place of spiece.model, where that is not there."""
+    """Its tokenizer.json replaces spiece.model."""
     del served.files["spiece.model"]
     others = ("tokenizer.json", "chat_template.jinja", "generation_config.json")
     served.files |= {name: name.encode() for name in others}
@@ -147,7 +147,7 @@ def test_a_model_of_another_family_comes_with_its_tokenizer_and_template(served:
 
 
 def test_files_come_side_by_side(served: Hub) -> None:
-    """The small ones are here while the large one still waits, and are told of."""
+    """The small files are complete, and reported, while the large one still waits."""
     served.hold_after[WEIGHTS] = 100_000
     steps: list[Progress] = []
 
@@ -213,7 +213,7 @@ def wait_for(size: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def test_a_download_that_was_killed_goes_on_where_it_was(served: Hub) -> None:
-    """SIGKILL at 30 %; then only the rest is served, and nothing half is left."""
+    """SIGKILL at 30 %; then only the rest is served, and no partial file is left."""
     served.hold_after[WEIGHTS] = 90_000
     process = start_pull()
     wait_for(90_000, process)
@@ -227,7 +227,7 @@ def test_a_download_that_was_killed_goes_on_where_it_was(served: Hub) -> None:
 
 
 def test_without_locks_two_downloads_do_not_write_one_file(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process may be writing the partial file; a file system without locks does not say."""
+    """Another process may be writing the partial file; a file system without locks cannot tell."""
 
     def unsupported(fd: int, *, shared: bool) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -261,7 +261,7 @@ def test_two_processes_at_once_fetch_each_file_once(served: Hub) -> None:
 
 
 def test_ctrl_c_leaves_what_has_come_and_no_model(served: Hub) -> None:
-    """What the listener raises ends the download, although a thread is waiting for bytes."""
+    """An exception of the listener ends the download, although a thread is waiting for bytes."""
     served.hold_after[WEIGHTS] = 100_000
 
     def interrupt(progress: Progress) -> None:
@@ -279,7 +279,7 @@ def test_ctrl_c_leaves_what_has_come_and_no_model(served: Hub) -> None:
 
 
 def test_a_broken_connection_keeps_what_came_and_gives_up_in_the_end(served: Hub) -> None:
-    """The line goes dead at once, every time; afterwards only what is missing is asked for."""
+    """The connection dies at once, every time; afterwards only missing bytes are requested."""
     served.cut_after[WEIGHTS] = 0
     assert refused().key == "hub.cut"
     assert served.contents_asked().count(WEIGHTS) == HASTY.attempts
@@ -291,7 +291,7 @@ def test_a_broken_connection_keeps_what_came_and_gives_up_in_the_end(served: Hub
 
 
 def test_a_connection_that_breaks_now_and_then_is_taken_up_again(served: Hub) -> None:
-    """Each answer ends after 30 000 bytes, more often than the attempts that bring nothing; each byte comes once."""
+    """Each response ends after 30 000 bytes, more often than fruitless attempts are allowed; each byte comes once."""
     served.cut_after[WEIGHTS] = 30_000
     assert (pull() / WEIGHTS).read_bytes() == FILES[WEIGHTS]
     assert served.served[WEIGHTS] == 300_000
@@ -319,7 +319,7 @@ def test_wrong_bytes_of_an_earlier_run_are_thrown_away(served: Hub, left: bytes)
 
 
 def test_half_files_that_others_left_are_swept_up(served: Hub) -> None:
-    """Of an earlier commit; of a huggingface_hub that was killed. Not one that may still be written."""
+    """Of an earlier commit; of a killed huggingface_hub. Not one that may still be written."""
     blobs = partial().parent
     blobs.mkdir(parents=True)
     names = ["a" * 64 + ".incomplete", partial().stem + ".1234abcd.incomplete"]
@@ -346,7 +346,7 @@ def test_a_file_of_the_right_size_with_a_wrong_byte_is_thrown_away_and_said(serv
 
 
 def test_of_a_file_longer_than_stated_no_more_is_kept_than_stated(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The list is of one content, the answers of another: a disk must not be filled with it."""
+    """The list and the responses differ in content: the disk must not be filled."""
 
     class Growing(dict[str, bytes]):
         def __getitem__(self, name: str) -> bytes:
@@ -368,7 +368,7 @@ def test_of_a_file_longer_than_stated_no_more_is_kept_than_stated(served: Hub, m
 
 @pytest.mark.parametrize("times", [1, 100])
 def test_an_answer_that_goes_on_elsewhere_is_not_taken(served: Hub, times: int) -> None:
-    """The line is cut; the server then begins somewhat earlier. If it goes on so, that is no progress."""
+    """The connection is cut; the server then resumes somewhat earlier. Repeated, that is no progress."""
     served.cut_after[WEIGHTS], served.times[WEIGHTS], served.shifts_range = 150_000, times, 1000
     if times == 1:
         assert (pull() / WEIGHTS).read_bytes() == FILES[WEIGHTS]
@@ -378,7 +378,7 @@ def test_an_answer_that_goes_on_elsewhere_is_not_taken(served: Hub, times: int) 
 
 
 def test_a_line_that_ends_without_a_word_is_a_cut(served: Hub) -> None:
-    """Without Content-Length, the HTTP client takes the end of the line for the end of the file."""
+    """Without Content-Length, the HTTP client takes the end of the connection for the end of the file."""
     served.tells_length = False
     served.cut_after[WEIGHTS], served.times[WEIGHTS] = 150_000, 1
     assert (pull() / WEIGHTS).read_bytes() == FILES[WEIGHTS]
@@ -386,7 +386,7 @@ def test_a_line_that_ends_without_a_word_is_a_cut(served: Hub) -> None:
 
 
 def test_a_damaged_blob_is_fetched_again(served: Hub) -> None:
-    """Another program left it there; its size is right. It goes first, since it may be what fills the disk."""
+    """Another program left it there; its size is right. It is deleted first, because it may fill the disk."""
     right = folder() / "blobs" / digest_of(WEIGHTS, FILES[WEIGHTS])
     right.parent.mkdir(parents=True)
     right.write_bytes(b"x" * 300_000)
@@ -441,7 +441,7 @@ def test_withdrawn_weights_are_refused_unless_they_are_accepted(served: Hub) -> 
 @pytest.mark.skipif(os.name == "nt", reason="links of POSIX")
 @pytest.mark.parametrize("kind", ["symlink_to", "hardlink_to"])
 def test_a_download_is_not_written_through_a_link(served: Hub, tmp_path: Path, kind: str) -> None:
-    """Nor is a lock: what the lock's own code opens, it empties."""
+    """Nor is a lock: opening a file as a lock truncates it."""
     other = tmp_path / "precious"
     other.write_text("precious")
     partial().parent.mkdir(parents=True)
@@ -474,7 +474,7 @@ def test_a_token_from_the_environment_is_sent(served: Hub, monkeypatch: pytest.M
 
 
 def test_a_cdn_is_followed_and_does_not_get_the_token(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same host at another port is somebody else. A cut line is taken up by way of the hub again."""
+    """The same host at another port is another server. A cut download is resumed through the hub."""
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     served.states_nothing = True
     with serve(Hub(cut_after={WEIGHTS: 100_000})) as cdn:
@@ -486,7 +486,7 @@ def test_a_cdn_is_followed_and_does_not_get_the_token(served: Hub, monkeypatch: 
 
 
 def test_a_cdn_that_refuses_is_asked_again_by_way_of_the_hub(served: Hub) -> None:
-    """Signed addresses expire."""
+    """Signed URLs expire."""
     with serve(Hub(status={WEIGHTS: 403}, times={WEIGHTS: 2})) as cdn:
         served.cdn = cdn.url
         pull()
@@ -578,7 +578,7 @@ def test_a_file_that_cannot_be_had_leaves_nothing_behind(served: Hub) -> None:
 
 
 class Waits(threading.Event):
-    """Nobody stops anything, and nobody really waits: the pauses are written down."""
+    """The test does not wait: it records the pauses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -602,7 +602,7 @@ def test_a_hub_that_asks_to_wait_is_waited_for(served: Hub, monkeypatch: pytest.
 
 
 def test_the_pauses_grow_and_end(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wish that cannot be understood is none."""
+    """An invalid Retry-After is ignored."""
     monkeypatch.setattr(http, "TIMEOUTS", Timeouts(attempts=7))
     served.status["main"], served.headers = 503, {"Retry-After": "soon"}
     stop = Waits()
@@ -621,14 +621,14 @@ def test_a_hub_that_asks_for_hours_is_not_waited_for(served: Hub) -> None:
 
 @pytest.mark.slow
 def test_a_line_that_only_drips_is_left(served: Hub) -> None:
-    """It would take an hour and a half, and no read of it ever times out."""
+    """It would take an hour and a half, and no read would ever time out."""
     served.drips.add(WEIGHTS)
     assert refused(keeps=(WEIGHTS,)).key == "hub.slow"
 
 
 @pytest.mark.slow
 def test_an_answer_that_never_begins_is_given_up(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No read of it need time out: one byte of a header now and then is enough."""
+    """No read needs to time out: a byte of a header now and then is enough."""
     served.hold_after[WEIGHTS] = 0
     monkeypatch.setattr(http, "TIMEOUTS", Timeouts(stall=0.3))
     assert refused().key == "hub.slow"
@@ -645,7 +645,7 @@ def test_without_a_network_the_endpoint_is_named(served: Hub, monkeypatch: pytes
 
 
 def client_error(name: str) -> Exception:
-    """What the HTTP client raises; it is another in another version of huggingface_hub."""
+    """An error of the HTTP client, which differs by the version of huggingface_hub."""
     from huggingface_hub import errors
 
     base = errors.HfHubHTTPError.__mro__[1]
@@ -657,7 +657,7 @@ def client_error(name: str) -> Exception:
 def test_who_has_no_network_is_told_so_after_one_more_attempt(
     served: Hub, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
-    """No name is resolved, nothing listens, or nobody answers: with the usual patience it took half a minute."""
+    """No name is resolved, no server listens, or none answers: with the usual timeouts it took half a minute."""
     waited: list[float] = []
 
     def nobody(hub: object, url: str, start: int, method: str, connect_s: float) -> None:
@@ -678,7 +678,7 @@ def test_who_has_no_network_is_told_so_after_one_more_attempt(
 
 
 def test_a_hub_that_has_answered_is_waited_for_with_patience(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says 503, and a moment later nothing: that is no missing network."""
+    """It answers 503, and later nothing: the network is not missing."""
     send, asked = http._exchange, []
 
     def ailing(hub: http.Hub, url: str, *how: Any) -> Any:
@@ -716,7 +716,7 @@ def no_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 def test_a_resolver_that_hangs_is_not_waited_for(
     served: Hub, monkeypatch: pytest.MonkeyPatch, no_resolver: list[str], total: float, times: int
 ) -> None:
-    """The system may take minutes. One attempt is enough where it has taken long."""
+    """The system may take minutes. After a slow attempt there is no other one."""
     monkeypatch.setattr(http, "TIMEOUTS", Timeouts(first_pause=0, first_total=total, resolve=0.05))
     began = time.monotonic()
     assert refused().key == "hub.no-network"
@@ -728,7 +728,7 @@ def test_a_resolver_that_hangs_is_not_waited_for(
 def test_a_token_that_has_to_be_renewed_is_not_waited_for_either(
     served: Hub, monkeypatch: pytest.MonkeyPatch, no_resolver: list[str]
 ) -> None:
-    """huggingface_hub does that over the network when it is asked for the token."""
+    """huggingface_hub renews a token over the network."""
     monkeypatch.setattr("huggingface_hub.get_token", lambda: socket.getaddrinfo("login.example", 443))
     monkeypatch.setattr(http, "TIMEOUTS", Timeouts(read=0.05))
     assert refused().key == "hub.no-network"
@@ -747,7 +747,7 @@ def test_a_token_is_not_sent_where_that_was_forbidden(served: Hub, monkeypatch: 
 def test_behind_a_proxy_its_name_is_the_one_to_be_found(
     served: Hub, monkeypatch: pytest.MonkeyPatch, no_resolver: list[str]
 ) -> None:
-    """That of the hub may be nothing that a machine there can look up."""
+    """Such a machine may be unable to resolve the hub's name."""
     monkeypatch.setenv("HF_ENDPOINT", "http://hub.example")
     monkeypatch.setenv("http_proxy", "gate.example:3128")
     monkeypatch.setattr(http, "TIMEOUTS", Timeouts(first_attempts=1, resolve=0.05))
@@ -807,7 +807,7 @@ def test_the_embedded_model_cannot_be_fetched(served: Hub) -> None:
 def test_too_small_a_disk_is_seen_before_the_first_byte(
     served: Hub, monkeypatch: pytest.MonkeyPatch, here: int
 ) -> None:
-    """What is already here needs no room."""
+    """Complete files need no space."""
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=(64 << 20) + SIZE - 100_000))
     partial().parent.mkdir(parents=True)
@@ -823,7 +823,7 @@ def test_too_small_a_disk_is_seen_before_the_first_byte(
 def test_a_disk_that_fills_up_is_one_sentence(
     served: Hub, monkeypatch: pytest.MonkeyPatch, number: int, key: str
 ) -> None:
-    """What has come stays, and is taken up when there is room."""
+    """The partial file stays, and is resumed when there is space."""
     real, full = os.write, threading.Event()
 
     def write(fd: int, data: bytes) -> int:
@@ -841,7 +841,7 @@ def test_a_disk_that_fills_up_is_one_sentence(
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(served: Hub) -> None:
-    """Where the cache should be lies a file (that stops even root)."""
+    """A file is at the path of the cache (that stops even root)."""
     paths.hub_cache().parent.mkdir(parents=True)
     paths.hub_cache().write_text("")
     with pytest.raises(BchatError) as caught:

@@ -1,4 +1,4 @@
-"""Whether the files of a model are what they should be, and taking a model away again."""
+"""Verification of a model's files, and the removal of a model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.loopback_hub import (
 
 
 def put_snapshot(*names: str) -> Path:
-    """A model in the hub's cache, as another program would have put it there."""
+    """A model in the hub's cache, as another program stores it."""
     directory = folder() / "snapshots" / COMMIT
     directory.mkdir(parents=True)
     for name in names:
@@ -54,7 +54,7 @@ def put_snapshot(*names: str) -> Path:
 
 
 def flip(path: Path) -> None:
-    """One bit of the content; the time of the file moves on by itself, here by a second to be sure."""
+    """Flip one bit of the content; move the time of the file by a second."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     real, was = path.resolve(), path.stat()
@@ -64,7 +64,7 @@ def flip(path: Path) -> None:
 
 @contextmanager
 def no_reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Within, the content of a file of a model is not looked at."""
+    """Within the block, reading the content of a model's file fails the test."""
 
     def refuse(*arguments: object) -> object:
         raise AssertionError("a file was read")
@@ -94,7 +94,7 @@ def test_what_was_downloaded_is_verified_and_costs_nothing(served: Hub, monkeypa
 
 
 def test_what_another_program_fetched_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All files of a snapshot are looked at, those too that bchat does not open."""
+    """All files of a snapshot are verified, also those that bchat does not open."""
     directory = put_snapshot(*FILES)
     before = last_report(ENTRY)
     assert before is not None
@@ -135,7 +135,7 @@ def test_a_file_that_was_only_touched_is_still_good() -> None:
 
 
 def test_another_inode_is_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Same size, same time: a file that was put in its place."""
+    """A file of the same size and time replaced it."""
     directory = put_snapshot(*WANTED)
     verify(ENTRY)
     real = (directory / WEIGHTS).resolve()
@@ -197,7 +197,7 @@ def own(path: Path) -> ModelEntry:
 
 
 def test_what_is_missing_in_a_directory_of_ones_own_is_fetched_into_it(served: Hub, tmp_path: Path) -> None:
-    """`directory` in the model's table says where it is to lie; nothing of it comes into the hub's cache."""
+    """`directory` in the model's table is its location; the hub's cache stays empty."""
     entry = own(tmp_path / "models" / "tiny")
     assert download.download(entry, lambda progress: None) == tmp_path / "models" / "tiny"
     there = {path.name: path.read_bytes() for path in (tmp_path / "models" / "tiny").iterdir()}
@@ -209,7 +209,7 @@ def test_what_is_missing_in_a_directory_of_ones_own_is_fetched_into_it(served: H
 
 
 def test_what_is_there_is_compared_with_the_hubs_and_marked(served: Hub, tmp_path: Path) -> None:
-    """Copied there by hand: after a pull it is verified, and nothing of it was fetched again."""
+    """Copied there by hand: a pull verifies it and downloads nothing."""
     put_directory(tmp_path / "own", *WANTED)
     entry = own(tmp_path / "own")
     before = last_report(entry)
@@ -232,7 +232,7 @@ def test_what_is_there_is_compared_with_the_hubs_and_marked(served: Hub, tmp_pat
 def test_a_file_of_ones_own_that_differs_is_left_alone(
     served: Hub, tmp_path: Path, change: Callable[[Path], object]
 ) -> None:
-    """It may be what somebody trained for a week."""
+    """It may be the result of a week of training."""
     put_directory(tmp_path / "own", *WANTED)
     weights = tmp_path / "own" / WEIGHTS
     change(weights)
@@ -314,7 +314,7 @@ def withdrawn(path: Path) -> ModelEntry:
 
 
 def test_withdrawn_weights_are_told_from_damaged_ones(tmp_path: Path) -> None:
-    """Whole and known, although not what the catalogue would have; with one bit flipped they are neither."""
+    """Whole and known, although not the catalogue's choice; with one bit flipped they are neither."""
     entry = withdrawn(tmp_path / "own")
     report = verify(entry)
     assert report.state is State.UNKNOWN
@@ -329,14 +329,14 @@ def test_withdrawn_weights_are_told_from_damaged_ones(tmp_path: Path) -> None:
 
 
 def opening(entry: ModelEntry, progress: Callable[[int, int], None] | None = None) -> str:
-    """What opening it fails with; these files are no real ones, so that without a check their tokenizer is refused."""
+    """The error on opening; these files are not real: without a check their tokenizer is refused."""
     with pytest.raises(BchatError) as error:
         open_model(entry, progress=progress)
     return key_of(error)
 
 
 def test_what_was_fetched_and_has_changed_is_not_opened(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One flipped bit among the weights is a number like any other. It is read once, and nothing that is as it was."""
+    """A flipped bit among the weights makes an ordinary number. It is read once; unchanged files are not."""
     directory = pull()
     with no_reading(monkeypatch):
         assert opening(ENTRY) == "tokenizer.broken"
@@ -357,7 +357,7 @@ def test_what_was_fetched_and_has_changed_is_not_opened(served: Hub, monkeypatch
 def test_what_pull_has_hashed_is_not_hashed_again_on_opening(
     served: Hub, monkeypatch: pytest.MonkeyPatch, can_link: bool
 ) -> None:
-    """A pickle is known by its MD5 too, where links are impossible and the file itself has moved as well."""
+    """A pickle is recognised by its MD5 too, where links are impossible and the file itself was moved."""
     if not can_link:
         monkeypatch.setattr(Path, "symlink_to", refuse_links)
     del served.files[WEIGHTS]
@@ -391,7 +391,7 @@ def test_in_a_directory_of_ones_own_other_weights_are_other_work(served: Hub, tm
 
 @pytest.mark.parametrize("beside", [True, False])
 def test_what_was_withdrawn_of_another_is_known_in_any_directory(tmp_path: Path, beside: bool) -> None:
-    """As the opening knows it: also where other weights lie beside it, which were made from it."""
+    """As on opening: also if other weights, made from it, are beside it."""
     entry = put_directory(tmp_path / "own", *([WEIGHTS] if beside else []), "config.json", "spiece.model", BIN)
     other = ModelEntry("sft", hub_id=REPO, withdrawn_md5=(MD5,), weights_md5={BIN: "0" * 32})
     assert verify(entry).withdrawn is None
@@ -433,7 +433,7 @@ def test_a_model_is_removed_with_all_that_is_half_done_and_nothing_else(served: 
 
 
 def test_what_links_in_it_point_to_stays(tmp_path: Path) -> None:
-    """A blob that is kept elsewhere, and one that has a second name elsewhere."""
+    """A blob elsewhere, and one with a second name elsewhere."""
     directory = put_snapshot(*WANTED)
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "file").write_bytes(b"kept")
@@ -474,7 +474,7 @@ def test_a_folder_that_somebody_keeps_elsewhere_is_not_removed(tmp_path: Path) -
 
 @pytest.mark.parametrize("hub_id", ["../../x", "..", "/etc", "a/../../b"])
 def test_no_name_leads_out_of_the_cache(hub_id: str, tmp_path: Path) -> None:
-    """Slashes become dashes, so the folder is always one of the cache's own."""
+    """Slashes become dashes, so the folder is always inside the cache."""
     put_snapshot(*WANTED)
     before = everything(paths.hub_cache().parent)
     assert remove(ModelEntry("bad", hub_id=hub_id)) == 0
@@ -490,7 +490,7 @@ def test_a_model_that_is_being_downloaded_is_not_removed() -> None:
 
 
 def test_a_removal_that_is_stopped_half_way_leaves_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names go before content; the next removal takes the rest."""
+    """Names are deleted before content; the next removal deletes the rest."""
     put_snapshot(*WANTED)
     real = shutil.rmtree
 
@@ -508,7 +508,7 @@ def test_a_removal_that_is_stopped_half_way_leaves_no_model(monkeypatch: pytest.
 
 
 def test_what_is_fetched_can_be_read_by_whoever_may_read_the_cache(served: Hub) -> None:
-    """As the person's umask says, like every other file there."""
+    """According to the user's umask, like all other files there."""
     old = os.umask(0o027)
     try:
         directory = pull()

@@ -1,4 +1,4 @@
-"""Every sentence is in both languages, is used, and gets the values it wants."""
+"""Every sentence is in both languages, is used, and gets its values."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def speaking_calls() -> Iterator[tuple[str, ast.Call, str]]:
 
 
 def _renders_messages(function: ast.expr, tree: ast.Module) -> bool:
-    """Whether this `render` is that of messages and not that of prompt."""
+    """Return True if this `render` is that of messages and not that of prompt."""
     if isinstance(function, ast.Attribute):
         return True
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
@@ -68,7 +68,7 @@ def _renders_messages(function: ast.expr, tree: ast.Module) -> bool:
 
 
 def entries(path: Path) -> list[tuple[str, object]]:
-    """The entries of one file in order, the same key twice if it is there twice."""
+    """The entries of one file in order; duplicate keys are kept."""
     return list(json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: pairs))
 
 
@@ -80,7 +80,7 @@ def test_every_file_is_read_and_every_key_is_there_once() -> None:
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "messages").glob("*.json")), ids=lambda path: path.stem)
 def test_the_files_are_written_alike(path: Path) -> None:
-    """Two spaces, one language a line, Japanese as it is read: then a change is one line of a diff."""
+    """Two spaces, one language a line, Japanese unescaped: each change is one line of a diff."""
     text = path.read_text(encoding="utf-8")
     assert text == json.dumps(json.loads(text), ensure_ascii=False, indent=2) + "\n"
 
@@ -98,7 +98,7 @@ def test_every_key_that_is_spoken_is_in_the_table() -> None:
 
 
 def test_every_sentence_gets_the_values_it_wants() -> None:
-    """A placeholder without a value would raise where an error should have been explained."""
+    """A placeholder without a value would raise instead of explaining an error."""
     wrong = []
     for where, call, key in speaking_calls():
         given = {keyword.arg for keyword in call.keywords}
@@ -167,7 +167,7 @@ def rooms_that_say() -> dict[str, set[str]]:
 
 
 def keys_said_outside(rooms: tuple[str, ...], keys: tuple[str, ...]) -> Iterator[str]:
-    """The keys that are said elsewhere, too."""
+    """The keys that are shown elsewhere too."""
     for key, said in rooms_that_say().items():
         if not (said and all(room.startswith(rooms) for room in said)) and not key.startswith(keys):
             yield key
@@ -197,7 +197,7 @@ def test_advice_in_a_chat_says_where_a_command_of_the_shell_belongs() -> None:
 
 
 def test_a_sentence_for_one_place_wants_no_other_values() -> None:
-    """The call gives the same, wherever it is read."""
+    """The result does not depend on the reader."""
     for key in TABLE:
         bare, at, place = key.partition("@")
         if at:

@@ -1,4 +1,4 @@
-"""Base models continue one text: messages and continuations, with nothing in between."""
+"""Base models continue one text: messages and continuations, joined without separators."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *ar
 def test_ask_prints_the_continuation_that_the_cards_settings_give(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The prompt is the text, id by id; exactly as many tokens as on the card; the text itself is not repeated."""
+    """The prompt is the text, id by id; the card's number of tokens; the reply does not repeat the text."""
     monkeypatch.chdir(tmp_path)
     card = CARDS[name]
     install(name, random_model(card), "model.safetensors")

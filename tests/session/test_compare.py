@@ -1,4 +1,4 @@
-"""One message under several settings: what is shown, in what order, and what is kept of it."""
+"""One message under several settings: the display, its order, and the record."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.scripted import ScriptedEngine, Shown, drain, make_app, make_session,
 
 @pytest.fixture
 def app(tmp_path: Path) -> tuple[App, Shown, Any]:
-    """A chat with one turn behind it; the engine's next replies are 甲, 乙 and 丙."""
+    """A chat after one turn; the engine's next replies are 甲, 乙 and 丙."""
     session, engine = make_session(tmp_path, ["はい。", "甲です。", "乙です。", "丙です。"])
     drain(session.reply("いち"))
     return *make_app(session, tmp_path), engine
@@ -52,7 +52,7 @@ def texts_of(events: Iterable[ReplyPiece | ReplyEnd]) -> list[str]:
 
 
 def test_each_word_is_a_preset_or_settings_and_all_have_one_seed(app: tuple[App, Shown, Any]) -> None:
-    """What a preset leaves out, and what settings do not name, is as in the session; full width is accepted."""
+    """Settings that neither a preset nor the user names are the session's; full width is accepted."""
     chat, _, _ = app
     execute("/set max_new_tokens 33", chat)
     action = variants_of("/compare calm　ｔｅｍｐ＝１．５,top_k=0 seed=7,top_p=0.5", chat)
@@ -150,7 +150,7 @@ def test_take_answers_again_with_the_settings_and_seed_of_that_reply(app: tuple[
 
 
 def test_a_reply_that_was_taken_has_the_preset_it_was_compared_under(app: tuple[App, Shown, Any]) -> None:
-    """The session's stays what it is; settings that were compared are laid over that one."""
+    """The session keeps its own; compared settings are laid over it."""
     chat, shown, _ = app
     execute("/preset balanced", chat)
     action = variants_of("/compare calm temperature=1.5", chat)
@@ -163,7 +163,7 @@ def test_a_reply_that_was_taken_has_the_preset_it_was_compared_under(app: tuple[
 
 
 def test_after_a_comparison_that_was_stopped_take_says_that_it_answers_anew(app: tuple[App, Shown, Any]) -> None:
-    """Not for the reply that had been shown to its end."""
+    """Not for the reply that was shown completely."""
     chat, shown, _ = app
     action = variants_of("/compare calm creative greedy", chat)
     events = compare(chat.session, action.variants)
@@ -178,7 +178,7 @@ def test_after_a_comparison_that_was_stopped_take_says_that_it_answers_anew(app:
 
 
 class Interleaved(ScriptedEngine):
-    """All replies grow at once, as a real engine's do."""
+    """All replies grow at once, as with a real engine."""
 
     def complete_many(
         self,
@@ -213,7 +213,7 @@ def test_all_replies_grow_at_once(tmp_path: Path) -> None:
 
 
 def test_a_comparison_stops_when_every_reply_has_come_to_a_label(tmp_path: Path) -> None:
-    """The engine would go on: only the detokenizer knows the labels of the prompt."""
+    """The engine would continue: only the detokenizer knows the labels of the prompt."""
     label = "\nユーザー: もっと"
     engine = Interleaved(["はい。", "甲です。" + label + "あ" * 50, "乙です。" * 6 + label + "あ" * 90])
     session, _ = make_session(tmp_path, engine=engine)
@@ -289,7 +289,7 @@ def test_on_the_embedded_model_take_gives_the_very_reply_that_was_shown(tmp_path
 
 
 def test_on_the_embedded_model_side_by_side_has_the_probabilities_of_alone_to_the_last_bit() -> None:
-    """At a temperature at which thousands of tokens are near each other one bit chooses another now and then."""
+    """At such a temperature thousands of tokens are close, and one bit sometimes changes the choice."""
     engine = open_model(ModelEntry("demo", directory=str(paths.demo_model_dir()))).engine
     wanted = [DecodingParameters(1.5, top_k=0, top_p=1.0, max_new_tokens=24, seed=seed) for seed in (1, 2)]
     prompt = list(range(40, 100))

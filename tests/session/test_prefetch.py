@@ -1,4 +1,4 @@
-"""The prompt is prefilled while the user types: nothing that is not sent stays, and nobody waits for it."""
+"""The prompt is prefilled while the user types: unsent text leaves no trace, and no reply waits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATIENCE_S = 10
 
 
 class Prefilling(ScriptedEngine):
-    """An engine that records its prefills, and takes a step when it is allowed to."""
+    """An engine that records its prefills, and takes a step when the test allows it."""
 
     can_prefill = True
 
@@ -173,7 +173,7 @@ def test_a_key_ends_the_prefill_of_the_line_before() -> None:
 
 
 def test_nothing_is_computed_any_more_when_the_line_has_been_sent() -> None:
-    """`obtain` returns after the step in which the thread is, and no other follows."""
+    """`obtain` returns after the current step of the thread, and no other follows."""
     engine = Prefilling()
     parts = make_parts(engine)
     engine.may_go_on.clear()

@@ -1,4 +1,4 @@
-"""One turn: its prompt, its display, its record on disk, and that nothing is ever lost."""
+"""One turn: its prompt, its display, its record on disk; no text is ever lost."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_an_empty_reply_is_kept_but_not_sent_to_the_model(tmp_path: Path) -> Non
 def test_the_remark_on_a_cut_reply_names_the_limit(
     tmp_path: Path, options: dict[str, int], context: int, key: list[str]
 ) -> None:
-    """Not if the preset asks for exactly that many tokens, as that of a base model does."""
+    """Not if the preset asks for exactly that many tokens, as a base model's does."""
     session, _ = make_session(tmp_path, ["あいうえお、かきくけこ。" * 30], options=options, context_length=context)
     assert drain(session.reply("?")).keys == key
     assert kept(session).finish is FinishReason.LENGTH

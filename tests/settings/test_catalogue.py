@@ -1,4 +1,4 @@
-"""The models: what the shipped table says, how one is found by name or path, and whether it is here."""
+"""The models: the shipped table, the search by name or path, and the state on this machine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_model(directory: Path, config: dict[str, Any] | None = None, weights: s
 
 
 def make_cached(hub_id: str, commit: str = COMMIT, *, ref: bool = True) -> Path:
-    """A whole model in the hub's cache, as huggingface_hub lays it out: links to blobs."""
+    """A whole model in the hub's cache, as huggingface_hub stores it: links to blobs."""
     folder = paths.hub_cache() / f"models--{hub_id.replace('/', '--')}"
     snapshot = make_model(folder / "snapshots" / commit)
     blob = folder / "blobs" / commit
@@ -70,7 +70,7 @@ def test_the_shipped_table_says_what_the_cards_say(shipped: dict[str, ModelEntry
 
 
 def test_the_shipped_table_holds_the_published_facts(shipped: dict[str, ModelEntry]) -> None:
-    """Checksums, parameter counts, scores, and the two models that are bfloat16 whatever their config says."""
+    """Checksums, parameter counts, scores, and the two models that are bfloat16 despite their config."""
     sft = shipped["sft"]
     assert sft.weights_md5["pytorch_model.bin"] == "de72aa5b66beee7b65783c96f687d186"
     assert sft.withdrawn_md5 == ("edf190a323c0ae63f71476700fb0b462",)
@@ -136,7 +136,7 @@ def test_a_name_wins_over_a_directory_of_that_name(
 
 
 def test_a_copy_of_a_known_model_keeps_its_format(shipped: dict[str, ModelEntry], tmp_path: Path) -> None:
-    """By the name of the directory, by what transformers wrote into config.json, or in the hub's cache."""
+    """By the name of the directory, by the entry of transformers in config.json, or in the hub's cache."""
     by_name = open_path(make_model(tmp_path / "japanese-gpt-neox-3.6b-instruction-ppo"), shipped)
     assert (by_name.prompt, by_name.preset) == (NL, "card-3.6b-ppo")
     source = {"_name_or_path": "rinna/japanese-gpt-neox-3.6b-instruction-sft"}
@@ -195,7 +195,7 @@ def test_a_model_in_the_hubs_cache_is_found(shipped: dict[str, ModelEntry]) -> N
 
 
 def test_the_snapshot_of_the_ref_comes_first_and_a_whole_one_before_half_a_one(shipped: dict[str, ModelEntry]) -> None:
-    """While a newer commit is being fetched, the older model still opens."""
+    """While a newer commit is downloaded, the older model still opens."""
     old = make_cached(shipped["sft"].hub_id, "1" * 40, ref=False)
     new = make_cached(shipped["sft"].hub_id, "2" * 40)
     os.utime(new, (0, 0))
@@ -223,7 +223,7 @@ FAULTS = (errno.EACCES, errno.EIO, errno.ENOTCONN, errno.ESTALE, errno.ELOOP, er
 
 @pytest.fixture(params=FAULTS, ids=[errno.errorcode[number] for number in FAULTS])
 def fault(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Nothing below `tmp_path / "bad"` can be looked at; the words for it."""
+    """Nothing below `tmp_path / "bad"` is readable; return the reason as shown."""
     bad, reason = str(tmp_path / "bad"), os.strerror(request.param)
     for name in ("stat", "lstat", "listdir", "scandir", "open"):
         real = getattr(os, name)
@@ -336,7 +336,7 @@ def test_a_wrong_table_is_refused_at_the_very_key(
 
 
 def test_a_directory_is_spoken_to_as_somebody_says(shipped: dict[str, ModelEntry], tmp_path: Path) -> None:
-    """Nothing in it says that it is one of the 3.6B family; what is known of its own weights stays."""
+    """It does not say that it belongs to the 3.6B family; the facts about its own weights stay."""
     entry = ModelEntry("mine", directory=str(tmp_path), context_length=99, withdrawn_md5=("a" * 32,))
     spoken = catalogue.spoken_to_like(entry, shipped["j-base"])
     like = shipped["j-base"]

@@ -1,4 +1,4 @@
-"""Layers of settings: which wins, where each value came from, and how wrong files are refused."""
+"""Layers of settings: their order, the origin of each value, and errors in files."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_without_files_the_models_own_preset_is_in_force() -> None:
 
 
 def test_each_layer_overrides_the_weaker_ones(project: Path) -> None:
-    """One parameter a layer deep: every stronger layer hides the weaker one's value, and is named for it."""
+    """One parameter in each layer: every stronger layer overrides the weaker ones, and is named as the origin."""
     names = ["temperature", "top_p", "repetition_penalty", "top_k", "max_new_tokens", "seed"]
     values = {name: [0.11, 0.22, 0.33, 0.44, 0.55] for name in names[:3]} | {
         name: [11, 22, 33, 44, 55] for name in names[3:]
@@ -124,7 +124,7 @@ def test_a_preset_in_a_file_is_overridden_by_that_files_decoding() -> None:
 
 @pytest.mark.parametrize("how", ["option", "environment", "session", "project"])
 def test_a_preset_chosen_later_overrides_a_weaker_files_decoding(how: str, project: Path) -> None:
-    """Whoever types --preset creative means creative, not creative with last year's temperature."""
+    """`--preset creative` means creative, without last year's temperature from a file."""
     user = 'preset = "calm"\n[decoding]\ntemperature = 0.9\nmax_new_tokens = 77'
     config = (
         load(user, project, 'preset = "creative"' if how == "project" else "")
@@ -139,7 +139,7 @@ def test_a_preset_chosen_later_overrides_a_weaker_files_decoding(how: str, proje
 
 
 def test_only_one_preset_is_chosen_at_a_time() -> None:
-    """What the weaker preset set and the stronger leaves out does not shine through."""
+    """A value that only the weaker preset sets is not in force."""
     config = load('preset = "mine"\n[presets.mine]\nmin_new_tokens = 9\nseed = 4\n[presets.other]\ntop_k = 3')
     assert settings_for(config, SFT).parameters.seed == 4
     it = settings_for(config, SFT, "other")
@@ -149,7 +149,7 @@ def test_only_one_preset_is_chosen_at_a_time() -> None:
 
 
 def test_the_models_own_preset_stays_below_the_chosen_one() -> None:
-    """calm says nothing of max_new_tokens: the small model keeps its short replies."""
+    """calm does not set max_new_tokens: the small model keeps its short replies."""
     it = settings_for(load(), DEMO, "calm")
     assert (it.preset, it.parameters.max_new_tokens, it.provenance["max_new_tokens"]) == ("calm", 200, "preset demo")
 
@@ -203,7 +203,7 @@ def test_presets_and_models_of_a_file_are_laid_over_the_shipped_ones_key_by_key(
 
 
 def test_every_field_can_be_set_everywhere() -> None:
-    """A new decoding parameter is known to files, environment and options without a line here."""
+    """Files, environment and options know a new decoding parameter without a line here."""
     names = [each.name for each in fields(DecodingParameters)]
     config = load("[decoding]\n" + "".join(f"{name} = 1\n" for name in names))
     assert all(getattr(settings_for(config, SFT).parameters, name) == 1 for name in names)
@@ -298,7 +298,7 @@ def every_path(tables: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, 
 
 
 def first_line(lines: list[str], path: tuple[str, ...]) -> int | None:
-    """Where the statement begins that ends the first beginning of the text with this key; the slow way."""
+    """The line of the statement that ends the first prefix with this key; the slow way."""
     begins = 1
     for end in range(1, len(lines) + 1):
         try:
@@ -343,7 +343,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize(("text", "said"), HOSTILE.values(), ids=HOSTILE)
 def test_no_file_of_settings_takes_long_or_fills_the_screen(text: str, said: str) -> None:
-    """Each took from 20 s to an hour, or ended in a traceback; all of them fit into the limit of a file of settings."""
+    """Each took from 20 s to an hour, or ended in a traceback; all fit the limit of a file of settings."""
     with pytest.raises(BchatError) as caught:
         load(text)
     for lang in LANGUAGES:
@@ -356,7 +356,7 @@ def test_no_file_of_settings_takes_long_or_fills_the_screen(text: str, said: str
 def test_a_file_of_settings_that_cannot_be_read_is_told_and_the_rest_is_in_force(
     project: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
 ) -> None:
-    """A project's directory on a share that hangs, a config.toml of root's: bchat still starts."""
+    """A project on a share that hangs, a config.toml owned by root: bchat still starts."""
     write_user("[decoding]\ntop_k = 7")
     project.write_text("[decoding]\ntop_k = 9")
     real = getattr(os, call)
@@ -472,7 +472,7 @@ def test_assignments_are_read_as_they_are_typed() -> None:
 
 
 def test_a_fresh_seed_can_be_asked_for_in_a_file(project: Path) -> None:
-    """TOML has no word for nothing: "random" takes a weaker layer's seed away."""
+    """TOML has no null: "random" removes a weaker layer's seed."""
     config = load("[decoding]\nseed = 3", project, '[decoding]\nseed = "random"')
     assert settings_for(config, SFT).parameters.seed is None
     assert checked("seed", "random") is None

@@ -1,4 +1,4 @@
-"""A setting is in its range or it is refused, whoever gives it and in whatever spelling."""
+"""A setting is within its range or refused, from every source and in every spelling."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_parameter_has_a_range_that_holds_its_default() -> None:
 
 
 def test_the_defaults_are_those_that_the_cards_leave_in_force() -> None:
-    """No card writes top_k; transformers' 50 was in force."""
+    """No card sets top_k; transformers' default of 50 was in force."""
     assert DecodingParameters() == DecodingParameters(1.0, 50, 1.0, 1.0, 0, 512, None)
 
 

@@ -63,7 +63,7 @@ def test_a_lock_follows_no_link(tmp_path: Path, kind: str) -> None:
 
 @posix
 def test_a_shared_lock_stays_and_its_group_may_take_it(tmp_path: Path) -> None:
-    """As huggingface_hub leaves its locks, whatever the umask."""
+    """As huggingface_hub leaves its locks, for every umask."""
     path, old = tmp_path / "lock", os.umask(0o077)
     try:
         held = lock.acquire(path, is_shared=True)

@@ -38,7 +38,7 @@ def test_what_lies_in_the_way_is_removed_and_never_written_through(tmp_path: Pat
 
 @posix
 def test_another_persons_file_is_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As root, who may write to it; and no other person's conversion or library is used."""
+    """Even for root, who may write to it; and no other user's conversion or library is used."""
     path = tmp_path / "mine"
     path.write_text("half")
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
@@ -54,7 +54,7 @@ def test_another_persons_file_is_not_continued(tmp_path: Path, monkeypatch: pyte
 def test_where_a_file_system_names_another_owner_what_we_make_is_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A share that maps every user to one: a download must go on there, too."""
+    """A share that maps every user to one: a download must work there too."""
     path = tmp_path / "mine"
     path.write_text("half")
     monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
@@ -83,7 +83,7 @@ def test_what_lies_where_everybody_may_write_is_not_trusted(tmp_path: Path) -> N
 def test_a_file_that_another_process_makes_meanwhile_is_not_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file that was opened loses its name before it is looked at, and another process takes the name."""
+    """Another process takes the name of the opened file before its status is read."""
     path = tmp_path / "part"
     path.write_text("old")
     real = os.fstat

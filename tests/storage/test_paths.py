@@ -1,4 +1,4 @@
-"""Every place follows HOME and the variables of its system, and nothing is made by asking."""
+"""Every path follows HOME and the variables of its system; asking for a path creates nothing."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ HUB_VARIABLES = [
 
 
 def test_the_hub_cache_is_where_huggingface_hub_keeps_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its constants module is executed afresh under each environment and asked."""
+    """Run its constants module anew in each environment, and compare."""
     script = """
 import json, os, runpy, sys
 for variables in json.loads(sys.argv[1]):

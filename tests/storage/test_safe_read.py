@@ -1,4 +1,4 @@
-"""Bounded reads of files that may be anything."""
+"""Bounded reads of arbitrary files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking at files and directories that may be anything."""
+"""Status and listings of arbitrary files and directories."""
 
 from __future__ import annotations
 

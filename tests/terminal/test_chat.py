@@ -1,4 +1,4 @@
-"""The loop: a line is a message or a command, errors return to the prompt, and what was said is kept."""
+"""The loop: a line is a message or a command; errors return to the prompt; no text is lost."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.scripted import ENTRY, Line, Person, Script, ScriptedEngine, settings
 
 @dataclass
 class Talk:
-    """A chat over a scripted model, and everything it wrote."""
+    """A chat over a scripted model, and its output."""
 
     app: App
     display: Display
@@ -74,7 +74,7 @@ class Talk:
 
     @property
     def turns(self) -> list[tuple[str, str, str]]:
-        """What the journal has: (user, reply, finish)."""
+        """The turns in the journal: (user, reply, finish)."""
         (file,) = self.directory.glob("*.jsonl")
         return [(turn.user, turn.reply, turn.finish.value) for turn in read_journal(file).conversation.turns]
 
@@ -105,7 +105,7 @@ def make_talk(
 
 
 def interrupt_at(step: int) -> Callable[[], None]:
-    """What Ctrl-C does while that token is made."""
+    """Act like Ctrl-C during that token."""
     steps = iter(range(1, 10_000))
 
     def on_step() -> None:
@@ -162,7 +162,7 @@ def test_a_line_without_end_is_one_message_not_many(tmp_path: Path, monkeypatch:
 
 
 class PromptPrefetch(ScriptedEngine):
-    """Prefills for as long as it is let, and notes when a reply came in between."""
+    """Prefills as long as the test allows, and records interleaved replies."""
 
     can_prefill = True
     is_prefilling = False
@@ -243,7 +243,7 @@ def test_ctrl_c_hammered_does_not_disturb_the_keeping(tmp_path: Path, monkeypatc
 
 
 def test_whoever_ignores_ctrl_c_for_us_is_obeyed(tmp_path: Path) -> None:
-    """As a shell does for what runs in its background."""
+    """Like a shell does for its background jobs."""
     usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         talk = make_talk(tmp_path, "one two three four", on_step=interrupt_at(2))
@@ -272,7 +272,7 @@ def test_ctrl_c_once_and_again_later_does_not_leave(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_in_a_command_returns_to_the_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """/resume of a long list, say."""
+    """For example /resume of a long list."""
     talk = make_talk(tmp_path)
     monkeypatch.setattr(talk.display, "show_rows", lambda *rows: signal.raise_signal(signal.SIGINT))
     assert talk.run("/settings", "Hi") == ExitStatus.OK
@@ -319,7 +319,7 @@ def test_on_a_screen_the_waiting_line_says_how_far_and_goes(tmp_path: Path, monk
 
 
 def test_ctrl_c_while_waiting_for_the_model_keeps_the_words_and_returns_to_the_prompt(tmp_path: Path) -> None:
-    """The model goes on loading, and /retry sends the words."""
+    """The model continues to load, and /retry sends the text."""
     end = threading.Event()
 
     def open_it(entry: ModelEntry, progress: Progress) -> Model:
@@ -341,7 +341,7 @@ def test_ctrl_c_while_waiting_for_the_model_keeps_the_words_and_returns_to_the_p
 
 
 def test_ctrl_c_at_once_after_enter_keeps_the_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the first event: the screen takes its time when it is written to first."""
+    """Before the first event: the first write to the screen takes long."""
     talk = make_talk(tmp_path, "Yes.")
     monkeypatch.setattr(talk.display, "begin_reply", lambda: signal.raise_signal(signal.SIGINT))
     talk.run("Hello?")
@@ -449,7 +449,7 @@ def test_edit_puts_the_message_into_the_line_and_replaces_the_turn_when_it_is_se
 
 @pytest.mark.parametrize("given_up", [KeyboardInterrupt(), "", "  ", "/history"])
 def test_an_edit_that_is_given_up_takes_nothing_back(tmp_path: Path, given_up: str | BaseException) -> None:
-    """By Ctrl-C, by an empty line, by a command; what is said next is a message of its own."""
+    """By Ctrl-C, by an empty line, by a command; the next message is separate."""
     talk = make_talk(tmp_path, "First.", "Second.")
     assert talk.run("words", "/edit", given_up, "other words") == ExitStatus.OK
     assert talk.turns == [("words", "First.", "stop"), ("other words", "Second.", "stop")]
@@ -499,7 +499,7 @@ def session_seed(talk: Talk) -> str:
 def test_a_narrow_toolbar_shortens_settings_and_keeps_context_and_warnings(
     tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In cells: a download whose model has a Japanese name takes twice its characters."""
+    """In cells: a download of a model with a Japanese name takes twice its characters."""
     talk = make_talk(tmp_path, "one two three four five six", on_step=lambda: time.sleep(0.001))
     talk.run("Hi", "/set min_new_tokens 900 max_new_tokens 900 temperature 1.4 seed 3")
     monkeypatch.setattr(Session, "is_saved", False)
@@ -546,7 +546,7 @@ def test_the_context_is_counted_once_for_each_state(tmp_path: Path, monkeypatch:
 
 
 def test_more_than_all_of_the_context_is_never_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reply that the end of the context cut, and the markup of the next turn, are longer together."""
+    """The label of the next turn and the reply before it together exceed the limit."""
     talk = make_talk(tmp_path, "Hello.")
     talk.chat.handle("Hi")
     monkeypatch.setattr(Session, "context_used", lambda self, model: 2060)

@@ -1,4 +1,4 @@
-"""Replies side by side: whatever the order of their pieces and the size of the screen, each column has its text."""
+"""Replies side by side: for any order of pieces and any screen size, each column has its text."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def stream(texts: Sequence[str], seed: int = 0, size: int = 2) -> Generator[Even
 
 
 class Recording(pyte.Screen):
-    """A screen that keeps the lines that scroll away, and refuses to lose one in another way."""
+    """A screen that keeps lines that scroll away, and fails if a line is lost otherwise."""
 
     def __init__(self, columns: int, lines: int) -> None:
         self.gone: list[str] = []
@@ -101,7 +101,7 @@ def expected(texts: Sequence[str], cells: int) -> list[str]:
 
 
 def shown(lines: Sequence[str]) -> list[str]:
-    """Lines of a pyte screen: the empty cell behind a wide character is no text."""
+    """Lines of a pyte screen: the empty cell behind a wide character is not text."""
     kept = list(lines)
     while kept and not kept[-1]:
         kept.pop()
@@ -116,7 +116,7 @@ def shown(lines: Sequence[str]) -> list[str]:
 )
 @settings(max_examples=150, deadline=None)
 def test_columns_show_what_breaking_the_whole_texts_shows(texts: list[str], seed: int, lines: int, size: int) -> None:
-    """Also on a screen that is much lower than the texts, where each line is right when it scrolls away."""
+    """Also on a screen much lower than the texts: each line is right when it scrolls away."""
     cells = 8
     drawn = Drawn(len(texts) * (cells + GAP) + 1, lines)
     columns = Columns(drawn, len(texts), cells, lines)
@@ -129,7 +129,7 @@ def test_columns_show_what_breaking_the_whole_texts_shows(texts: list[str], seed
 
 
 def test_a_column_far_ahead_waits_until_the_slow_one_comes() -> None:
-    """A line that has scrolled away cannot be written any more."""
+    """A line that has scrolled away can no longer be written."""
     drawn = Drawn(40, 6)
     columns = Columns(drawn, 2, 10, 6)
     columns.add(0, "\n".join(map(str, range(20))))
@@ -219,7 +219,7 @@ def test_hostile_text_does_not_act_in_a_column() -> None:
 
 
 def test_a_resize_draws_the_replies_anew_below(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lines of the old columns may have moved: nobody can tell where."""
+    """The lines of the old columns may have moved to unknown rows."""
     monkeypatch.setattr(comparison, "SETTLED_S", 0.0)
     texts = [JAPANESE, ENGLISH]
     with pty(100) as terminal:

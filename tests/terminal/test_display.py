@@ -1,4 +1,4 @@
-"""What a person sees: plain on a pipe, whole on a screen of any width, and nothing that acts."""
+"""The output: plain on a pipe, complete on a screen of any width, and without active control characters."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def in_pieces(text: str, size: int) -> list[str]:
 @given(st.lists(st.text(alphabet=st.sampled_from("ab 日。\n\t\x1b[]:/\\@#\r\x9b\u202e\ud800"), max_size=8), max_size=8))
 @settings(max_examples=60, deadline=None)
 def test_on_a_pipe_the_pieces_are_the_cleaned_text(pieces: list[str]) -> None:
-    """Exactly that, and one newline at the end of what is not empty."""
+    """Exactly the text, and one newline at the end unless it is empty."""
     display, out, err = plain()
     display.begin_reply()
     for piece in pieces:
@@ -62,7 +62,7 @@ def test_on_a_pipe_the_pieces_are_the_cleaned_text(pieces: list[str]) -> None:
 
 @pytest.mark.parametrize(("columns", "size"), [*((columns, 1) for columns in range(1, 11)), (40, 1), (40, 7)])
 def test_a_screen_of_any_width_shows_every_character(columns: int, size: int) -> None:
-    """At one column no wide character has a place in any terminal, so there the text is narrow."""
+    """No terminal can show a wide character in one column: the text is narrow there."""
     text = "".join(c for c in MIXED if c.isascii()) if columns == 1 else MIXED
     with pty(columns) as terminal:
         display = Display(out=terminal.file, err=terminal.file)
@@ -86,7 +86,7 @@ def test_words_move_down_whole_and_no_line_begins_with_a_full_stop() -> None:
 
 @pytest.mark.parametrize("sizes", [(30, 50, 30), (30, 60, 60), (12, 5, 40), (8, 30, 30)])
 def test_a_resize_in_mid_reply_loses_nothing(sizes: tuple[int, int, int]) -> None:
-    """Also one to and fro: what is known of the line's beginning is then no longer true."""
+    """Also narrower and wider again: the known column of the line is then outdated."""
     with pty(sizes[0]) as terminal:
         display = Display(out=terminal.file, err=terminal.file)
         display.begin_reply()
@@ -136,7 +136,7 @@ def test_an_empty_reply_leaves_no_line() -> None:
 
 
 def acts(raw: bytes) -> bytes:
-    """What of `raw` is not printing, besides bchat's own: dim, red, and taking a word back."""
+    """The control characters of `raw`, except bchat's own: dim, red, and erasing a word."""
     import re
 
     own = re.compile(rb"\x1b\[(?:2m|31m|0m|0K|\d+G)|\r\n")
@@ -145,7 +145,7 @@ def acts(raw: bytes) -> bytes:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_nothing_from_outside_acts_on_a_terminal(text: str) -> None:
-    """At every place where something is printed: replies, sentences, texts, tables, progress."""
+    """In all output: replies, sentences, texts, tables, progress."""
     with pty(60) as terminal:
         display = Display(out=terminal.file, err=terminal.file)
         display.begin_reply()
@@ -184,7 +184,7 @@ def test_what_looks_like_markup_is_printed_as_it_is(text: str) -> None:
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is the judge")
 def test_tmux_sees_no_sequence_act(tmp_path: Path) -> None:
-    """Clipboard, title, alternate screen, and whether anything was answered to the program."""
+    """Clipboard, title, alternate screen, and answers to the program."""
     (tmp_path / "hostile.json").write_text(json.dumps(HOSTILE))
     program = f"""
 import json, sys, time, termios, os
@@ -371,7 +371,7 @@ def test_a_table_of_nothing_is_nothing() -> None:
 
 
 def test_a_sentence_keeps_each_foreign_value_on_its_line() -> None:
-    """Else a file name could say something that looks like bchat's."""
+    """Otherwise a file name could imitate bchat."""
     said = sentence(BchatError("config.unreadable", path="a\nbchat: all is well\t", reason=Phrase("reason.full")), "en")
     assert said == "Cannot read a␊bchat: all is well␉: the disk is full."
 
@@ -394,7 +394,7 @@ def test_progress_on_a_pipe_is_a_line_for_each_tenth() -> None:
     ],
 )
 def test_progress_is_of_the_file_and_of_all(now: Progress, said: str) -> None:
-    """Rate and time left where something comes over the network, and not where a disk is read."""
+    """Rate and time left during downloads, not while a disk is read."""
     display, _, err = plain()
     display.progress(now)
     assert err.getvalue() == said + "\n"
@@ -402,7 +402,7 @@ def test_progress_is_of_the_file_and_of_all(now: Progress, said: str) -> None:
 
 @pytest.mark.parametrize(("seconds", "clock"), [(0.2, "0:01"), (59, "0:59"), (533, "8:53"), (3722.5, "1:02:03")])
 def test_the_time_left_is_a_clock_that_runs_down(seconds: float, clock: str) -> None:
-    """It says 0:00 at the end only."""
+    """It is 0:00 at the end only."""
     assert Progress("f", 0, 1, 0, 1000, 1000 / seconds).time_left == clock
     assert Progress("f", 0, 1, 0, 1000).time_left == "–"
 

@@ -1,4 +1,4 @@
-"""The line a person types, driven by the bytes of real keys."""
+"""The line editor, driven by the bytes of real keys."""
 
 from __future__ import annotations
 
@@ -118,14 +118,14 @@ def test_a_prefilled_line_can_be_changed_and_sent(app: App, editor: Editor, keys
 
 
 def test_ctrl_c_gives_a_prefilled_line_up(app: App, editor: Editor, keys: PipeInput) -> None:
-    """Not only its text: what is typed next must not replace the old message."""
+    """Not only its text: the next message must not replace the old one."""
     keys.send_text("!" + CTRL_C + CTRL_D)
     with pytest.raises(KeyboardInterrupt):
         editor.read(app, "old text")
 
 
 def test_a_line_is_fit_to_keep(app: App, editor: Editor, keys: PipeInput) -> None:
-    """A paste may hold anything."""
+    """A paste may contain any character."""
     keys.send_text("\x1b[200~a\x00b\x1b[201~" + ENTER)
     assert editor.read(app) == "ab"
 
@@ -147,7 +147,7 @@ def test_a_question_is_answered_and_ctrl_c_is_no_answer(app: App, editor: Editor
 
 
 def test_a_signal_ends_the_line(app: App, editor: Editor, keys: PipeInput) -> None:
-    """What a signal handler does; twice, as when a terminal closes."""
+    """Act like a signal handler; twice, as when a terminal closes."""
     later(keys, (editor.is_reading, ""), (lambda: [editor.leave(SystemExit(7)) for _ in "12"], ""))
     with pytest.raises(SystemExit):
         editor.read(app)
@@ -185,7 +185,7 @@ def test_a_draft_that_ctrl_c_put_away_comes_back(
 
 
 def test_a_draft_below_the_line_that_is_sent_is_kept(app: App, editor: Editor, keys: PipeInput) -> None:
-    """Type, go up to an earlier line, and send that."""
+    """Type, go up to an earlier line, and send that one."""
     keys.send_text("earlier" + CTRL_C + "draft" + UP + ENTER)
     assert editor.read(app) == "earlier"
     assert editor._history.get_strings() == ["draft", "earlier"]
@@ -218,7 +218,7 @@ def test_a_draft_enters_the_history_file_when_it_is_sent_and_not_before(
 
 
 def test_earlier_lines_come_back(app: App, keys: PipeInput, tmp_path: Path) -> None:
-    """With the arrow, as a suggestion that → takes, and by Ctrl-R; from a file of an earlier bchat."""
+    """With Up, as a suggestion that → accepts, and by Ctrl-R; from a file of an earlier bchat."""
     history = SharedHistory(tmp_path / "history")
     for line in ("first one", "second\nof two lines", "third"):
         history.store_string(line)
@@ -269,7 +269,7 @@ def test_hostile_lines_come_back_as_they_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_torn_entry_spoils_no_other(tmp_path: Path) -> None:
-    """The disk was full in the middle of one."""
+    """The disk became full in the middle of an entry."""
     file = tmp_path / "history"
     SharedHistory(file).store_string("whole")
     with file.open("ab") as torn:
@@ -355,7 +355,7 @@ def test_the_toolbar_fits_the_width_of_the_screen(app: App, keys: PipeInput, mon
 
 
 def completions(app: App, text: str) -> dict[str, str]:
-    """{what the line becomes: the remark}"""
+    """{resulting line: remark}"""
     found = CommandCompleter(app).get_completions(Document(text, len(text)), CompleteEvent())
     return {text[: len(text) + each.start_position] + each.text: each.display_meta_text for each in found}
 
@@ -427,7 +427,7 @@ def test_what_cannot_be_listed_is_not_offered(app: App, tmp_path: Path) -> None:
 
 
 def test_conversations_are_looked_at_once_a_line(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not with every key: there may be thousands."""
+    """Not at every key: there may be thousands."""
     from bilingual_chat.transcript import history
 
     looks: list[Path] = []

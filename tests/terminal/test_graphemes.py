@@ -1,4 +1,4 @@
-"""Keys and cells by characters as a reader counts them."""
+"""Keys and cells by characters as readers count them."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_only_terminals_known_to_wrap_anew_are_taken_for_such() -> None:
 
 
 class Paper:
-    """What a `GraphemeOutput` writes to: pyte, which counts a ZWJ sequence by its parts, as many terminals do."""
+    """The terminal of a `GraphemeOutput`: pyte counts a ZWJ sequence by its parts, like many terminals."""
 
     encoding = "utf-8"
 
@@ -138,7 +138,7 @@ def test_a_grapheme_is_one_place_and_its_cells_are_counted_whole() -> None:
 
 @pytest.mark.parametrize(("columns", "rows_up"), [(60, 2), (80, 1), (90, 1), (30, 4)])
 def test_a_draft_is_erased_from_where_a_narrower_terminal_has_put_its_beginning(columns: int, rows_up: int) -> None:
-    """Two rows drawn at 80 cells, the cursor behind the 45 of the second."""
+    """Two rows drawn at 80 cells, the cursor behind cell 45 of the second."""
     renderer = Renderer(Style([]), DummyOutput())
     renderer.output = cast("Output", SimpleNamespace(get_size=lambda: Size(rows=24, columns=columns)))
     renderer._last_screen, renderer._last_size = Screen(), Size(rows=24, columns=80)

@@ -47,7 +47,7 @@ def users(home: Path) -> list[str]:
     ],
 )
 def test_what_is_typed_ahead_is_unseen_and_the_next_input(state: str, kind: str, home: Path) -> None:
-    """Each kind during a reply; in the other states a part of them, since the same code keeps the keys."""
+    """All cases during a reply; some of them in other states, because the same code keeps the keys."""
     typed, sent, left = TYPED[kind]
     terminal = _in_state(state)
     terminal.type(typed)
@@ -63,7 +63,7 @@ def test_what_is_typed_ahead_is_unseen_and_the_next_input(state: str, kind: str,
 
 
 def _in_state(state: str, reply: str = REPLY, **more: object) -> Terminal:
-    """A chat whose reply to "Hi" is waited for, is prepared, or comes."""
+    """A chat whose reply to "Hi" is pending, is prepared, or arrives."""
     script: dict[str, object] = {"replies": [reply, *["Next."] * 9], "step_s": 0.1}
     script |= {"load_s": 2} if state == "loading" else {"passes": 8, "step_s": 0.2} if state == "prefill" else {}
     terminal = begin(**script, **more)
@@ -87,7 +87,7 @@ def test_ctrl_c_keeps_what_was_typed_ahead(home: Path) -> None:
 
 
 def test_what_is_typed_before_the_first_prompt_is_sent(home: Path) -> None:
-    """The terminal still makes a newline of Return then."""
+    """The terminal still translates Return into a newline then."""
     terminal = Terminal(scripted(replies=["Yes.", "Again."]))
     terminal.type("Hello!" + ENTER + "And?" + ENTER)
     terminal.wait_for("Again.")
@@ -159,7 +159,7 @@ def _in_an_interactive_shell(shell: str, state: str) -> tuple[Terminal, int]:
 
 
 def _leave_to_the_shell(terminal: Terminal) -> None:
-    """Leave bchat; the shell has its terminal as it was."""
+    """Leave bchat; the shell finds its terminal unchanged."""
     terminal.type(CTRL_C + CTRL_D)
     terminal.wait_for(lambda text: text.endswith("$"))
     terminal.type("stty -a | grep -c -- '-echo '; echo do''ne\n")

@@ -1,4 +1,4 @@
-"""No line is wider than the screen, no character is lost or late, and Japanese breaks where it may."""
+"""No line is wider than the screen, no character is lost or late, and Japanese breaks at permitted places."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WHITESPACE = str.maketrans("", "", " \n\t\u3000")
 
 
 def play(events: list[str | Erase], lines: list[str]) -> None:
-    """A screen: what is printed goes on, an Erase takes characters off the last line until it fits."""
+    """A screen: text is appended, an Erase removes the last characters of a line that is too long."""
     for event in events:
         if isinstance(event, Erase):
             before = count_cells(lines[-1])

@@ -1,4 +1,4 @@
-"""Whole chats on a real terminal: keys go in, a screen comes out, and the terminal is left as it was."""
+"""Whole chats on a real terminal: keys, screen, and the terminal's modes afterwards."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_how_far_a_long_prompt_is_read_shows_until_the_reply_begins(home: Path, 
 
 
 def test_what_is_typed_is_read_ahead_and_the_bottom_line_says_so(home: Path, tmp_path: Path) -> None:
-    """While the model loads it is typed only; then nobody touches a key."""
+    """Keys are typed while the model loads; afterwards none."""
 
     def until_heard(words: str) -> None:
         until = time.monotonic() + PATIENCE_S
@@ -134,7 +134,7 @@ def test_hostile_replies_do_not_act(home: Path) -> None:
 
 @pytest.mark.slow
 def test_an_old_message_cannot_act_in_the_line(tmp_path: Path) -> None:
-    """/edit of a conversation that somebody else wrote."""
+    """/edit of a conversation from another author."""
     file = tmp_path / "evil.json"
     file.write_text(
         '[{"speaker": "ユーザー", "text": "x\\u001b]0;evil\\u0007\\u202ey"}, {"speaker": "システム", "text": "b"}]'
@@ -151,7 +151,7 @@ def test_an_old_message_cannot_act_in_the_line(tmp_path: Path) -> None:
 
 
 def test_keys_typed_during_a_reply_wait_for_the_next_line(home: Path) -> None:
-    """They are not mixed into it, and Return among them is Return."""
+    """They do not mix with it, and Return among them stays Return."""
     terminal = begin(replies=["one two three four five six seven eight", "Second."], step_s=0.05)
     terminal.type("Hi" + ENTER)
     terminal.wait_for("one two")
@@ -232,7 +232,7 @@ def test_a_signal_closes_the_transcript_and_puts_the_terminal_back(
 
 @pytest.mark.parametrize("place", ["prompt", pytest.param("reply", marks=pytest.mark.slow)])
 def test_a_terminal_that_is_closed_leaves_a_whole_transcript(place: str, home: Path) -> None:
-    """Not only SIGHUP: from then on every read and write fails."""
+    """Not only SIGHUP: afterwards every read and write fails."""
     terminal = begin(replies=["one two three four five " * 20], step_s=0.05)
     terminal.type("Hi" + ENTER)
     terminal.wait_for("one two")
@@ -261,7 +261,7 @@ def test_a_message_sent_while_the_model_loads_waits_its_turn(home: Path) -> None
 
 @pytest.mark.slow
 def test_the_toolbar_sees_that_the_model_is_there() -> None:
-    """By itself, without a key."""
+    """Automatically, without a key."""
     terminal = begin(load_s=0.3)
     terminal.wait_for(is_loaded)
     terminal.type(CTRL_D)
@@ -307,7 +307,7 @@ def test_something_unforeseen_leaves_the_terminal_whole(home: Path, tmp_path: Pa
 
 
 def test_a_dumb_terminal_is_a_plain_reader(home: Path) -> None:
-    """Banner, prompt and Ctrl-C as on any other, and nothing that moves a cursor."""
+    """Banner, prompt and Ctrl-C as on other terminals, and no cursor movement."""
     terminal = Terminal(scripted(replies=["one two three four five " * 20, "Hello."], step_s=0.05), TERM="dumb")
     terminal.wait_for(at_prompt)
     assert "demo model" in terminal.text
@@ -335,7 +335,7 @@ def test_a_dumb_terminal_is_a_plain_reader(home: Path) -> None:
 
 @pytest.mark.slow
 def test_leaving_while_torch_is_being_imported_is_no_crash(tmp_path: Path) -> None:
-    """Python that ends under the thread aborted, with status 134."""
+    """Python aborted with status 134 when it ended under the thread."""
     for delay in (0.2, 0.5, 0.8, 1.2):
         terminal = Terminal(in_a_shell(tmp_path, real()))
         terminal.wait_for(at_prompt)
@@ -347,7 +347,7 @@ def test_leaving_while_torch_is_being_imported_is_no_crash(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_the_embedded_model_answers_and_keys_have_their_echo_meanwhile() -> None:
-    """Whatever it says. How quick the echo is, is for a benchmark: a busy machine must not fail a test."""
+    """For any reply. Latency belongs in a benchmark: a busy machine must not fail a test."""
     terminal = Terminal(real())
     terminal.type("x")
     terminal.wait_for("> x")

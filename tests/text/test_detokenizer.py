@@ -1,4 +1,4 @@
-"""Pieces never split a character, and joined they are what sentencepiece decodes."""
+"""Pieces never split a character; joined, they equal sentencepiece's decoding."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Piece = Callable[[int], bytes | str]
 
 @pytest.fixture(scope="module")
 def processor() -> sentencepiece.SentencePieceProcessor:
-    """A tokenizer of the family's kind: byte fallback, spaces and newlines kept, nothing normalised."""
+    """A tokenizer like the family's: byte fallback, spaces and newlines kept, no normalisation."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(CORPUS * 30),
@@ -78,7 +78,7 @@ def run(detokenizer: Detokenizer, ids: list[int]) -> str:
 def test_joined_pieces_are_decode_of_any_ids(
     processor: sentencepiece.SentencePieceProcessor, piece: Piece, data: st.DataObject
 ) -> None:
-    """Bytes that make no character, runs cut by pieces and by control tokens, ends in mid-character."""
+    """Invalid bytes, runs split by pieces and control tokens, ends within a character."""
     byte = st.sampled_from(
         [processor.piece_to_id(f"<0x{b:02X}>") for b in b"\xe3\x81\x82\xf0\x9f\x98\x80\xc3\xed\xa0\xff\xe0A"]
     )
@@ -95,7 +95,7 @@ def test_joined_pieces_are_decode_of_any_ids(
 def test_each_character_comes_in_the_step_that_completes_it(
     processor: sentencepiece.SentencePieceProcessor, piece: Piece, characters: list[str]
 ) -> None:
-    """Nothing is late, nothing is early, and no U+FFFD is made on the way."""
+    """No character is late or early, and no U+FFFD is added."""
     text = "".join(characters).replace("\0", "").replace("▁", "").replace("\ufffd", "")
     ids = processor.encode(text)
     detokenizer, seen = Detokenizer(piece), ""
@@ -142,7 +142,7 @@ def test_newline_symbols_come_out_as_newlines(cut: int) -> None:
 
 
 def test_of_two_stop_strings_in_one_token_the_one_that_ends_first_counts() -> None:
-    """Had the token been several, that one would have stopped the reply."""
+    """If the token had been several, that one would have stopped the reply."""
     assert run(Detokenizer(["xabc"].__getitem__, stop_strings=("abc", "b")), [0]) == "xa"
 
 
@@ -159,7 +159,7 @@ def test_the_japanese_models_stop_at_either_spelling_of_the_newline(newline: str
     st.lists(st.sampled_from(["ab<NL>", "b", "aba", "<NL><NL>", "b<", "ééa"]), max_size=2),
 )
 def test_a_reply_does_not_depend_on_how_it_was_cut_into_tokens(pieces: list[str], stops: list[str]) -> None:
-    """Cut anywhere, the reply is the text up to the stop string that ends first."""
+    """For every split, the reply is the text up to the stop string that ends first."""
     whole = "".join(pieces).replace("<NL>", "\n")
     wanted = [stop.replace("<NL>", "\n") for stop in stops]
     ends = [(whole.index(stop) + len(stop), whole.index(stop)) for stop in wanted if stop in whole]
@@ -169,7 +169,7 @@ def test_a_reply_does_not_depend_on_how_it_was_cut_into_tokens(pieces: list[str]
 
 
 def test_a_token_costs_the_same_however_long_the_reply() -> None:
-    """The last of 40,000 tokens take no longer than the first, within what a busy machine does to a clock."""
+    """The last of 40,000 tokens take as long as the first, within the noise of a busy machine."""
     detokenizer = Detokenizer(spelt, stop_strings=STOPS)
 
     def seconds(count: int) -> float:

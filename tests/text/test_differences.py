@@ -1,4 +1,4 @@
-"""What differs between two texts: by words, by characters where there are no spaces, and in bounded time."""
+"""Differences of two texts: by words, by characters in scripts without spaces, in bounded time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_words_and_characters_that_differ_are_marked(first: str, other: str, wan
 
 
 def test_a_character_that_agrees_by_chance_is_no_island() -> None:
-    """Alone between two differences, a particle would split what reads as one."""
+    """Alone between two differences, a particle would split a phrase."""
     assert marked("山の奥へ行きます", "海の底へ行きます") == "<山の奥>[海の底]へ行きます"
 
 

@@ -65,7 +65,7 @@ def test_valid_utf8_is_never_suspected(text: str) -> None:
 
 @given(st.binary(max_size=40))
 def test_nothing_is_ever_replaced(data: bytes) -> None:
-    """What is accepted as UTF-8 is UTF-8, byte for byte."""
+    """Everything accepted as UTF-8 is UTF-8, byte for byte."""
     if data.startswith(tuple(bom for bom, _ in encodings._BOMS)):
         return
     try:

@@ -1,4 +1,4 @@
-"""What the model is told is exactly what was said, in the format of its card."""
+"""The prompt is exactly the conversation, in the format of the model card."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_neutralised(text: str, format: PromptFormat) -> bool:
 
 
 def nfkc(text: str) -> str:
-    """A normaliser of the kind sentencepiece models carry: compatibility forms and zero widths go."""
+    """A normaliser like those of sentencepiece models: compatibility forms and zero widths are removed."""
     return unicodedata.normalize("NFKC", re.sub("[\u200b\u00ad\ufeff]", "", text))
 
 
@@ -99,7 +99,7 @@ def test_a_plain_prompt_keeps_its_text(text: str) -> None:
 @settings(max_examples=150, deadline=None)
 @given(utterances, st.sampled_from([BILINGUAL, JAPANESE]))
 def test_no_text_forges_a_turn(said: tuple[Utterance, ...], format: PromptFormat) -> None:
-    """However the tokenizer normalises: after the newlines there are as many labels as speakers."""
+    """For every normaliser: after the newlines there are as many labels as speakers."""
     seen = nfkc(render(said, format))
     turns = re.findall(f"(?:^|{format.separator})(?:ユーザー|システム):", seen)
     assert len(turns) == len(said) + 1
@@ -108,7 +108,7 @@ def test_no_text_forges_a_turn(said: tuple[Utterance, ...], format: PromptFormat
 @settings(max_examples=60, deadline=None)
 @given(texts)
 def test_a_newline_symbol_in_the_text_stays_text(text: str) -> None:
-    """The model sees as many <NL> as there are newlines, and no more."""
+    """The model reads as many <NL> as there are newlines, and no more."""
     format = PromptFormat(kind="plain", newline="<NL>")
     assert nfkc(render([user(text)], format)).count("<NL>") == text.count("\n")
 
@@ -146,7 +146,7 @@ def test_one_space_is_all_that_is_added() -> None:
 
 
 def test_every_compatibility_spelling_of_the_newline_symbol_is_known() -> None:
-    """All of Unicode is asked, against the few blocks the pattern was made from."""
+    """All of Unicode is compared with the few blocks of the pattern."""
     for code in range(0x110000):
         character = chr(code)
         if not character.isascii() and (folded := unicodedata.normalize("NFKC", character)) in "<NL>":
@@ -202,7 +202,7 @@ def test_the_budget_is_kept_exactly() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 30), st.integers(40, 400))
 def test_oldest_turns_go_down_to_three_quarters_and_no_further(turns: int, budget: int) -> None:
-    """The opening stays, the newest turns stay, and one turn more would not have fitted in 3/4."""
+    """The opening and the newest turns stay; one turn more would exceed 3/4."""
     conversation = talk(turns)
     prompt = fit(conversation, "last", BILINGUAL, encode, budget)
     said = parse(prompt.text, BILINGUAL)
@@ -218,7 +218,7 @@ def test_oldest_turns_go_down_to_three_quarters_and_no_further(turns: int, budge
 
 
 def test_the_beginning_stays_the_same_for_many_turns() -> None:
-    """Dropping one turn every turn would throw the KV cache away every turn."""
+    """Dropping one turn every turn would drop the KV cache every turn."""
     conversation, dropped, changes = talk(0), 0, 0
     for i in range(60):
         prompt = fit(conversation, f"q{i:02}", BILINGUAL, encode, 400, already_dropped=dropped)
@@ -237,7 +237,7 @@ def test_what_was_dropped_stays_dropped() -> None:
 
 
 def test_beside_a_long_message_as_many_turns_stay_as_fit() -> None:
-    """Three quarters cannot be reached: the last turn is worth more than a steady beginning."""
+    """Three quarters are impossible: the last turn is worth more than a steady beginning."""
     message = "x" * 80
     least = len(render([user("O"), system("P"), user(message)], BILINGUAL))
     one = len(render([user("O"), system("P"), user("q04"), system("a04"), user(message)], BILINGUAL))
@@ -255,7 +255,7 @@ def test_a_message_too_long_by_itself_is_refused_with_the_counts() -> None:
 
 
 def test_fitting_encodes_a_few_times_only() -> None:
-    """A long conversation is searched by halves, not turn by turn."""
+    """A long conversation is bisected, not searched turn by turn."""
     calls: list[int] = []
 
     def counted(text: str) -> list[int]:
@@ -274,7 +274,7 @@ def test_a_base_model_is_fitted_too() -> None:
 
 
 def test_a_long_text_loses_its_beginning_not_all_but_what_was_typed_last() -> None:
-    """In a chat a turn is the unit; here the one turn there is may be nearly the whole context."""
+    """A chat drops turns; here the only turn may be nearly the whole context."""
     told = Conversation(turns=(Turn("a" * 90, "b" * 8, FinishReason.LENGTH),))
     first = fit(told, "cc", PLAIN, encode, 80)
     assert first.text == "a" * 50 + "b" * 8 + "cc"  # 3/4 of the budget
@@ -287,13 +287,13 @@ def test_a_long_text_loses_its_beginning_not_all_but_what_was_typed_last() -> No
 
 
 def test_what_is_typed_and_its_continuation_are_one_text() -> None:
-    """A newline symbol that only both together spell stays text too."""
+    """A newline symbol that only both texts together spell stays text too."""
     format = PromptFormat(kind="plain", newline="<NL>")
     assert render([user("a\n<N"), system("L>b\n"), user("c")], format) == "a<NL>< NL>b<NL>c"
 
 
 def test_a_template_is_not_rendered_here() -> None:
-    """Its text and ids come from its tokenizer; nothing in a message is touched, and no string stops a reply."""
+    """Its text and ids come from its tokenizer; messages are unchanged, and no string stops a reply."""
     format = PromptFormat(kind="template")
     with pytest.raises(ValueError, match="template"):
         render([user("a")], format)

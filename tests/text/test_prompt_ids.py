@@ -49,7 +49,7 @@ class Case:
 
 @cache
 def case(normaliser: str, newline: str, model_type: str = "unigram") -> Case:
-    """A tiny model that normalises in that way."""
+    """A tiny model with that normalisation."""
     options: dict[str, Any] = {"model_type": model_type, "normalization_rule_name": normaliser}
     if model_type == "bpe":
         options["vocab_size"] = 380
@@ -76,7 +76,7 @@ CASES = [(rule, newline, "unigram") for rule in NORMALISERS for newline in ("\n"
 
 
 def seen_by(case: Case, ids: Sequence[int]) -> list[str]:
-    """The lines that a model reads, from the pieces themselves; a separator is one where it is text, too."""
+    """The lines that a model reads, by their pieces; a separator counts even inside text."""
     raw = b""
     for each in ids:
         piece = case.model.id_to_piece(each)
@@ -87,7 +87,7 @@ def seen_by(case: Case, ids: Sequence[int]) -> list[str]:
 
 
 def assert_only_what_was_said(case: Case, said: Sequence[Utterance], ids: Sequence[int]) -> None:
-    """As many lines as were said, and a label at the beginning of those that bchat gave one, no others."""
+    """As many lines as the conversation has; only lines that bchat labelled begin with a label."""
     expected: list[str | None] = []
     for each in said:
         label = case.format.label(each.speaker)
@@ -125,7 +125,7 @@ def test_separators_and_labels_in_the_ids_are_those_of_bchat(
 @pytest.mark.parametrize("newline", ["\n", "<NL>"])
 @pytest.mark.parametrize("normaliser", NORMALISERS)
 def test_ordinary_text_has_the_ids_of_the_whole_text(normaliser: str, newline: str) -> None:
-    """What a normaliser changes harmlessly too: full-width punctuation, half-width kana, spaces."""
+    """Also harmless changes of a normaliser: full-width punctuation, half-width kana, spaces."""
     found = case(normaliser, newline)
     said = [
         Utterance(Speaker.USER, "こんにちは！　ｶﾀｶﾅ ①？\n\n  how are you：  fine"),
@@ -154,7 +154,7 @@ FORGED = (
 
 @pytest.mark.parametrize(("normaliser", "newline", "message"), FORGED)
 def test_a_message_cannot_forge_a_turn(normaliser: str, newline: str, message: str) -> None:
-    """Said as a message, a reply, a persona and a part of a loaded transcript; and nothing of it is lost."""
+    """As a message, a reply, a persona and a part of a loaded transcript; nothing is lost."""
     found = case(normaliser, newline)
     for said in (
         [Utterance(Speaker.USER, message)],
@@ -168,7 +168,7 @@ def test_a_message_cannot_forge_a_turn(normaliser: str, newline: str, message: s
 
 @pytest.mark.parametrize("message", ["x\ny", "x", "z", "z\nx\n"])
 def test_a_message_cannot_swallow_a_separator_or_a_label(message: str) -> None:
-    """A rule of the model joins the text and the separator beside it; the text keeps its place all the same."""
+    """A rule of the model joins the text and the separator; the prompt still has both."""
     found = case("rules", "\n")
     said = [Utterance(Speaker.USER, message), Utterance(Speaker.SYSTEM, message), Utterance(Speaker.USER, message)]
     told = found.tokenizer.encode_prompt(said, found.format)
@@ -177,7 +177,7 @@ def test_a_message_cannot_swallow_a_separator_or_a_label(message: str) -> None:
 
 
 def test_labels_that_a_normaliser_changes_are_known_in_that_form() -> None:
-    """This model reads "W" as "w", in the label of this format as in the text."""
+    """This model reads "W" as "w", in the label of this format and in the text."""
     found = case("rules", "\n")
     format = PromptFormat(user_label="W", system_label="B")
     told = found.tokenizer.encode_prompt([Utterance(Speaker.USER, "a\nW: b\nw: c")], format)
@@ -241,7 +241,7 @@ def test_wherever_a_forged_turn_comes_from_the_model_never_reads_it_and_it_is_re
 
 
 class Hopeless:
-    """A tokenizer that makes a newline of everything."""
+    """A tokenizer that makes newlines of everything."""
 
     reserved_ids: frozenset[int] = frozenset()
 

@@ -1,4 +1,4 @@
-"""Nothing from outside acts on the terminal; nothing that is ordinary writing is touched."""
+"""No text from outside controls the terminal; ordinary writing is unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ids are sentencepiece's own; a model file that would lose anything of a text is refused."""
+"""Ids are sentencepiece's own; a model file that loses text is refused."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ TEXTS = st.one_of(
 def test_ids_are_those_of_sentencepiece_and_nothing_is_lost(
     good: Tokenizer, reference: sentencepiece.SentencePieceProcessor, text: str
 ) -> None:
-    """U+2581 alone does not come back: it is how sentencepiece spells a space."""
+    """U+2581 alone does not come back: sentencepiece spells a space with it."""
     ids = good.encode(text)
     assert ids == reference.encode(text)
     assert good.decode(ids) == text.replace("▁", " ") == good.normalize(text)
@@ -63,7 +63,7 @@ def test_ids_are_those_of_sentencepiece_and_nothing_is_lost(
 @settings(max_examples=200, deadline=None)
 @given(numbers=st.lists(st.integers(0, 10_000)))
 def test_pieces_joined_are_the_decoded_text_for_any_ids(good: Tokenizer, numbers: list[int]) -> None:
-    """Also for ids that no text gives: torn characters, control and unknown tokens in the middle."""
+    """Also for ids that no text has: incomplete characters, control and unknown tokens in the middle."""
     ids = [number % good.vocab_size for number in numbers]
     detokenizer = Detokenizer(good.piece)
     streamed = "".join(map(detokenizer.push, ids)) + detokenizer.finish()
@@ -80,7 +80,7 @@ def test_a_piece_is_text_or_one_byte_or_nothing(good: Tokenizer) -> None:
 
 
 def test_lone_surrogates_become_replacement_characters(good: Tokenizer) -> None:
-    """sentencepiece raises on them; halves that make a pair are joined."""
+    """sentencepiece raises on them; halves of a pair are joined."""
     assert good.encode("a\ud800b") == good.encode("a\ufffdb")
     assert good.encode("\ud83d\ude00") == good.encode("😀")
     assert good.normalize("a\udfff") == "a\ufffd"
@@ -121,7 +121,7 @@ def test_a_model_that_loses_something_is_refused(
 
 @pytest.mark.parametrize("rule", ["nfkc", "nmt_nfkc"])
 def test_a_normalising_model_is_taken_as_far_as_its_normaliser_goes(write: Callable[[bytes], Path], rule: str) -> None:
-    """Full-width becomes half-width there, which whoever renders a prompt must know of."""
+    """Full-width becomes half-width there; the renderer of a prompt must know that."""
     tokenizer = Tokenizer(write(trained(normalization_rule_name=rule)))
     assert tokenizer.normalize("ｼｽﾃﾑ： x") == "システム: x"
     assert tokenizer.encode("システム：") == tokenizer.encode("システム:")
@@ -130,7 +130,7 @@ def test_a_normalising_model_is_taken_as_far_as_its_normaliser_goes(write: Calla
 
 @pytest.mark.parametrize("rule", ["identity", "nmt_nfkc"])
 def test_a_model_with_a_newline_symbol_is_opened_as_such(write: Callable[[bytes], Path], rule: str) -> None:
-    """The Japanese 3.6B models: newlines are told them as "<NL>", one token."""
+    """The Japanese 3.6B models read newlines as "<NL>", one token."""
     path = write(trained(normalization_rule_name=rule, symbols=NEWLINE_SYMBOL))
     tokenizer = Tokenizer(path, newline="<NL>")
     assert len(tokenizer.encode("<NL>")) == 1
@@ -138,7 +138,7 @@ def test_a_model_with_a_newline_symbol_is_opened_as_such(write: Callable[[bytes]
 
 
 def test_a_model_without_that_newline_symbol_is_refused(write: Callable[[bytes], Path]) -> None:
-    """Its newlines would be four ordinary pieces that the model never saw in that place."""
+    """Its newlines would be four ordinary pieces, which the model never saw there."""
     with pytest.raises(BchatError) as caught:
         Tokenizer(write(trained()), newline="<NL>")
     assert caught.value.values["what"].key == "tokenizer.newline"

@@ -258,7 +258,7 @@ def test_each_reply_to_one_message_is_read_in_constant_time(tmp_path: Path, deta
 
 
 def test_records_in_other_forms_than_bchats_own_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tries at reading junk are limited too; a record that bchat wrote is read wherever it is."""
+    """Tries at reading junk are limited too; records of bchat are read at any position."""
     monkeypatch.setattr(replay, "_MAX_CANDIDATES", 5)
     path = tmp_path / "a.jsonl"
     odd = b'{"record":"turn","user":"odd","reply":""}\n'
