@@ -8,11 +8,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.backends.cpu import get_cpu_capability as cpu_capability
 
 from bilingual_chat.engines.batch import Batch, Prefilled, Row, Rows, room_for
 from bilingual_chat.engines.device import free_memory
 from bilingual_chat.engines.generation import Generation, PrefillProgress, allocation_errors, check_ids, limit_threads
 from bilingual_chat.engines.lookahead import Lookahead
+from bilingual_chat.engines.neox.build import features
 from bilingual_chat.engines.neox.cpu_model import CpuNeox
 from bilingual_chat.engines.protocol import MOST_ROWS, Chunk, Progress, one_after_another
 from bilingual_chat.messages import Phrase
@@ -29,6 +31,7 @@ class CausalModel(Protocol):
     dtype: torch.dtype
     device: torch.device
     context_length: int
+    kernel: str  # "native" (the CPU kernels), "torch" or "transformers"
     # True: a pass writes only its own positions, so that the cache survives an interrupt and can be copied.
     has_positional_cache: bool
     can_rewind: bool  # the cache can drop its last positions
@@ -92,6 +95,15 @@ class CachedEngine:
     def threads(self) -> int:
         """The CPU threads of a pass."""
         return self._threads or torch.get_num_threads()
+
+    def computation(self) -> dict[str, Any]:
+        """Return what a record says of the code and the hardware that compute: rounding depends on them."""
+        kernel, device = self._model.kernel, self._model.device
+        if kernel == "native":
+            processor = " ".join(features())
+        else:
+            processor = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_capability()
+        return {"kernel": kernel, "processor": processor, "threads": self.threads}
 
     @property
     def notices(self) -> tuple[Phrase, ...]:

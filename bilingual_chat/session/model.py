@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bilingual_chat import __version__
 from bilingual_chat.engines import protocol
-from bilingual_chat.engines.weights.files import find_weights
+from bilingual_chat.engines.weights.files import digest_model, digest_tokenizer, find_weights
 from bilingual_chat.engines.weights.withdrawn import check_withdrawn
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
@@ -26,6 +26,9 @@ from bilingual_chat.text.conversation import FinishReason, Utterance
 from bilingual_chat.text.detokenizer import Detokenizer
 from bilingual_chat.text.prompt import Prompt, PromptFormat
 from bilingual_chat.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from bilingual_chat.engines.engine import CachedEngine
 
 
 class ChatTokenizer(Protocol):
@@ -50,6 +53,7 @@ class Model:
     notices: tuple[Phrase, ...] = ()  # about how it was opened
     is_withdrawn: bool = False  # opened because the user accepted it
     server: Mapping[str, Any] = field(default_factory=dict)  # what a transcript records of the server
+    run: Mapping[str, Any] = field(default_factory=dict)  # what a record says of its files, code and hardware
 
     @property
     def precision(self) -> str:
@@ -60,9 +64,10 @@ class Model:
     def record(self) -> dict[str, Any]:
         """The details of the model that a transcript records."""
         withdrawn = {"withdrawn": True} if self.is_withdrawn else {}
-        server = {"server": self.server} if self.server else {}
-        device = self.engine.device_name
-        return {"model": self.entry.name, **withdrawn, "precision": self.precision, "device": device, **server}
+        extra = {"server": self.server, "run": self.run}
+        where = {"precision": self.precision, "device": self.engine.device_name}
+        kept = {name: dict(value) for name, value in extra.items() if value}
+        return {"model": self.entry.name, **withdrawn, **where, **kept}
 
     @property
     def context_length(self) -> int:
@@ -106,12 +111,18 @@ def open_model(
         accept, weights = options.accept_withdrawn, find_weights(directory)
         is_withdrawn = check_withdrawn(weights, entry, options.others, accept=accept, progress=progress)
         template, other = transformers_engine.open_transformers_engine(directory, entry, options)
-        return Model(entry, template, other, other.notices, is_withdrawn)
+        return Model(entry, template, other, other.notices, is_withdrawn, run=_run(directory, other))
     from bilingual_chat.engines.local import LocalEngine  # imports torch, which takes a second
 
     tokenizer = Tokenizer(directory / TOKENIZER_FILE, newline=entry.prompt.newline)
     engine = LocalEngine(directory, entry, tokenizer, options, progress)
-    return Model(entry, tokenizer, engine, engine.notices, engine.withdrawn)
+    return Model(entry, tokenizer, engine, engine.notices, engine.withdrawn, run=_run(directory, engine))
+
+
+def _run(directory: Path, engine: CachedEngine) -> dict[str, Any]:
+    """Return everything else that a reply depends on: digests, code, hardware, versions."""
+    digests = {"digest": digest_model(directory), "tokenizer": digest_tokenizer(directory)}
+    return {**digests, **engine.computation(), "versions": versions()}
 
 
 def _check_whole(entry: ModelEntry, directory: Path, progress: protocol.Progress | None) -> None:

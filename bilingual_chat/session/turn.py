@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -14,6 +14,7 @@ from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.session.loops import LoopDetector
 from bilingual_chat.session.model import Completion, Model
 from bilingual_chat.settings.decoding import DecodingParameters
+from bilingual_chat.storage.checksums import short_digest
 from bilingual_chat.text.conversation import FinishReason, Turn
 from bilingual_chat.text.prompt import Prompt
 
@@ -113,11 +114,17 @@ def turn_of(request: Request, completion: Completion) -> Turn:
         "settings": settings,
         "seed": settings["seed"],
         "preset": request.preset,
+        "prompt_digest": digest_ids(completion.prompt.ids),
         "usage": completion.usage,
         "timings": completion.timings,
         **dropped_details(completion.prompt),
     }
     return Turn(request.message, completion.reply, completion.finish, details)
+
+
+def digest_ids(ids: Iterable[int]) -> str:
+    """Return a digest of token ids, which a record has in place of a prompt that the conversation rebuilds."""
+    return short_digest(" ".join(map(str, ids)).encode())
 
 
 def dropped_details(prompt: Prompt) -> dict[str, int]:

@@ -25,6 +25,7 @@ DEMO_MODEL = "demo"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "spiece.model"
 OTHER_TOKENIZER_FILE = "tokenizer.json"  # of other families, with a chat template
+TOKENIZER_FILES = (TOKENIZER_FILE, OTHER_TOKENIZER_FILE, "tokenizer_config.json", "chat_template.jinja")
 # In order of preference; an index names its shards.
 WEIGHT_FILES = (
     "model.safetensors",

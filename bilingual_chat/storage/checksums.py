@@ -64,6 +64,14 @@ class Digester:
         return {name: each.hexdigest() for name, each in self._hashes.items()}
 
 
+def short_digest(*parts: bytes) -> str:
+    """Return the first 64 bits of the SHA-256 of `parts`, in hexadecimal: enough to tell records apart."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]
+
+
 def algorithm_of(etag: str) -> str | None:
     """Return the algorithm of an ETag; None if it says nothing about the content."""
     return _ALGORITHM_OF_ETAG.get(len(etag)) if _is_hexadecimal(etag) else None

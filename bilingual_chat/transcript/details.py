@@ -113,6 +113,8 @@ _KNOWN: dict[str, Callable[[object], bool]] = {
     "settings": _are_settings,
     "usage": _are_counts,
     "timings": _are_amounts,
+    "prompt_digest": _is_text,
+    "run": lambda value: isinstance(value, Mapping),
     "dropped_turns": is_count,
     "dropped_characters": is_count,
 }

@@ -93,6 +93,7 @@ class CpuNeox:
     A row's result does not depend on the rows beside it, bit for bit.
     """
 
+    kernel = "native"
     has_positional_cache = can_rewind = True
 
     def __init__(

@@ -43,6 +43,7 @@ class Positions(NamedTuple):
 class GptNeox:
     """The weights and the forward pass; implements `CausalModel`. The caller owns the KV cache."""
 
+    kernel = "torch"
     has_positional_cache = can_rewind = True
 
     def __init__(self, config: NeoxConfig, weights: Mapping[str, Tensor | QuantizedMatrix]) -> None:

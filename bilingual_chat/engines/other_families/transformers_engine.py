@@ -131,6 +131,7 @@ class RewindableCache:
 class TransformersModel:
     """A network of transformers; implements `CausalModel`. Its hidden states are the logits already."""
 
+    kernel = "transformers"
     has_positional_cache = False
 
     def __init__(self, network: Any, device: torch.device) -> None:
