@@ -187,7 +187,7 @@ class Editor:
         self._between_events(draw)
 
     def _between_events(self, call: Callable[[], None]) -> None:
-        if (loop := self._reading.app.loop) is not None:
+        if (loop := self._active.loop) is not None:
             loop.call_soon_threadsafe(call)
 
     def _report_typed(self, buffer: Buffer) -> None:
