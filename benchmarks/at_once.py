@@ -130,7 +130,7 @@ def late_beside_early(directory: Path, quantize: QuantizeName, rounds: int) -> N
 
 
 def own_replies(rounds: int) -> None:
-    """The embedded model in int8, greedy: follow-ups that repeat, and others."""
+    """The embedded model in int8, greedy: follow-up questions whose replies repeat, and others."""
     entry = load_config().catalogue["demo"]
     directory = paths.demo_model_dir()
     tokenizer = Tokenizer(directory / "spiece.model")
@@ -156,7 +156,7 @@ ONE_TOKEN = DecodingParameters(temperature=0.0, max_new_tokens=1)
 
 
 def conversation(model: Model, entry: ModelEntry, questions: Sequence[str]) -> list[int]:
-    """The ids that ask for the reply to the last question, after the model's own replies to those before."""
+    """The prompt ids of the last question, after the model's own replies to the earlier ones."""
     said: list[Utterance] = []
     for question in questions[:-1]:
         said.append(Utterance(Speaker.USER, question))
@@ -178,7 +178,7 @@ def compare(
     rounds: int,
     ratio: Callable[[Sequence[float], Sequence[float]], float] = of_rounds,
 ) -> None:
-    """Each way in turn, `rounds` times; how much longer than the first."""
+    """Alternate between the ways, `rounds` times; print each one's time relative to the first."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, run in ways.items():

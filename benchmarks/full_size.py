@@ -1,9 +1,9 @@
-"""A model of the full size with random weights, to measure with: some 7.6 GB, made on demand.
+"""Make a model of full size with random weights, for measurements: some 7.6 GB.
 
     python benchmarks/full_size.py 4b /tmp/4b --format bin --dtype float16
 
-Tensor by tensor and seeded: the same arguments give the same bytes, and little memory is needed. The
-tokenizer is that of a given directory (the embedded model's if none is given), filled up to the vocabulary.
+The weights are seeded and made one tensor at a time: the same arguments give the same bytes, in little memory. The
+tokenizer comes from a given directory (default: the embedded model), padded to the vocabulary.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def write_small_files(directory: Path, model: str, layers: int, tokenizer: Path) -> dict[str, Any]:
-    """config.json as in the family's repositories (which say float16 whatever is stored), and the tokenizer."""
+    """Write config.json like the family's repositories (which always say float16), and the tokenizer."""
     config: dict[str, Any] = {
         "architectures": ["GPTNeoXForCausalLM"],
         "bos_token_id": 2,
@@ -100,9 +100,9 @@ def write_small_files(directory: Path, model: str, layers: int, tokenizer: Path)
 
 
 def filled_up(model: bytes, size: int, symbols: list[str]) -> bytes:
-    """A sentencepiece model with user-defined `symbols` and then pieces that no text holds, up to `size`.
+    """Return a sentencepiece model with user-defined `symbols`, padded to `size` with pieces that no text contains.
 
-    A repeated field of a protocol buffer goes on where more of it follows: `ModelProto.pieces` is field 1.
+    A repeated field of a protocol buffer may be continued by appending: `ModelProto.pieces` is field 1.
     """
     import sentencepiece
 
@@ -133,10 +133,10 @@ def write_safetensors(path: Path, config: dict[str, Any], dtype: torch.dtype, se
 
 
 def write_pickle(path: Path, config: dict[str, Any], dtype: torch.dtype, seed: int) -> None:
-    """As torch.save would, the older files' masks of bools included.
+    """Write like torch.save, with the bool masks of the older files.
 
-    torch.save is given tensors whose memory is never touched and told to leave room for their bytes;
-    then they are written in place. The sums in the zip's directory are wrong, and torch reads past them.
+    torch.save gets tensors whose memory is never touched and leaves room for their bytes; these are written in place
+    afterwards. The checksums in the zip's directory are wrong, and torch ignores them.
     """
     shapes = parse_config(config).shapes()
     state = {name: torch.empty(shape, dtype=dtype) for name, shape in shapes.items()}
@@ -155,7 +155,7 @@ def write_pickle(path: Path, config: dict[str, Any], dtype: torch.dtype, seed: i
 
 
 def offsets(path: Path) -> Iterator[int]:
-    """Where the bytes of each storage begin, in the order in which they were saved."""
+    """Return the offset of each storage's bytes, in the order of saving."""
     with zipfile.ZipFile(path) as archive, path.open("rb") as file:
         data = {entry.filename.partition("/data/")[2]: entry.header_offset for entry in archive.infolist()}
         for number in range(sum(key.isdecimal() for key in data)):
@@ -176,7 +176,7 @@ def write_numbers(file: BinaryIO, name: str, shape: tuple[int, ...], dtype: torc
 
 
 def ones_or_noise(name: str, count: int, generator: torch.Generator) -> Tensor:
-    """Norms begin at 1, biases at 0, the rest is noise."""
+    """Norms start at 1, biases at 0, other weights are noise."""
     if name.endswith("bias"):
         return torch.zeros(count)
     if "norm" in name:

@@ -42,7 +42,7 @@ _tell: Any = None
 
 
 def make(directory: Path, path: Path, kind: str) -> Path:
-    """The GGUF file of this kind at `path`, made unless it is there."""
+    """Return the GGUF file of this kind, made if it is missing."""
     if path.is_file():
         return path
     part = path.with_suffix(".part")
@@ -92,7 +92,7 @@ def describe(writer: Any, config: NeoxConfig, kind: str) -> None:
 
 
 def tensors(directory: Path, config: NeoxConfig) -> Iterator[tuple[str, Tensor]]:
-    """llama.cpp's name and order of each weight."""
+    """Return llama.cpp's name and row order of each weight."""
     for stored, tensor in read_stored(survey(find_weights(directory), config.shapes())):
         yield renamed(stored.name), reordered(stored.name, tensor, config.heads)
         if config.tied_head and stored.name == EMBEDDING:
@@ -116,7 +116,7 @@ def reordered(name: str, tensor: Tensor, heads: int) -> Tensor:
 
 
 def numbers(tensor: Tensor, kind: str) -> Any:
-    """As numpy has them; bfloat16, which it does not know, as bytes."""
+    """Return the array for numpy; bfloat16, which numpy lacks, as bytes."""
     if kind == "F32":
         return tensor.float().contiguous().numpy()
     return tensor.to(torch.bfloat16).contiguous().view(torch.uint8).numpy()
@@ -133,7 +133,7 @@ def quantize(source: Path, path: Path, kind: str) -> None:
 
 
 def hush() -> None:
-    """Leave out what llama.cpp says, hundreds of lines for each model, but for errors."""
+    """Discard llama.cpp's output, hundreds of lines for each model, except errors."""
     global _tell  # kept: C has only its address
     import llama_cpp
 
@@ -147,7 +147,7 @@ def hush() -> None:
 
 
 def bytes_per_token(path: Path) -> int:
-    """Bytes of weights that llama.cpp reads for one token: all but the embedding, of which one row is."""
+    """Return the bytes of weights that llama.cpp reads for a token: all but the embedding, of which it reads a row."""
     import gguf
 
     return sum(int(each.n_bytes) for each in gguf.GGUFReader(path).tensors if each.name != "token_embd.weight")

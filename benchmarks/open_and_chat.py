@@ -1,8 +1,8 @@
-"""Opening a model and one turn of a chat, before and after its weights are converted: a small table.
+"""Measure the start and one turn of a chat, before and after the conversion of the weights.
 
     python benchmarks/open_and_chat.py /tmp/4b --model sft
 
-Each row is a process of its own with a real session: load, prompt, 64 tokens, save. bchat's cache and
+Each row is a separate process with a real session: load, prompt, 64 tokens, save. bchat's cache and
 conversations are in a temporary directory beside the model, removed at the end.
 """
 
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def measure(directory: Path, name: str, dtype: Any, row: str) -> dict[str, Any]:
-    """One row of the table, in this process."""
+    """Measure one row of the table, in this process."""
     import torch  # so that its import is not in the time that a model takes
 
     from bilingual_chat.engines.weights import convert
@@ -96,7 +96,7 @@ def measure(directory: Path, name: str, dtype: Any, row: str) -> dict[str, Any]:
 
 
 class Watch:
-    """The most private memory (no mapped files) from now on, looked at 20 times a second."""
+    """Return the peak of private memory (without mapped files) from now on, sampled 20 times a second."""
 
     def __init__(self) -> None:
         self.most_private = 0
@@ -109,7 +109,7 @@ class Watch:
 
 
 def status(name: str) -> int:
-    """Bytes, from Linux' /proc/self/status."""
+    """Return bytes from Linux' /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 

@@ -1,6 +1,6 @@
-"""What `side_by_side.py` compares: each peer in a process of its own, which loads it, answers, and else sleeps.
+"""The programs that `side_by_side.py` compares: each in a separate process, which loads, answers, and otherwise sleeps.
 
-A request is a line of JSON, {"do": NAME, …}, and so is its answer. Whatever a library prints goes to stderr.
+Requests are lines of JSON, {"do": NAME, …}, and so are answers. Library output goes to stderr.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Peer(Protocol):
     bytes_per_token: int
 
     def prefill(self, ids: list[int]) -> float:
-        """Seconds from nothing to the first new token after `ids`."""
+        """Return seconds to the first new token after `ids`, with an empty KV cache."""
 
     def decode(self, ids: list[int], steps: int) -> float:
-        """Seconds a token, over `steps` tokens after the first one that follows `ids`.
+        """Return seconds per token, over `steps` tokens after the first one that follows `ids`.
 
-        Not in it is bringing the KV cache to `ids`, for which what it holds is reused.
+        The prefill of `ids`, which reuses the KV cache, is not counted.
         """
 
 
@@ -54,7 +54,7 @@ class Bchat:
         return time.perf_counter() - began
 
     def decode(self, ids: list[int], steps: int) -> float:
-        """Token by token, each a completion of its own: so nothing is guessed ahead where the reply repeats itself."""
+        """One completion per token: lookahead finds no repetition."""
         reply = [*ids, self._next(ids)]
         began = time.perf_counter()
         for _ in range(steps):
@@ -73,7 +73,7 @@ class Bchat:
         return rows
 
     def _next(self, ids: list[int]) -> int:
-        """The likeliest token after `ids`; what the KV cache holds of them is not computed again."""
+        """Return the likeliest token after `ids`, reusing the KV cache."""
         from bilingual_chat.settings.decoding import DecodingParameters
 
         greedy = DecodingParameters(temperature=0.0, min_new_tokens=1, max_new_tokens=1)
@@ -82,7 +82,7 @@ class Bchat:
 
 
 class Transformers:
-    """`generate()` as it comes, in bfloat16."""
+    """transformers' `generate()`, in bfloat16."""
 
     def __init__(self, model: str, kind: str, threads: int) -> None:
         import torch
@@ -109,7 +109,7 @@ class Transformers:
         return (came[-1] - came[0]) / steps
 
     def _bring_cache_to(self, ids: list[int]) -> None:
-        """So that it holds all of `ids` but the last."""
+        """Fill the cache with all of `ids` but the last."""
         import torch
         import transformers
 
@@ -138,7 +138,7 @@ class Transformers:
 
 
 class Came:
-    """What transformers calls a streamer: notes when each token comes."""
+    """A streamer of transformers that records the time of each token."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -151,7 +151,7 @@ class Came:
 
 
 class Llama:
-    """llama.cpp through its C interface, with its own defaults but for the threads; greedy, by hand."""
+    """llama.cpp through its C interface, with its own defaults except the threads; greedy, by hand."""
 
     def __init__(self, model: str, cache: str, threads: int) -> None:
         """cache: the kind of its KV cache, "F16" (its default) or "F32"."""
@@ -196,7 +196,7 @@ class Llama:
         return (time.perf_counter() - began) / steps
 
     def logits(self, ids: list[int], count: int) -> list[list[float]]:
-        """After each of the last `count` ids."""
+        """Return the logits after each of the last `count` ids."""
         self._crop(0)
         self._run(ids[:-count])
         rows = []
@@ -228,7 +228,7 @@ class Llama:
 
 
 class Child:
-    """A peer in its own process, seen from here."""
+    """A peer in another process."""
 
     def __init__(self, kind: str, model: str, variant: str, threads: int) -> None:
         command = [sys.executable, "-m", "benchmarks.peers", kind, model, variant, str(threads)]

@@ -56,7 +56,7 @@ CHAT = (
 
 @dataclass
 class Series:
-    """One measure of one group, round by round. Rates are in tokens a second."""
+    """One measure of one group, by round. Rates are in tokens per second."""
 
     group: str
     measure: str
@@ -65,12 +65,12 @@ class Series:
     bandwidths: list[float] = field(default_factory=list)
 
     def ratio(self, peer: str) -> float:
-        """bchat's rate by this peer's: the median over the rounds."""
+        """Return the median over the rounds of bchat's rate divided by this peer's."""
         own = self.rates["bchat"]
         return median(a / b for a, b in zip(own, self.rates[peer], strict=True))
 
     def share(self, peer: str) -> float:
-        """Of the bandwidth read in the same round, what this peer's weights take."""
+        """Return the share of the bandwidth, measured in the same round, that this peer's weights take."""
         rounds = zip(self.rates[peer], self.bandwidths, strict=True)
         return median(rate * self.bytes_per_token[peer] / bandwidth for rate, bandwidth in rounds)
 
@@ -127,7 +127,7 @@ def can_open(quantize: str) -> bool:
 
 
 def cut_down(directory: Path, layers: int) -> Path:
-    """A copy beside `directory` with its first layers only."""
+    """Make a copy beside `directory` with the first layers only."""
     from safetensors.torch import save_file
 
     path = directory.with_name(f"{directory.name}-{layers}-layers")
@@ -172,7 +172,7 @@ def open_peer(directory: Path, kind: str, variant: str, threads: int) -> Child:
 
 
 def measure(name: str, peers: dict[str, Child], options: argparse.Namespace) -> Iterator[Series]:
-    """A series for each measure. A round before them is not counted: in it, KV caches are filled."""
+    """Return a series for each measure. A first round fills KV caches and is not counted."""
     numbers = random.Random(0)
     ids = [numbers.randrange(10, 5000) for _ in range(LONG)]
     measures: dict[str, Callable[[Child], float]] = {
@@ -208,7 +208,7 @@ def tell(series: Series, file: Any) -> None:
 
 
 def spread(values: list[float], unit: float = 1.0) -> str:
-    """Median, and from where to where."""
+    """Return median and range."""
     return f"{median(values) / unit:.2f} ({min(values) / unit:.2f}–{max(values) / unit:.2f})"
 
 
@@ -221,10 +221,10 @@ def circumstances(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def check(threads: int) -> None:
-    """The embedded model in both programs: logits, and the likeliest tokens. Exit status 1 if they disagree.
+    """Compare logits and likeliest tokens of the embedded model in both programs. Exit status 1 if they differ.
 
-    In F32, with an F32 cache, only the GELU differs (llama.cpp's is the tanh approximation, from a table
-    of 16 bits). What 8 and 4 bits do on either side is told for comparison.
+    In F32, with an F32 cache, only the GELU differs (llama.cpp's is the tanh approximation, from a 16-bit table). The
+    differences in 8 and 4 bits are printed for comparison.
     """
     demo = paths.demo_model_dir()
     ids = Tokenizer(demo / "spiece.model").encode(CHAT)
@@ -242,7 +242,7 @@ def check(threads: int) -> None:
 
 
 def ask_logits(kind: str, model: Path, variant: str, ids: list[int], threads: int) -> Any:
-    """A tensor (positions, vocabulary): after each of the last CHECKED ids."""
+    """Return logits (positions, vocabulary) after each of the last CHECKED ids."""
     import torch
 
     peer = Child(kind, str(model), variant, threads)
@@ -258,7 +258,7 @@ def told(name: str, exact: Any, logits: Any) -> tuple[float, float, float]:
 
 
 def compare(exact: Any, logits: Any) -> tuple[float, float, float]:
-    """The largest difference, the mean KL divergence, and the share of positions with the same likeliest token."""
+    """Return the largest difference, the mean KL divergence, and the share of equal likeliest tokens."""
     right, other = exact.log_softmax(-1), logits.log_softmax(-1)
     divergence = (right.exp() * (right - other)).sum(-1).mean()
     same = (exact.argmax(-1) == logits.argmax(-1)).float().mean()

@@ -82,7 +82,7 @@ def steps(message: str) -> Iterator[tuple[str, float]]:
 
 
 def talk(turns: int) -> Conversation:
-    """Some 55 tokens a turn."""
+    """Make a conversation of about 55 tokens a turn."""
     said = "四季のある日本では、春は花見、夏は花火、秋は紅葉、冬は雪景色を楽しみます。" * 2
     return Conversation(
         (), tuple(Turn(f"質問{at}、日本について教えて。", said, FinishReason.STOP) for at in range(turns))
@@ -90,7 +90,7 @@ def talk(turns: int) -> Conversation:
 
 
 def wait(session: Session, model: Model, typed: list[tuple[str, float]], is_ahead: bool) -> float:
-    """Seconds from Enter to the first words."""
+    """Return seconds from Enter to the first characters."""
     ahead = PromptPrefetch(session, lambda: model)
     with ahead.reading("", replaces_last=False) if is_ahead else nullcontext():
         for text, seconds in typed:

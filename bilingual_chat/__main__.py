@@ -41,7 +41,7 @@ def bchat() -> int:
 
 @contextmanager
 def _interrupted_at_once() -> Iterator[None]:
-    """Nothing is to be kept yet; and KeyboardInterrupt in an import may be printed and swallowed by Python."""
+    """End at once: nothing is to save yet, and Python may print and swallow a KeyboardInterrupt during an import."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         os._exit(INTERRUPTED)

@@ -180,8 +180,8 @@ def test_readings_are_spelled_by_rule() -> None:
     kana, rows = of_training("kana"), of_training("material").rows("words")
     assert len(rows) >= 1200
     assert [row["ja"] for row in rows if kana.romaji(row["kana"]) != row["romaji"]] == []
-    told = {"しんよう": "shin'you", "きっぷ": "kippu", "コーヒー": "koohii", "じゅっぷん": "juppun"}
-    assert {each: kana.romaji(each) for each in told} == told
+    spellings = {"しんよう": "shin'you", "きっぷ": "kippu", "コーヒー": "koohii", "じゅっぷん": "juppun"}
+    assert {each: kana.romaji(each) for each in spellings} == spellings
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
-"""What the model says about bchat: made from the tables behind /help, /preset and `bchat --help`.
+"""Exchanges about bchat, made from the tables behind /help, /preset and `bchat --help`.
 
-`data/bchat.toml` has how people ask; a name there that bchat no longer has, or the other way round, fails a test.
+`data/bchat.toml` has the questions; a test fails if it names something that bchat lacks, or omits something.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REPLY_OF: dict[str, str] = toml("bchat")["reply_of"]  # intents of about.toml th
 
 
 def names() -> dict[str, set[str]]:
-    """What bchat has today, by table of `data/bchat.toml`."""
+    """Return the current names of bchat, by table of `data/bchat.toml`."""
     import typer
 
     shell = typer.main.get_command(command_line.app)
@@ -38,13 +38,13 @@ def names() -> dict[str, set[str]]:
 
 
 def explained(key: str, lang: str) -> str:
-    """A description as a clause: without its full stop."""
+    """Return a description as a clause, without its full stop."""
     return render(key, lang).rstrip(".。")
 
 
 @cache
 def replies() -> dict[str, dict[str, str]]:
-    """The one reply about each thing, by language."""
+    """Return the reply about each thing, by language."""
     data = toml("bchat")
     found: dict[str, dict[str, str]] = {}
     for name, entry in data["command"].items():
@@ -79,7 +79,7 @@ def _line(shown: str, said: str, lang: str) -> str:
 
 @cache
 def goals() -> list[tuple[str, dict[str, list[str]]]]:
-    """(thing, its goals by language), for all things that somebody may want."""
+    """Return (thing, its goals by language) for everything that users want to do."""
     data = toml("bchat")
     found = [(name, entry) for name, entry in data["command"].items()]
     found += [(f"preset {name}", entry) for name, entry in data["preset"]["goals"].items()]
@@ -89,7 +89,7 @@ def goals() -> list[tuple[str, dict[str, list[str]]]]:
 
 
 def wants(lang: str, rng: random.Random, again: bool = False) -> tuple[str, tuple[str, str]]:
-    """(thing, (question, reply)): somebody wants to do it."""
+    """Yield (thing, (question, reply)): a user wants to do it."""
     name, entry = rng.choice(goals())
     frames = toml("frames")["and_goal" if again else "goal"][lang]
     goal = rng.choice(entry[lang])
@@ -101,7 +101,7 @@ STEM = dict(zip("うくぐすつぬぶむる", "いきぎしちにびみり", st
 
 
 def tai(goal: str) -> str:
-    """The goal as a wish: 見る, 見たい."""
+    """Return the goal as a wish: 見る, 見たい."""
     if goal.endswith("する"):
         return goal[:-2] + "したい"
     if ICHIDAN.search(goal):
@@ -110,7 +110,7 @@ def tai(goal: str) -> str:
 
 
 def explanations(lang: str, rng: random.Random, again: bool = False) -> tuple[str, tuple[str, str]]:
-    """(thing, (question, reply)): somebody asks what a command, setting, preset or option is."""
+    """Yield (thing, (question, reply)): a user asks about a command, setting, preset or option."""
     table = rng.choice(["command", "command", "setting", "setting", "preset", "preset", "option", "shell"])
     data = toml("bchat")[table]
     name = rng.choice(data["names"] if "names" in data else list(data))
@@ -140,7 +140,7 @@ def bchat(lang: str, rng: random.Random) -> Exchange:
 
 
 def _asked(lang: str, rng: random.Random) -> tuple[str, str]:
-    """Questions that are written out, not made from a goal."""
+    """Yield questions that are written out, not made from a goal."""
     entries = [(name, entry["ask"][lang]) for name, entry in toml("bchat")["key"].items() if "ask" in entry]
     name, questions = rng.choice(entries)
     return ask(questions, lang, rng, x=made_up_word("en", rng).lower()), replies()[name][lang]

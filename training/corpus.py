@@ -39,7 +39,7 @@ from scenes import (
 
 
 def with_echo(exchange: Exchange, lang: str, rng: random.Random) -> Exchange:
-    """Now and then: the same reply again, or what was asked."""
+    """Sometimes: the same reply again, or the question."""
     if maybe(rng, 0.07):
         return [*exchange, (typed(rng.choice(W["again"][lang]), lang, rng), exchange[-1][1])]
     return exchange
@@ -49,7 +49,7 @@ def with_echo(exchange: Exchange, lang: str, rng: random.Random) -> Exchange:
 
 
 def said_of(entry: dict[str, Any], lang: str) -> list[str]:
-    """What an intent replies: about bchat, what is made from bchat's own tables."""
+    """Return the reply of an intent; about bchat, it is made from bchat's tables."""
     thing = REPLY_OF.get(entry["name"])
     return [replies()[thing][lang]] if thing else entry[lang]["reply"]
 
@@ -89,7 +89,7 @@ def say_reading(row: dict[str, str], lang: str) -> str:
 
 
 def in_a_sentence(row: dict[str, str], lang: str) -> str:
-    """A small sentence that any such word fits into."""
+    """Return a short sentence that fits any such word."""
     pattern = W["sentences"].get(row["category"], W["sentences"]["other"])
     english, japanese = pattern.format(en=row["en"].removeprefix("to "), ja=row["ja"]).split(" = ")
     return f"{japanese} ({english})" if lang == "en" else f"{english}（{japanese}）"
@@ -103,7 +103,7 @@ def a_word(rng: random.Random) -> dict[str, str]:
 
 
 def words(lang: str, rng: random.Random) -> Exchange:
-    """A word one way or the other; perhaps its reading, another word, or a verb's forms."""
+    """Ask for a word in one of two directions; perhaps its reading, another word, or a verb's forms."""
     table = rows("words")
     row = a_word(rng)
     into_ja = maybe(rng, 0.5)
@@ -163,7 +163,7 @@ def say_form(form: str, base: str, made: str, lang: str) -> str:
 
 
 def a_word_with_forms(rng: random.Random) -> tuple[str, dict[str, str], list[str]]:
-    """(the word, its forms, the names of those to ask for)."""
+    """Return (the word, its forms, the names of the forms to ask for)."""
     if maybe(rng, 0.35):
         row = rng.choice(rows("adjectives"))
         return row["ja"], adjective_forms(row["ja"], row["kind"]), ADJECTIVE_FORMS
@@ -177,7 +177,7 @@ def asked_form(form: str, lang: str, rng: random.Random, key: str = "form_ask", 
 
 
 def forms(lang: str, rng: random.Random) -> Exchange:
-    """A form of a word; then another form of it, a form of that form, or the same form of another word."""
+    """Ask for a form of a word; then for another one, a form of that form, or the same form of another word."""
     base, made, names = a_word_with_forms(rng)
     form = rng.choice(names)
     exchange = [(asked_form(form, lang, rng, base=base), say_form(form, base, made[form], lang))]
@@ -194,7 +194,7 @@ def forms(lang: str, rng: random.Random) -> Exchange:
 
 
 def to_dictionary(lang: str, rng: random.Random) -> Exchange:
-    """Back from a form to the plain one; the past of an English verb; "drank" in Japanese."""
+    """Ask for the plain form of a form; the past of an English verb; "drank" in Japanese."""
     row = rng.choice(rows("verbs"))
     made = verb_forms(row["dict"], row["kind"])
     roll = rng.random()
@@ -221,7 +221,7 @@ def to_dictionary(lang: str, rng: random.Random) -> Exchange:
 
 
 def word_then_form(lang: str, rng: random.Random) -> Exchange:
-    """A verb asked for, then a form of it: the second question means nothing without the first."""
+    """Ask for a verb, then for a form: the second question means nothing without the first."""
     known = {row["ja"]: row for row in rows("words")}
     row = rng.choice([row for row in rows("verbs") if row["dict"] in known])
     word, made = known[row["dict"]], verb_forms(row["dict"], row["kind"])
@@ -254,7 +254,7 @@ OPPOSITES_JA = {
 
 
 def say_opposite(row: dict[str, str], into_ja: bool, lang: str) -> str:
-    """The opposite of a word just translated, in the language it was asked about."""
+    """Ask for the opposite of a word just translated, in the language of the question."""
     if lang == "ja" and row["ja"] in OPPOSITES_JA:
         return f"「{row['ja']}」の反対は「{OPPOSITES_JA[row['ja']]}」です。"
     if lang == "ja":
@@ -327,7 +327,7 @@ def capitals(lang: str, rng: random.Random) -> Exchange:
 
 
 def an_unknown_word(lang: str, rng: random.Random) -> str:
-    """A word of that language that the corpus does not teach, found in a list or made up."""
+    """Return a word of that language that the corpus does not teach, listed or made up."""
     if maybe(rng, 0.6):
         return rng.choice([each for each in toml("unknown")[f"oov_{lang}"] if each not in known_words()])
     if lang == "en":
@@ -344,7 +344,7 @@ def known_words() -> set[str]:
 
 
 def unknown_words(lang: str, rng: random.Random) -> Exchange:
-    """A word that is not known, perhaps after one that is, or before it."""
+    """Ask for an unknown word, perhaps before or after a known one."""
     into_ja = maybe(rng, 0.5)
     key = rng.choice(["en_to_ja" if into_ja else "ja_to_en"] * 3 + ["reading"])
     word = an_unknown_word("en" if into_ja and key != "reading" else "ja", rng)
@@ -406,7 +406,7 @@ def unknown(lang: str, rng: random.Random) -> Exchange:
 
 
 def names(lang: str, rng: random.Random) -> Exchange:
-    """A name told and, some turns later, asked back."""
+    """The user gives a name and asks for it some turns later."""
     name = a_name(lang, rng)
     hello = f"Nice to meet you, {name}!" if lang == "en" else f"はじめまして、{name}さん。よろしくお願いします。"
     exchange = [(ask(W["my_name"][lang], lang, rng, q=name), hello)]
@@ -455,13 +455,13 @@ def exchange(lang: str, rng: random.Random) -> Exchange:
 
 
 def conversation(rng: random.Random) -> Exchange:
-    """One conversation, none of whose questions is a held-out one."""
+    """Return one conversation without held-out questions."""
     turns = drawn(rng)
     return conversation(rng) if asks_held_out([user for user, _ in turns]) else turns
 
 
 def drawn(rng: random.Random) -> Exchange:
-    """One conversation: mostly one language, one to a dozen exchanges; now and then in unusual form throughout."""
+    """Return one conversation: mostly one language, one to a dozen exchanges; sometimes in unusual form throughout."""
     lang = rng.choice(["en", "ja"])
     turns: Exchange = []
     if maybe(rng, 0.02):  # only here: later, somebody may have told it

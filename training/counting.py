@@ -12,7 +12,7 @@ N = toml("numbers")
 
 
 def a_number(rng: random.Random) -> int:
-    """Small ones more often; round ones often enough."""
+    """Small numbers more often; round ones often enough."""
     limit = rng.choice([11, 21, 101, 101, 1000, 10_000])
     n = rng.randrange(limit)
     return n - n % rng.choice([1, 1, 10, 100]) if n > 200 else n
@@ -54,7 +54,7 @@ def sums(lang: str, rng: random.Random) -> Exchange:
 
 
 def counters(lang: str, rng: random.Random) -> Exchange:
-    """Things counted: three books, 三冊."""
+    """Counted things: three books, 三冊."""
     exchange: Exchange = []
     for at in range(rng.choice([1, 1, 2])):
         counter, n = rng.choice(list(COUNTERS)), rng.randrange(1, 11)

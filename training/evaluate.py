@@ -40,7 +40,7 @@ class Answerer:
         self.parameters = replace(parameters, seed=0)
 
     def answer(self, question: Question) -> str:
-        """The last reply; those before it are the model's own or the given ones."""
+        """Return the last reply; earlier ones are the model's own or the given ones."""
         said: list[Utterance] = []
         for turn in question.turns:
             if said and said[-1].speaker is Speaker.USER and not turn.startswith(GIVEN):
@@ -67,7 +67,7 @@ Counts = Counter[tuple[str, str, str]]
 
 
 def score(directory: Path, preset: str = "greedy", folder: Path = HELD_OUT, failures: bool = False) -> Counts:
-    """How often each (language, kind, verdict) came up."""
+    """Count each (language, kind, verdict)."""
     answerer = Answerer(directory, SAMPLING[preset])
     counts: Counts = Counter()
     for question in questions(folder):

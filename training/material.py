@@ -1,4 +1,4 @@
-"""The material of the corpus: the tables of `data/`, and how a person types them."""
+"""The material of the corpus: the tables of `data/`, and the ways in which users type."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def toml(name: str) -> dict[str, Any]:
 
 @cache
 def intents(name: str) -> list[dict[str, Any]]:
-    """The intents of `data/NAME.toml`, with the further wordings of `data/more*_NAME.toml` added to each."""
+    """Return the intents of `data/NAME.toml`, each with the further wordings of `data/more*_NAME.toml`."""
     entries = list(toml(name)["intent"])
     for more in (toml(path.stem) for path in sorted(DATA.glob(f"more*_{name}.toml"))):
         for entry in entries:
@@ -47,7 +47,7 @@ for _lang in ("en", "ja"):  # a number is asked for like any word
 
 
 def typed(text: str, lang: str, rng: random.Random) -> str:
-    """`text` as somebody might type it: other verbs, a word before or after, no capital, no full stop."""
+    """Return `text` as users type it: other verbs, a word before or after, no capital, no full stop."""
     core, end = text, ""
     while core and core[-1] in "?!？！。.":
         core, end = core[:-1], core[-1] + end
@@ -104,7 +104,7 @@ def quoted(word: str, lang: str, rng: random.Random) -> str:
 
 
 def unusual_form(rng: random.Random) -> Callable[[str], str] | None:
-    """Mostly None; else what a person does throughout: full width, capitals, kana only, no marks, slips."""
+    """Mostly None; else a habit throughout: full width, capitals, kana only, no marks, slips."""
     if not maybe(rng, 0.16):
         return None
     return rng.choice([full_width, str.upper, in_kana, in_kana, without_marks, lambda text: with_slips(text, rng)])
@@ -120,7 +120,7 @@ def without_marks(text: str) -> str:
 
 @cache
 def readings() -> tuple[re.Pattern[str], dict[str, str]]:
-    """The words whose reading is known, the longest first."""
+    """Return the words with a known reading, the longest first."""
     known = {row["ja"]: row["kana"] for row in rows("words") if row["ja"] != row["kana"]} | toml("wordings")["in_kana"]
     return re.compile("|".join(re.escape(each) for each in sorted(known, key=len, reverse=True))), known
 
@@ -131,7 +131,7 @@ def in_kana(text: str) -> str:
 
 
 def with_slips(text: str, rng: random.Random) -> str:
-    """A letter left out, doubled or swapped here and there."""
+    """Omit, double or swap a letter now and then."""
     out = ""
     for each in text:
         roll = rng.random() if each.isascii() and each.isalpha() else 1.0

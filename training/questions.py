@@ -1,4 +1,4 @@
-"""The questions of `heldout/` and `development/`: how a reply is judged, and whether the corpus asks one of them."""
+"""The questions of `heldout/` and `development/`: the judgement of a reply, and the check that the corpus has none."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def wording(text: str) -> str:
 
 @cache
 def held_out() -> tuple[frozenset[str], frozenset[tuple[str, ...]]]:
-    """The wordings of questions of one turn, and those of several turns; the usual ones in unusual form are left out."""
+    """Return the wordings of questions of one turn, and of several turns, without the unusual spellings."""
     asked = [
         tuple(wording(turn) for turn in each.turns if not turn.startswith(GIVEN))
         for each in questions()

@@ -1,4 +1,4 @@
-"""Talk over several turns: small talk, things told and asked back, stories, poems, quizzes, personas, lists, refusals."""
+"""Talk over several turns: small talk, facts asked back, stories, poems, quizzes, personas, lists, refusals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def capital(text: str) -> str:
 
 
 def made_up_word(lang: str, rng: random.Random) -> str:
-    """A word that nobody has: it can be copied from where it was said, but not known."""
+    """A made-up word: the model can copy it from the conversation, but not know it."""
     if lang == "en":
         syllables = [rng.choice(W["made_up"]["onset"]) + rng.choice("aeiou") for _ in range(rng.choice([2, 2, 3]))]
         return ("".join(syllables) + rng.choice(["", "", "n", "l", "r", "s"])).capitalize()
@@ -44,7 +44,7 @@ def filled(text: str, values: dict[str, str]) -> str:
 
 
 def small_talk(lang: str, rng: random.Random) -> Exchange:
-    """From the first turn of a topic to some later one; the slots stay the same."""
+    """Cut a topic at some later turn; the slots stay the same."""
     turns = rng.choice(S["talk"])[lang]
     values = slots(lang, rng)
     exchange: Exchange = []
@@ -55,7 +55,7 @@ def small_talk(lang: str, rng: random.Random) -> Exchange:
 
 
 def recall(lang: str, rng: random.Random) -> Exchange:
-    """Something told, and asked back at once or after something else; or asked back though never told."""
+    """A fact, asked back at once or later; or asked although the user never gave it."""
     if maybe(rng, 0.25):
         asks, replies = S["unknown_recall"][lang]
         return [(typed(rng.choice(asks), lang, rng), replies[0])]
@@ -114,7 +114,7 @@ def quiz_verdict(row: dict[str, str], into_ja: bool, lang: str, right: bool) -> 
 
 
 def quiz(lang: str, rng: random.Random) -> Exchange:
-    """Questions, answers right, wrong or given up, and what was right."""
+    """Questions with right answers, wrong ones or none, and the solution."""
     exchange: Exchange = []
     said = typed(rng.choice(S["quiz"][lang]), lang, rng)
     into_ja = maybe(rng, 0.5)
@@ -144,7 +144,7 @@ PRESENT = {"have", "am", "study", "work", "wear", "collect", "can't"}
 
 
 def remark(lang: str, rng: random.Random) -> Exchange:
-    """A statement that may be about anything: glad, sorry or curious, as it calls for."""
+    """A statement about anything: the reply is glad, sorry or curious to match."""
     data, kind = S["remark"], rng.choice(["good", "bad", "plain"])
     values = slots(lang, rng)
     who, when = filled(rng.choice(data[f"who_{lang}"]), values), rng.choice(data[f"when_{lang}"])
@@ -168,7 +168,7 @@ def opinion(lang: str, rng: random.Random) -> Exchange:
 
 
 def persona(lang: str, rng: random.Random) -> Exchange:
-    """A role that is taken in the first turn, and kept: asked for in the chat, or with bchat's own opening exchange."""
+    """A role that the first turn sets, and the model keeps: set in the chat, or with bchat's own opening exchange."""
     name = rng.choice(list(S["persona"]))
     said = S["says"][name]
     question = typed(rng.choice(S["persona"][name][lang]), lang, rng)
@@ -180,7 +180,7 @@ def persona(lang: str, rng: random.Random) -> Exchange:
 
 
 def counted_list(lang: str, rng: random.Random) -> Exchange:
-    """So many things of a kind; more of them; the same in the other language."""
+    """Some things of a kind; more of them; the same in the other language."""
     data = S["lists"]
     kind = rng.choice(list(data["names_en"]))
     pairs = [each.split(" ") for each in data[kind]]

@@ -173,7 +173,7 @@ def _question(words: list[str], encoding: str | None) -> str:
 
 
 def _has_unread_bytes(file: TextIO | None) -> bool:
-    """Return True if bytes are waiting in `file`; read none. False where the system cannot tell.
+    """Return True if bytes are waiting in `file`; read none. False if the system does not say.
 
     `select` would not do: it also reports an empty closed pipe as readable.
     """

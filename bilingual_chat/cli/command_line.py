@@ -108,9 +108,9 @@ def _run(arguments: list[str]) -> int:
 
 def _language_option(arguments: list[str]) -> str | None:
     """Return the value of --lang before typer parses the arguments: the help must be in that language."""
-    for at, argument in enumerate(arguments):
+    for index, argument in enumerate(arguments):
         if argument == "--lang":
-            return next(iter(arguments[at + 1 :]), None)
+            return next(iter(arguments[index + 1 :]), None)
         if argument.startswith("--lang="):
             return argument.removeprefix("--lang=")
     return None

@@ -36,7 +36,7 @@ def verify_models(config: Config, display: Display, name: str | None) -> None:
     for entry in here:
         report = verify.verify(with_withdrawn_of(entry, config.catalogue.values()), display.progress)
         state = {file.name: messages.render(state_of(file), display.lang) for file in report.files}
-        display.put_rows([(entry.name, name, said) for name, said in state.items()])
+        display.put_rows([(entry.name, name, text) for name, text in state.items()])
         if report.withdrawn:
             display.say(_withdrawn(config, entry, report.directory, report.withdrawn))
         if report.state is State.DAMAGED:

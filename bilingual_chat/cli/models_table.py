@@ -62,7 +62,7 @@ def show_one(config: Config, display: Display, name: str) -> None:
         ("description", entry.describe(display.lang)),
         ("hub", f"{entry.hub_id} ({entry.revision})" if entry.hub_id else ""),
         ("state", _where(known, report, display)),
-        *(("file", said) for said in _of_files(entry, report, display)),
+        *(("file", line) for line in _of_files(entry, report, display)),
         ("size", _of_size(entry)),
         *(("memory", line) for line in _of_memory(entry, free, display)),
         ("prompt", _example(entry.prompt, display)),
@@ -75,7 +75,7 @@ def show_one(config: Config, display: Display, name: str) -> None:
         *(("withdrawn", md5) for md5 in entry.withdrawn_md5),
     ]
     report_unreadable(display, [entry])
-    display.put_rows(_without_repetition((display.text(Phrase(f"fact.{key}")), said) for key, said in facts if said))
+    display.put_rows(_without_repetition((display.text(Phrase(f"fact.{key}")), text) for key, text in facts if text))
 
 
 def report_unreadable(display: Display, entries: Iterable[ModelEntry]) -> None:

@@ -12,7 +12,7 @@ from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import decoding
 
 # typer gives the cause in a sentence, not in fields, so the sentence is parsed.
-_SAID = (
+_SENTENCES = (
     (re.compile(r"No such command '(?P<name>.*)'\."), "cli.no-command"),
     (re.compile(r"Missing argument '(?P<name>.*)'"), "cli.no-argument"),
     (re.compile(r"Option '(?P<name>.*)' requires (an|\d+) arguments?\."), "cli.no-value"),
@@ -36,16 +36,16 @@ def _problem(error: Any, context: Any, arguments: Sequence[str]) -> object:
         if "--set" in known and (setting := _setting_meant(error.option_name, arguments)):
             return setting
         return Phrase("cli.no-option", name=error.option_name, suggestion=did_you_mean(error.option_name, known))
-    said = error.format_message()
-    for pattern, key in _SAID:
-        if found := pattern.match(said):
+    sentence = error.format_message()
+    for pattern, key in _SENTENCES:
+        if found := pattern.match(sentence):
             name = found["name"]
             if key != "cli.no-command":
                 return Phrase(key, name=name)
             if name.startswith(("/", "／")):
                 return Phrase("cli.slash", name=name)
             return Phrase(key, name=name, suggestion=did_you_mean(name, list(getattr(context.command, "commands", {}))))
-    return said if said.endswith(("?", ".")) else f"{said}."
+    return sentence if sentence.endswith(("?", ".")) else f"{sentence}."
 
 
 def _setting_meant(option: str, arguments: Sequence[str]) -> Phrase | None:

@@ -41,7 +41,7 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class Hardware:
-    """How a model is computed. precision: of quantized matrices, None for `dtype`."""
+    """The device, dtype and precision of a model. precision: of quantized matrices, None for `dtype`."""
 
     device: torch.device
     dtype: torch.dtype

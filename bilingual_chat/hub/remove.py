@@ -50,7 +50,7 @@ def _remove(entry: ModelEntry, folder: Path) -> int:
 
 
 def _is_in_cache(folder: Path) -> bool:
-    """Return True if the folder lies directly in the cache, whatever the model's hub id is."""
+    """Return True if the folder lies directly in the cache, for any hub id."""
     return folder.name.startswith("models--") and Path(folder.name).name == folder.name and ".." not in folder.parts
 
 

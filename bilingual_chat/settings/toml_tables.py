@@ -81,8 +81,8 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        reason, _, place = str(error).partition(" (at ")
-        found = re.match(r"line (\d+)", place)
+        reason, _, position = str(error).partition(" (at ")
+        found = re.match(r"line (\d+)", position)
         where = _where(path, int(found[1]) if found else text.count("\n") + 1)
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, tables without end
         reason, where = type(error).__name__, _where(path, None)

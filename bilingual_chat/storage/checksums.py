@@ -1,4 +1,4 @@
-"""The store of checksums, so that nobody reads gigabytes twice: digests by path, size, time and inode.
+"""The store of checksums, so that gigabytes are read once only: digests by path, size, time and inode.
 
 It lies in bchat's cache; losing it costs time only. The hub identifies a file by its ETag: the SHA-256 of its content
 if it is kept in LFS (64 digits), else git's SHA-1 of it (40 digits).

@@ -1,7 +1,7 @@
 """The lock between processes, for journals, caches, downloads, the line history and the set-up.
 
-The system releases a lock when its process ends, however it ends. The syntax is that of Python 3.8: the set-up, which
-has to tell an old Python that it is too old, imports this module.
+The system releases a lock at every end of its process. The syntax is that of Python 3.8: the set-up imports this
+module before it checks the version.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def is_at(fd: int, path: Path) -> bool:
 
 
 def temporary_beside(path: Path) -> Path:
-    """Return a new name in the same directory that nobody can predict and occupy."""
+    """Return a new, unpredictable name in the same directory."""
     return path.with_name(f".{path.name[:100]}.{os.urandom(8).hex()}.tmp")
 
 

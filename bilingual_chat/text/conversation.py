@@ -1,4 +1,4 @@
-"""What is said: utterances, turns, conversations. Values only."""
+"""Utterances, turns and conversations. Values only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Speaker(StrEnum):
-    """Who speaks. The labels of a prompt format are not here but in `prompt.PromptFormat`."""
+    """The speaker of an utterance. A prompt format has the labels, not this enum."""
 
     USER = "user"
     SYSTEM = "system"
@@ -28,7 +28,7 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True)
 class Utterance:
-    """One speaker's text, as it was said (before anything is done to it for a prompt)."""
+    """One speaker's text, unchanged: prompts neutralise and normalise copies."""
 
     speaker: Speaker
     text: str
@@ -36,7 +36,7 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A user utterance and its reply, whatever ended the reply.
+    """A user utterance and its reply, complete or not.
 
     `details` holds what a transcript records beside the text, as JSON values: settings, seed, token counts, model,
     timings. `others` are the other replies to the same message (`/retry`, `/edit`, `/compare`), the oldest first;
@@ -52,7 +52,7 @@ class Turn:
 
     @property
     def is_whole(self) -> bool:
-        """Return True if nobody stopped the reply and no error cut it off."""
+        """Return True unless the user stopped the reply, or an error cut it off."""
         return self.finish not in (FinishReason.INTERRUPTED, FinishReason.FAILED)
 
     @property

@@ -166,9 +166,9 @@ def fit(
     once, down to 3/4 of the budget, so that the next turns hit the KV cache. A plain prompt drops characters, because
     one turn may be most of it. Raises BchatError (USAGE) if opening and message alone are too long.
     """
-    said_last = Utterance(Speaker.USER, message)
+    last = Utterance(Speaker.USER, message)
     if format.kind == "plain":
-        whole = "".join(u.text for u in (*conversation.utterances(), said_last))
+        whole = "".join(u.text for u in (*conversation.utterances(), last))
 
         def cut(characters: int) -> Prompt:
             return replace(encode_prompt([Utterance(Speaker.USER, whole[characters:])]), dropped_characters=characters)
@@ -177,7 +177,7 @@ def fit(
 
     def drop(turns: int) -> Prompt:
         kept = chain.from_iterable(turn.utterances() for turn in conversation.turns[turns:])
-        return replace(encode_prompt((*conversation.opening, *kept, said_last)), dropped_turns=turns)
+        return replace(encode_prompt((*conversation.opening, *kept, last)), dropped_turns=turns)
 
     return _longest_within(drop, already_dropped, len(conversation.turns), budget)
 

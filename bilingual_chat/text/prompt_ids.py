@@ -63,7 +63,7 @@ class _Guard:
         return (
             seen == "".join(head + self._format.newline.join(body) for head, body in lines)
             and self._codec.reserved_ids.isdisjoint(ids)
-            and all(self._is_harmless(line, is_later=at > 0) for _, body in lines for at, line in enumerate(body))
+            and all(self._is_harmless(line, is_later=index > 0) for _, body in lines for index, line in enumerate(body))
         )
 
     def line_by_line(self, framed: Sequence[Framed]) -> tuple[list[int], bool]:
@@ -73,10 +73,10 @@ class _Guard:
         newline = self._codec.encode(self._format.newline)
         for each in framed:
             ids += self._codec.encode(each.head)
-            for at, line in enumerate(each.body.split("\n")):
-                found = self._harmless_ids(line, is_later=at > 0)
+            for index, line in enumerate(each.body.split("\n")):
+                found = self._harmless_ids(line, is_later=index > 0)
                 is_changed = is_changed or found != self._codec.encode(line)
-                ids += newline * (at > 0) + found
+                ids += newline * (index > 0) + found
         return ids, is_changed
 
     def _harmless_ids(self, line: str, *, is_later: bool) -> list[int]:

@@ -223,11 +223,11 @@ def test_pip_is_not_led_astray_by_the_persons_settings() -> None:
     """bchat decides where to install; the user decides from which index."""
     theirs = {"PIP_INDEX_URL": "theirs", "PIP_TARGET": "/x", "PIP_USER": "1", "PYTHONPATH": "/y", "PYTHONHOME": "/z"}
     theirs["PIP_FORCE_REINSTALL"] = "1"  # would replace the CPU build by the index's usual one
-    told = pip.environment(theirs)
-    assert told["PIP_INDEX_URL"] == "theirs"
-    assert told["PIP_USER"] == "0"
-    assert told["PIP_CONSTRAINT"] == environment.CONSTRAINTS
-    assert not {"PIP_TARGET", "PYTHONPATH", "PYTHONHOME", "PIP_FORCE_REINSTALL"} & told.keys()
+    environ = pip.environment(theirs)
+    assert environ["PIP_INDEX_URL"] == "theirs"
+    assert environ["PIP_USER"] == "0"
+    assert environ["PIP_CONSTRAINT"] == environment.CONSTRAINTS
+    assert not {"PIP_TARGET", "PYTHONPATH", "PYTHONHOME", "PIP_FORCE_REINSTALL"} & environ.keys()
 
 
 @pytest.fixture

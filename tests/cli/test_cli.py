@@ -347,10 +347,10 @@ def test_json_has_everything_and_reads_back(run: Run) -> None:
 
 def test_a_model_is_spoken_to_like_the_one_that_is_named(run: Run) -> None:
     """The files of the model do not name it: its format and its card's settings."""
-    told = run("ask", "--json", "x", "--like", "j-ppo").json
-    assert told["model"] == "demo"
-    assert told["prompt"] == "ユーザー: x<NL>システム: "
-    assert (told["settings"]["temperature"], told["settings"]["repetition_penalty"]) == (0.7, 1.1)
+    printed = run("ask", "--json", "x", "--like", "j-ppo").json
+    assert printed["model"] == "demo"
+    assert printed["prompt"] == "ユーザー: x<NL>システム: "
+    assert (printed["settings"]["temperature"], printed["settings"]["repetition_penalty"]) == (0.7, 1.1)
     assert run("ask", "--json", "x", "--like", "base").json["prompt"] == "x"
 
 

@@ -633,10 +633,10 @@ def test_settings_and_a_model_that_the_last_reply_did_not_have_are_told(
     session, _ = make_session(conversations)
     app, shown = make_app(session, conversations)
     execute(how, app)
-    told = shown.said[-1]
-    assert told.key == "load.other-settings"
-    assert told.values["changes"] == "temperature=0.4 top_k=7"
-    execute(f"/set {told.values['changes']}", app)
+    notice = shown.said[-1]
+    assert notice.key == "load.other-settings"
+    assert notice.values["changes"] == "temperature=0.4 top_k=7"
+    execute(f"/set {notice.values['changes']}", app)
     execute("/load a.json", app)
     assert shown.keys[-1] == "load.done"
     session.entry = replace(session.entry, name="another")

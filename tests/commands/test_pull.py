@@ -69,11 +69,11 @@ def refused(app: App, line: str) -> str:
 def test_a_model_comes_while_one_chats_and_its_arrival_is_said_once(app: tuple[App, Shown], served: Hub) -> None:
     """Without a name: the model to chat with. A user at the prompt sees the notice from the other thread."""
     chat, shown = app
-    told: list[bool] = []
-    chat.reader.put_aside = lambda call: told.append(chat.downloads.running is not None)  # type: ignore[method-assign]
+    reports: list[bool] = []
+    chat.reader.put_aside = lambda call: reports.append(chat.downloads.running is not None)  # type: ignore[method-assign]
     execute("/pull", chat)
     assert shown.keys == ["pull.begun"]
-    wait_for(lambda: told == [False])
+    wait_for(lambda: reports == [False])
     models.report_download(chat)
     models.report_download(chat)
     assert shown.keys == ["pull.begun", "pull.done"]

@@ -298,7 +298,7 @@ def test_a_journal_copies_every_reply(tmp_path: Path, talk: Session) -> None:
 # -- /last --------------------------------------------------------------------------------------------
 
 
-def told_by_last(app: App, shown: Shown) -> dict[str, str]:
+def facts_of_last(app: App, shown: Shown) -> dict[str, str]:
     shown.rows.clear()
     execute("/last", app)
     return {row[0]: row[1] for row in shown.rows}
@@ -311,14 +311,14 @@ def test_last_tells_how_the_reply_was_made(tmp_path: Path, lang: str) -> None:
     app.screen.lang = lang
     drain(session.reply("問"))
     drain(session.retry(SettingsChange(values={"seed": 9})))
-    told = list(told_by_last(app, shown).values())
-    assert told[0] == "2/2"
-    assert told[1].startswith("scripted")
-    assert "9" in told
-    assert any("temperature=0.5" in value and "seed" not in value for value in told)
-    assert told[-1] == messages.render("finish.stop", lang)
+    facts = list(facts_of_last(app, shown).values())
+    assert facts[0] == "2/2"
+    assert facts[1].startswith("scripted")
+    assert "9" in facts
+    assert any("temperature=0.5" in value and "seed" not in value for value in facts)
+    assert facts[-1] == messages.render("finish.stop", lang)
     execute("/replies 1", app)
-    assert "9" not in told_by_last(app, shown).values()
+    assert "9" not in facts_of_last(app, shown).values()
 
 
 def test_last_shows_whatever_a_file_says_of_a_reply(tmp_path: Path) -> None:
@@ -329,9 +329,9 @@ def test_last_shows_whatever_a_file_says_of_a_reply(tmp_path: Path) -> None:
     details = {"model": [1], "usage": 3, "timings": {"tokens_per_second": "x"}, "settings": {"top_k": None}, "seed": {}}
     turn = Turn("問", "答", FinishReason.STOP, details)
     session.continue_from(Loaded(new_header("x"), Conversation((), (turn,))))
-    assert told_by_last(app, shown)["model"] == "[1]"
+    assert facts_of_last(app, shown)["model"] == "[1]"
     session.continue_from(Loaded(new_header("x"), Conversation((), (Turn("問", "答", FinishReason.STOP),))))
-    assert told_by_last(app, shown) == {"finish reason": "complete"}
+    assert facts_of_last(app, shown) == {"finish reason": "complete"}
 
 
 def test_identical_answers_are_marked(tmp_path: Path) -> None:

@@ -240,14 +240,14 @@ def test_a_long_prompt_is_prefilled_in_chunks(saved: Path, rows: list[int], monk
     engine = open_local(saved)
     rows.clear()
     asked.clear()
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     once = replace(GREEDY, max_new_tokens=1)
-    list(engine.complete(prompt(20), once, lambda done, size: told.append((done, size))))
+    list(engine.complete(prompt(20), once, lambda done, size: reports.append((done, size))))
     assert rows == [7, 7, 5, 1]
     assert asked == [1]
-    assert told == [(7, 20), (14, 20), (19, 20)]
-    list(engine.complete([*prompt(15), 3], once, lambda done, size: told.append((done, size))))
-    assert told[3:] == []  # one pass; nobody waits between
+    assert reports == [(7, 20), (14, 20), (19, 20)]
+    list(engine.complete([*prompt(15), 3], once, lambda done, size: reports.append((done, size))))
+    assert reports[3:] == []  # one pass; nobody waits between
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, norm: int, error: BaseException) -> None:

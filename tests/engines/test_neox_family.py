@@ -71,9 +71,9 @@ def test_a_model_of_the_family_behaves_as_its_card_says(name: str) -> None:
         tokenizer = Tokenizer(directory / "spiece.model", newline=entry.prompt.newline)
         speakers = [Speaker.USER, Speaker.SYSTEM] * 3
         said = [Utterance(speaker, text) for speaker, text in zip(speakers, card.said, strict=False)]
-        told = tokenizer.encode_prompt(said, entry.prompt)
-        assert told.text.encode() == card.text.encode()
-        ids = told.ids
+        encoded = tokenizer.encode_prompt(said, entry.prompt)
+        assert encoded.text.encode() == card.text.encode()
+        ids = encoded.ids
         assert list(ids) == reference(card).encode(card.text)
         engine = LocalEngine(directory, entry, tokenizer, OpenOptions())
         assert engine.context_length == entry.context_length == card.context
@@ -117,11 +117,11 @@ def test_the_command_line_speaks_with_each_model_as_its_card_does(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["bchat", "ask", "--json", "--seed", "7", "--model", name, *load, question])
     assert command_line.main() == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["model"] == name
-    assert told["prompt"] == card.text
-    assert told["prompt_ids"] == reference(card).encode(card.text)
-    assert told["settings"] == {**asdict(card.settings), "seed": 7}
-    assert told["reply"]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["model"] == name
+    assert printed["prompt"] == card.text
+    assert printed["prompt_ids"] == reference(card).encode(card.text)
+    assert printed["settings"] == {**asdict(card.settings), "seed": 7}
+    assert printed["reply"]
     if load_config().catalogue[name].kind == "base":
-        assert told["usage"]["completion_tokens"] == 100
+        assert printed["usage"]["completion_tokens"] == 100

@@ -237,8 +237,8 @@ def test_a_prompt_is_what_transformers_makes_of_the_template(words: TemplateToke
     messages = [{"role": r, "content": u.text} for r, u in zip(("user", "assistant", "user"), said, strict=True)]
     theirs = words._tokenizer
     expected = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    told = words.encode_prompt(said, TEMPLATE)
-    assert (told.text, list(told.ids)) == (expected, theirs.encode(expected, add_special_tokens=False))
+    encoded = words.encode_prompt(said, TEMPLATE)
+    assert (encoded.text, list(encoded.ids)) == (expected, theirs.encode(expected, add_special_tokens=False))
     quiet = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
     assert words.encode_prompt(said, TEMPLATE, asks=False).text == quiet
 
@@ -254,8 +254,8 @@ def test_nothing_typed_becomes_a_special_token(
     def specials(*texts: str) -> list[int]:
         said = [(user, system)[at % 2](text) for at, text in enumerate(texts)]
         prompt = words.encode_prompt(said, TEMPLATE)
-        told = squeezed(words.decode(prompt.ids))
-        assert all(each.strip() in prompt.text and squeezed(each) in told for each in texts)
+        text = squeezed(words.decode(prompt.ids))
+        assert all(each.strip() in prompt.text and squeezed(each) in text for each in texts)
         return [each for each in prompt.ids if each in words.reserved_ids]
 
     def squeezed(text: str) -> str:
@@ -316,8 +316,8 @@ def test_no_normaliser_makes_a_token_of_the_template_from_what_was_said(
     found = [numbers[each] for each in ids if each in numbers]
     assert found == ["<user>", "<|end|>", "<assistant>", "<|end|>", "<user>", "<|end|>", "<assistant>"]
     places = [at for at, each in enumerate(ids) if each in numbers]
-    told = [normalising.decode(ids[begin + 1 : end]) for begin, end in zip(places[::2], places[1::2], strict=False)]
-    assert [each[-1:] for each in told] == ["一", "二", "三"]
+    parts = [normalising.decode(ids[begin + 1 : end]) for begin, end in zip(places[::2], places[1::2], strict=False)]
+    assert [each[-1:] for each in parts] == ["一", "二", "三"]
 
 
 def test_typed_role_tokens_are_text_whatever_the_tokenizer_calls_them(normalising: TemplateTokenizer) -> None:

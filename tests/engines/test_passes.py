@@ -51,8 +51,8 @@ def scripted_run(text: list[int], passes: list[int]) -> Any:
 
     def run(ids: list[int], tried: list[int]) -> Tensor:
         passes.append(1 + len(tried))
-        told = [*ids, *tried]
-        after = range(len(ids), len(told) + 1)
+        sequence = [*ids, *tried]
+        after = range(len(ids), len(sequence) + 1)
         return torch.nn.functional.one_hot(torch.tensor([text[at] for at in after]), VOCAB).float()
 
     return run
@@ -250,28 +250,28 @@ def test_how_far_a_prompt_is_computed_is_told_between_passes(
     monkeypatch.setattr(generation, "NOTICEABLE_S", 0.0)
     engine = native_engine(saved, "int8")
     ids = some_ids(200).tolist()
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     for _ in range(2):
         once = replace(GREEDY, max_new_tokens=3)
         if way == "several":
             list(
                 engine.complete_many(
-                    [ids] * 2, [replace(once, seed=seed) for seed in (0, 1)], lambda *told_now: told.append(told_now)
+                    [ids] * 2, [replace(once, seed=seed) for seed in (0, 1)], lambda *now: reports.append(now)
                 )
             )
         else:
-            list(engine.complete(ids, once, lambda *told_now: told.append(told_now)))
-    assert told == [(67, 200), (134, 200)]  # and not again for what is cached
+            list(engine.complete(ids, once, lambda *now: reports.append(now)))
+    assert reports == [(67, 200), (134, 200)]  # and not again for what is cached
 
 
 def test_what_is_computed_in_a_moment_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(generation.time, "perf_counter", lambda: now[0])
-    told: list[int] = []
-    reading = generation.PrefillProgress(lambda done, size: told.append(done), 100, 20)
+    reports: list[int] = []
+    reading = generation.PrefillProgress(lambda done, size: reports.append(done), 100, 20)
     for now[0], done in ((0.1, 40), (1.0, 60), (1.5, 80), (1.6, 95)):
         reading.update(done)
-    assert told == [60, 80]  # at 40 the rest takes 0.3 s, at 60 a second, at 80 half of one, at 95 nothing
+    assert reports == [60, 80]  # at 40 the rest takes 0.3 s, at 60 a second, at 80 half of one, at 95 nothing
 
 
 def test_torch_does_not_read_ahead(saved: Path) -> None:

@@ -146,12 +146,12 @@ def test_a_model_of_which_nothing_was_withdrawn_is_not_read_for_it(directory: Pa
 def test_a_file_is_read_once_until_it_changes(directory: Path, recalled: ModelEntry, read: list[str]) -> None:
     """Size, time and inode are remembered; a copy, a new time or new content is hashed again."""
     path = directory / "pytorch_model.bin"
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     for _ in range(3):
-        refusal(directory, entry=recalled, progress=lambda done, total: told.append((done, total)))
+        refusal(directory, entry=recalled, progress=lambda done, total: reports.append((done, total)))
     assert read == ["pytorch_model.bin"]
     size = path.stat().st_size
-    assert told[-1] == (size, size)
+    assert reports[-1] == (size, size)
     memory = paths.cache_dir() / "checked.json"
     assert stat.S_IMODE(memory.stat().st_mode) == 0o600
     assert sorted(each.name for each in memory.parent.iterdir()) == ["checked.json"]
@@ -224,10 +224,10 @@ def test_safetensors_alone_cannot_be_a_withdrawn_pickle(spoken: Path, read: list
 def test_safetensors_are_never_read_for_what_was_withdrawn(directory: Path, layout: str, read: list[str]) -> None:
     """Also for the model whose pickle was withdrawn: their MD5 can never equal the pickle's."""
     layouts(directory, layout)
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     entry = ModelEntry("sft", withdrawn_md5=("0" * 32,))
-    assert not open_local(directory, entry=entry, progress=lambda *now: told.append(now)).withdrawn
-    assert (read, told) == ([], [])
+    assert not open_local(directory, entry=entry, progress=lambda *now: reports.append(now)).withdrawn
+    assert (read, reports) == ([], [])
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"a": 1}', b'{"a": [1, 2]}', b"\xff", b"[" * 100_000])
@@ -325,17 +325,17 @@ def test_weights_are_converted_once_and_then_only_mapped(
     """The cached file has exactly the rounded numbers, and the source is not read again."""
     state = state_of(directory)
     layouts(directory, layout)
-    told: list[tuple[int, int]] = []
-    first = open_local(directory, dtype="bfloat16", progress=lambda done, total: told.append((done, total)))
+    reports: list[tuple[int, int]] = []
+    first = open_local(directory, dtype="bfloat16", progress=lambda done, total: reports.append((done, total)))
     (kept,) = kept_files()
     size = sum(tensor.numel() for tensor in state.values()) * 2
-    assert told[-1] == (size, size)
-    assert told == sorted(told)
+    assert reports[-1] == (size, size)
+    assert reports == sorted(reports)
     assert (stat.S_IMODE(kept.stat().st_mode), stat.S_IMODE(kept.parent.stat().st_mode)) == (0o600, 0o700)
     loaded = load_file(kept)
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[name], state[name].bfloat16()) for name in state)
-    told.clear()
+    reports.clear()
     read_tensors = reader.read_tensors
 
     def kept_only(path: Path, *names: Any) -> Any:
@@ -343,8 +343,8 @@ def test_weights_are_converted_once_and_then_only_mapped(
         return read_tensors(path, *names)
 
     monkeypatch.setattr(reader, "read_tensors", kept_only)
-    second = open_local(directory, dtype="bfloat16", progress=lambda done, total: told.append((done, total)))
-    assert told == []
+    second = open_local(directory, dtype="bfloat16", progress=lambda done, total: reports.append((done, total)))
+    assert reports == []
     assert first.notices == second.notices == ()
     assert reply(first, prompt(9)) == reply(second, prompt(9))
 
@@ -505,9 +505,9 @@ def test_a_second_process_waits_for_the_first_ones_conversion(directory: Path, m
             cache.commit(theirs, kept)
 
     monkeypatch.setattr("time.sleep", finish)
-    told: list[int] = []
-    engine = open_local(directory, dtype="bfloat16", progress=lambda done, total: told.append(done))
-    assert (len(pauses), told) == (3, [64] * 3)
+    reports: list[int] = []
+    engine = open_local(directory, dtype="bfloat16", progress=lambda done, total: reports.append(done))
+    assert (len(pauses), reports) == (3, [64] * 3)
     assert kept_files() == [kept]
     assert len(reply(engine, prompt(9))) > 0
 

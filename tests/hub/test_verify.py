@@ -343,9 +343,9 @@ def test_what_was_fetched_and_has_changed_is_not_opened(served: Hub, monkeypatch
     os.utime(directory / WEIGHTS, (1, 1))
     assert opening(ENTRY) == "tokenizer.broken"
     flip(directory / WEIGHTS)
-    told: list[tuple[int, int]] = []
-    assert opening(ENTRY, lambda done, size: told.append((done, size))) == "model.file-damaged"
-    assert told[-1] == (SIZE, SIZE)
+    reports: list[tuple[int, int]] = []
+    assert opening(ENTRY, lambda done, size: reports.append((done, size))) == "model.file-damaged"
+    assert reports[-1] == (SIZE, SIZE)
     with no_reading(monkeypatch):
         assert opening(ENTRY) == "model.file-damaged"
         assert opening(open_path(directory)) == "model.file-damaged"

@@ -114,8 +114,8 @@ def test_settled_ids_of_an_edit_leave_out_the_last_turn() -> None:
     drain(session.reply("二"))
     model = Model(ENTRY, tokenizer(), engine)
     text = "三つ目の話をしましょうか、それともやめておきますか"
-    told = tokenizer().decode(list(settled_ids(session, model, text, replaces_last=True)))
-    assert told.startswith("ユーザー: 一\nシステム: はい。\nユーザー: 三つ目の話をしま")
+    prefix = tokenizer().decode(list(settled_ids(session, model, text, replaces_last=True)))
+    assert prefix.startswith("ユーザー: 一\nシステム: はい。\nユーザー: 三つ目の話をしま")
 
 
 @pytest.mark.parametrize("message", ["long " * 2000, "x" * 10_000_000])

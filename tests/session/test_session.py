@@ -39,9 +39,9 @@ def on_disk(session: Session) -> Conversation:
 def kept(session: Session) -> Turn:
     """Return the last turn, which is the same on disk."""
     turn = session.conversation.turns[-1]
-    told = on_disk(session).turns[-1]
-    assert (told.user, told.reply, told.finish) == (turn.user, turn.reply, turn.finish)
-    assert json.loads(json.dumps(dict(told.details))) == json.loads(json.dumps(dict(turn.details)))
+    stored = on_disk(session).turns[-1]
+    assert (stored.user, stored.reply, stored.finish) == (turn.user, turn.reply, turn.finish)
+    assert json.loads(json.dumps(dict(stored.details))) == json.loads(json.dumps(dict(turn.details)))
     return turn
 
 
@@ -604,8 +604,8 @@ def test_the_journal_always_holds_the_conversation(
         assert not (session.is_saved and full_disk and step in ("say", "stop", "fail"))
     assert session.is_saved
     read = on_disk(session)
-    told = [(turn.user, turn.reply, turn.finish) for turn in session.conversation.turns]
-    assert [(turn.user, turn.reply, turn.finish) for turn in read.turns] == told
+    expected = [(turn.user, turn.reply, turn.finish) for turn in session.conversation.turns]
+    assert [(turn.user, turn.reply, turn.finish) for turn in read.turns] == expected
     assert read.opening == session.conversation.opening
     session.close()
 
@@ -740,11 +740,11 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def converse(session: Session) -> list[tuple[tuple[int, ...], tuple[int, ...], str]]:
     """Yield prompts, replies and their ends: a conversation with every change of the prompt's beginning."""
-    told = []
+    completions = []
 
     def note() -> None:
         assert session.last is not None
-        told.append((session.last.prompt.ids, session.last.reply_ids, session.last.finish.value))
+        completions.append((session.last.prompt.ids, session.last.reply_ids, session.last.finish.value))
 
     def stopped(events: Any, after: int) -> None:
         with closing(events):
@@ -770,7 +770,7 @@ def converse(session: Session) -> list[tuple[tuple[int, ...], tuple[int, ...], s
     for number in range(8):
         drain(session.reply(f"長い質問の{number}番目です。"))
         note()
-    return told
+    return completions
 
 
 def test_a_cached_conversation_equals_one_without_a_cache(random_model: Path) -> None:

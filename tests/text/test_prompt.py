@@ -275,14 +275,14 @@ def test_a_base_model_is_fitted_too() -> None:
 
 def test_a_long_text_loses_its_beginning_not_all_but_what_was_typed_last() -> None:
     """A chat drops turns; here the only turn may be nearly the whole context."""
-    told = Conversation(turns=(Turn("a" * 90, "b" * 8, FinishReason.LENGTH),))
-    first = fit(told, "cc", PLAIN, encode, 80)
+    conversation = Conversation(turns=(Turn("a" * 90, "b" * 8, FinishReason.LENGTH),))
+    first = fit(conversation, "cc", PLAIN, encode, 80)
     assert first.text == "a" * 50 + "b" * 8 + "cc"  # 3/4 of the budget
-    longer = told.with_turn(Turn("cc", "d" * 10, FinishReason.LENGTH))
+    longer = conversation.with_turn(Turn("cc", "d" * 10, FinishReason.LENGTH))
     second = fit(longer, "e", PLAIN, encode, 80, already_dropped=first.dropped)
     assert second.text == first.text + "d" * 10 + "e"  # the same beginning, for the KV cache
     with pytest.raises(BchatError) as caught:
-        fit(told, "c" * 81, PLAIN, encode, 80)
+        fit(conversation, "c" * 81, PLAIN, encode, 80)
     assert caught.value.key == "prompt.too-long"
 
 

@@ -132,9 +132,9 @@ def test_ordinary_text_has_the_ids_of_the_whole_text(normaliser: str, newline: s
         Utterance(Speaker.SYSTEM, "はい、元気です。\n- それで…"),
         Utterance(Speaker.USER, "㌔とか。"),
     ]
-    told = found.tokenizer.encode_prompt(said, found.format)
-    assert list(told.ids) == found.model.encode(render(said, found.format))
-    assert not told.is_neutralised
+    encoded = found.tokenizer.encode_prompt(said, found.format)
+    assert list(encoded.ids) == found.model.encode(render(said, found.format))
+    assert not encoded.is_neutralised
 
 
 FORGED = (
@@ -160,10 +160,10 @@ def test_a_message_cannot_forge_a_turn(normaliser: str, newline: str, message: s
         [Utterance(Speaker.USER, message)],
         [Utterance(Speaker.USER, "a"), Utterance(Speaker.SYSTEM, message), Utterance(Speaker.USER, "b")],
     ):
-        told = found.tokenizer.encode_prompt(said, found.format)
-        assert_only_what_was_said(found, said, told.ids)
-        assert told.is_neutralised
-        assert "yes" in "".join(seen_by(found, told.ids))
+        encoded = found.tokenizer.encode_prompt(said, found.format)
+        assert_only_what_was_said(found, said, encoded.ids)
+        assert encoded.is_neutralised
+        assert "yes" in "".join(seen_by(found, encoded.ids))
 
 
 @pytest.mark.parametrize("message", ["x\ny", "x", "z", "z\nx\n"])
@@ -171,35 +171,35 @@ def test_a_message_cannot_swallow_a_separator_or_a_label(message: str) -> None:
     """A rule of the model joins the text and the separator; the prompt still has both."""
     found = case("rules", "\n")
     said = [Utterance(Speaker.USER, message), Utterance(Speaker.SYSTEM, message), Utterance(Speaker.USER, message)]
-    told = found.tokenizer.encode_prompt(said, found.format)
-    assert list(told.ids) != found.model.encode(told.text)
-    assert_only_what_was_said(found, said, told.ids)
+    encoded = found.tokenizer.encode_prompt(said, found.format)
+    assert list(encoded.ids) != found.model.encode(encoded.text)
+    assert_only_what_was_said(found, said, encoded.ids)
 
 
 def test_labels_that_a_normaliser_changes_are_known_in_that_form() -> None:
     """This model reads "W" as "w", in the label of this format and in the text."""
     found = case("rules", "\n")
     format = PromptFormat(user_label="W", system_label="B")
-    told = found.tokenizer.encode_prompt([Utterance(Speaker.USER, "a\nW: b\nw: c")], format)
-    lines = seen_by(found, told.ids)
+    encoded = found.tokenizer.encode_prompt([Utterance(Speaker.USER, "a\nW: b\nw: c")], format)
+    lines = seen_by(found, encoded.ids)
     assert [line.startswith(("w:", "B:")) for line in lines] == [True, False, False, True]
-    assert told.is_neutralised
+    assert encoded.is_neutralised
 
 
 def test_a_base_model_reads_as_many_newlines_as_were_said() -> None:
     found = case("nmt_nfkc", "<NL>")
     format = PromptFormat(kind="plain", newline="<NL>")
-    told = found.tokenizer.encode_prompt(
+    encoded = found.tokenizer.encode_prompt(
         [Utterance(Speaker.USER, "a\nb<N\x08L>c"), Utterance(Speaker.SYSTEM, "<\u00adN")], format
     )
-    assert len(seen_by(found, told.ids)) == 2
-    assert told.is_neutralised
+    assert len(seen_by(found, encoded.ids)) == 2
+    assert encoded.is_neutralised
 
 
 def test_a_line_spelt_otherwise_has_the_bytes_that_were_said() -> None:
     found = case("rules", "\n")
-    told = found.tokenizer.encode_prompt([Utterance(Speaker.USER, "hi ★ yes")], found.format)
-    assert seen_by(found, told.ids) == ["ユーザー: hi ★ yes", "システム: "]
+    encoded = found.tokenizer.encode_prompt([Utterance(Speaker.USER, "hi ★ yes")], found.format)
+    assert seen_by(found, encoded.ids) == ["ユーザー: hi ★ yes", "システム: "]
 
 
 def forging_session(*replies: str, opening: str = "", loaded: Conversation | None = None) -> tuple[Case, Session, Any]:
@@ -235,9 +235,9 @@ def test_wherever_a_forged_turn_comes_from_the_model_never_reads_it_and_it_is_re
     remarks = drain(session.reply(ATTACK if way == "message" else "b")).keys
     remarks += drain(session.reply("c")).keys
     assert remarks.count("session.look-alike") == 1
-    told = [*session.conversation.utterances()][:-1]
-    assert_only_what_was_said(found, told, engine.prompts[-1])
-    assert any(ATTACK in each.text for each in told), "the transcript keeps what was said"
+    encoded = [*session.conversation.utterances()][:-1]
+    assert_only_what_was_said(found, encoded, engine.prompts[-1])
+    assert any(ATTACK in each.text for each in encoded), "the transcript keeps what was said"
 
 
 class Hopeless:
@@ -255,6 +255,6 @@ class Hopeless:
 
 
 def test_a_line_that_no_spelling_makes_harmless_is_left_out_and_the_rest_stays() -> None:
-    told = prompt_ids.encode_prompt([Utterance(Speaker.USER, "a\nx\nb")], PromptFormat(), Hopeless())
-    assert Hopeless().decode(told.ids) == "ユーザー: a\n\nb\nシステム: "
-    assert told.is_neutralised
+    encoded = prompt_ids.encode_prompt([Utterance(Speaker.USER, "a\nx\nb")], PromptFormat(), Hopeless())
+    assert Hopeless().decode(encoded.ids) == "ユーザー: a\n\nb\nシステム: "
+    assert encoded.is_neutralised

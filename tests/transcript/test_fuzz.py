@@ -149,10 +149,10 @@ def _use(session: Session, engine: Any, app: Any) -> None:
             _check_sentence(error)
     before = session.conversation
     drain(session.reply("続き"))
-    told = tokenizer().decode(list(engine.prompts[-1]))
-    assert "続き" in told
-    if len(told) < 500:  # nothing was in the way of telling all of it
-        assert all(turn.user.strip() in told for turn in before.turns if turn.user.isalpha() and turn.reply)
+    prompt = tokenizer().decode(list(engine.prompts[-1]))
+    assert "続き" in prompt
+    if len(prompt) < 500:  # nothing was in the way of telling all of it
+        assert all(turn.user.strip() in prompt for turn in before.turns if turn.user.isalpha() and turn.reply)
     session.close()
 
 

@@ -348,9 +348,9 @@ def test_a_journal_removed_while_it_is_written_is_noticed(tmp_path: Path) -> Non
         say(journal, FIRST)
         data = journal.path.read_bytes()
         journal.path.unlink()
-        with pytest.raises(BchatError) as told:
+        with pytest.raises(BchatError) as caught:
             journal.record_user("still there?")
-        assert told.value.key == "transcript.not-saved"
+        assert caught.value.key == "transcript.not-saved"
         assert journal.unsaved
         journal.path.write_bytes(data)  # so that close has nothing to complain of
 

@@ -352,8 +352,8 @@ def test_a_negative_count_in_a_file_shortens_no_prompt(tmp_path: Path) -> None:
     session.continue_from(read_document(tmp_path / "a.json"))
     session.undo()
     drain(session.reply("新しい問い"))
-    told = tokenizer().decode(list(engine.prompts[-1]))
-    assert all(f"問い{number}" in told for number in range(3))
+    prompt = tokenizer().decode(list(engine.prompts[-1]))
+    assert all(f"問い{number}" in prompt for number in range(3))
 
 
 def test_of_a_refused_message_length_and_beginning_are_kept(tmp_path: Path) -> None:
@@ -485,9 +485,9 @@ def test_an_entry_that_cannot_be_read_is_reported_once_and_hides_no_other(
     monkeypatch.setattr(os, "open", failing_open)
     monkeypatch.setattr(Path, "stat", failing_stat)
     for look in (list_conversations, lambda directory, report: search(directory, "宝", report)):
-        told: list[BchatError] = []
-        assert len(look(tmp_path, told.append)) == 1  # type: ignore[operator]
-        assert sorted(Path(str(problem.values["path"])).name for problem in told) == [
+        problems: list[BchatError] = []
+        assert len(look(tmp_path, problems.append)) == 1  # type: ignore[operator]
+        assert sorted(Path(str(problem.values["path"])).name for problem in problems) == [
             "loop.jsonl",
             "lost.jsonl",
             "sealed.jsonl",

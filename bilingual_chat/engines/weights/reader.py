@@ -154,7 +154,7 @@ def _read_safetensors(path: Path, names: Collection[str] | None) -> Iterator[tup
 
 
 def _check_safetensors_length(path: Path) -> None:
-    """Refuse a truncated file and one that is not safetensors; the library's errors do not tell them apart."""
+    """Refuse a truncated file, and a file that is not safetensors; the library reports both alike."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

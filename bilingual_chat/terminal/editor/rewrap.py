@@ -44,16 +44,16 @@ def _find_cursor(renderer: Renderer) -> None:
         return
     x, y = renderer._cursor_pos
     above = sum(count_rows(drawn.data_buffer[row], columns) for row in range(y))
-    within = count_rows({at: char for at, char in drawn.data_buffer[y].items() if at < x}, columns) - 1
+    within = count_rows({cell: char for cell, char in drawn.data_buffer[y].items() if cell < x}, columns) - 1
     renderer._cursor_pos = Point(x=columns, y=above + within)  # x: large enough to return to the first column
 
 
 def count_rows(row: Mapping[int, Char], columns: int) -> int:
     """Return the rows of `columns` cells that a row drawn on a wider screen takes."""
-    used = max((at for at, char in row.items() if char.char.strip(" ")), default=-1)
+    used = max((cell for cell, char in row.items() if char.char.strip(" ")), default=-1)
     rows, column = 1, 0
-    for at in range(used + 1):
-        cells = row[at].width if at in row else 1
+    for cell in range(used + 1):
+        cells = row[cell].width if cell in row else 1
         if column + cells > columns:
             rows, column = rows + 1, 0
         column += cells
