@@ -13,13 +13,16 @@ by asking for more steps before its decay begins. Every batch is a function of (
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import os
 import random
+import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 import corpus
@@ -27,8 +30,10 @@ import corpus
 RUN = Path(os.environ.get("BCHAT_TRAINING", "/var/tmp/bchat-training"))
 SEED = 20261123
 VOCAB, WIDTH, LAYERS, HEADS, POSITIONS = 5120, 256, 5, 4, 1024
-BATCH_TOKENS = 4096
-WARM_UP = 100
+LENGTHS = [256] * 7 + [512] * 2 + [POSITIONS]  # of the rows of a part, drawn
+PART, PARTS = 1024, 4  # tokens in a part; parts in a step
+BLOCK = 128  # queries that attend at once
+WARM_UP = 30  # steps from nothing to the full learning rate, at each start
 PROMPT, BETWEEN = "ユーザー: {user}\nシステム: ", "\n"
 EOS = 3
 
@@ -83,33 +88,36 @@ def encode_conversation(turns: corpus.Exchange, sp) -> tuple[list[int], list[int
     return [*ids, EOS], [*labels, -100]
 
 
-def batch(step: int, length: int, sp, tokens: int = BATCH_TOKENS):
-    """Rows of packed conversations; each row begins with the beginning of one."""
+def row(length: int, rng: random.Random, sp) -> tuple[list[int], list[int]]:
+    """Packed conversations, `length` tokens; the first begins at the beginning."""
+    ids: list[int] = []
+    labels: list[int] = []
+    while len(ids) < length:
+        turns = corpus.conversation(rng)
+        if length > 512 and rng.random() < 0.5:
+            turns += [turn for _ in range(4) for turn in corpus.conversation(rng)]
+        more = encode_conversation(turns, sp)
+        ids += more[0]
+        labels += more[1]
+    return ids[:length], labels[:length]
+
+
+def batch(step: int, part: int, sp):
+    """A part of a step's batch: PART tokens in rows of one length."""
     import torch
 
-    rng = random.Random(f"{SEED}-{step}")
-    xs, ys = [], []
-    for _ in range(tokens // length):
-        ids: list[int] = []
-        labels: list[int] = []
-        while len(ids) < length:
-            turns = corpus.conversation(rng)
-            if length > 512 and rng.random() < 0.5:
-                turns += [turn for _ in range(4) for turn in corpus.conversation(rng)]
-            more = encode_conversation(turns, sp)
-            ids += more[0]
-            labels += more[1]
-        xs.append(ids[:length])
-        ys.append(labels[:length])
+    rng = random.Random(f"{SEED}-{step}-{part}")
+    length = rng.choice(LENGTHS)
+    xs, ys = zip(*(row(length, rng, sp) for _ in range(PART // length)), strict=True)
     return torch.tensor(xs), torch.tensor(ys)
 
 
-# -- training ---------------------------------------------------------------------------------------
+# -- model ------------------------------------------------------------------------------------------
 
 
 def new_model():
     import torch
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+    from transformers import AttentionInterface, GPTNeoXConfig, GPTNeoXForCausalLM
 
     torch.manual_seed(SEED)
     config = GPTNeoXConfig(
@@ -117,11 +125,23 @@ def new_model():
         max_position_embeddings=POSITIONS, rotary_pct=1.0, rotary_emb_base=10000, use_parallel_residual=False, hidden_act="gelu",
         layer_norm_eps=1e-5, tie_word_embeddings=False, bos_token_id=2, eos_token_id=EOS, use_cache=False,
     )  # fmt: skip
-    return GPTNeoXForCausalLM._from_config(config, attn_implementation="sdpa")
+    AttentionInterface.register("blocks", attend)
+    return GPTNeoXForCausalLM._from_config(config, attn_implementation="blocks")
 
 
-def learning_rate(step: int, steps: int, decay: int) -> float:
-    return min(1.0, (step + 1) / WARM_UP, max(0.0, (steps - step) / decay))
+def attend(module, query, key, value, attention_mask, scaling, dropout=0.0, **_):
+    """Causal attention in blocks of queries, each with the keys up to its end: on a CPU half the time of SDPA's kernel."""
+    import torch
+
+    rows, heads, length, width = query.shape
+    q, k, v = (each.reshape(rows * heads, length, width) for each in (query, key, value))
+    blocks = []
+    for start in range(0, length, BLOCK):
+        end = min(start + BLOCK, length)
+        hidden = torch.full((end - start, end), -30000.0, dtype=q.dtype).triu(start + 1)
+        scores = torch.baddbmm(hidden, q[:, start:end], k[:, :end].transpose(1, 2), alpha=scaling)
+        blocks.append(torch.bmm(scores.softmax(-1), v[:, :end]))
+    return torch.cat(blocks, 1).view(rows, heads, length, width).transpose(1, 2), None
 
 
 def start_from(model, directory: Path) -> None:
@@ -135,57 +155,173 @@ def start_from(model, directory: Path) -> None:
     model.load_state_dict({name: tensor.float() for name, tensor in load_file(directory / "model.safetensors").items()})
 
 
-def train(steps: int, decay: int, muon: float, adam: float, threads: int, directory: Path | None, tokens: int) -> None:
+# -- gradients: a process per core, each with one thread ------------------------------------------------
+# Two threads wait for each other in every operation, and on a busy machine for whatever else runs: four times slower there.
+
+
+class Shared(NamedTuple):
+    """What the processes share: bfloat16 weights, a gradient sum and a loss sum for each, the next part, two barriers."""
+
+    model: Any
+    sums: Any
+    losses: Any
+    step: Any
+    part: Any
+    begin: Any
+    end: Any
+
+
+def shared(model, workers: int) -> Shared:
     import torch
+    import torch.multiprocessing as processes
+
+    spawn = processes.get_context("spawn")
+    size = sum(each.numel() for each in model.parameters())
+    half = copy.deepcopy(model).bfloat16().share_memory()
+    sums, losses = torch.zeros(workers, size).share_memory_(), torch.zeros(workers).share_memory_()
+    counters = spawn.Value("i", 0), spawn.Value("i", 0)
+    return Shared(half, sums, losses, *counters, spawn.Barrier(workers), spawn.Barrier(workers))
+
+
+def work(worker: int, common: Shared) -> None:
+    """Steps for ever: the gradients of parts, until the step has no more."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    sp = load_tokenizer()
+    new_model()  # registers the attention in this process
+    while True:
+        add_gradients(worker, common, sp)
+
+
+def add_gradients(worker: int, common: Shared, sp) -> None:
+    common.begin.wait()
+    while (part := next_part(common)) < PARTS:
+        common.losses[worker] += gradient(common.model, *batch(common.step.value, part, sp))
+        at = 0
+        for each in common.model.parameters():
+            common.sums[worker, at : at + each.numel()] += each.grad.flatten()
+            at += each.numel()
+            each.grad = None
+    common.end.wait()
+
+
+def next_part(common: Shared) -> int:
+    with common.part.get_lock():
+        common.part.value += 1
+        return common.part.value - 1
+
+
+def gradient(model, x, y) -> float:
+    """Leaves the gradient of the mean loss on the replies in the parameters."""
     from torch.nn.functional import cross_entropy
 
-    torch.set_num_threads(threads)
-    model = new_model()
-    if directory and not (RUN / "checkpoint.pt").exists():
-        start_from(model, directory)
-    sp = load_tokenizer()
+    hidden = model.gpt_neox(x).last_hidden_state
+    wanted = y != -100
+    loss = cross_entropy(model.get_output_embeddings()(hidden[wanted]).float(), y[wanted])
+    loss.backward()
+    return loss.item()
+
+
+# -- training ---------------------------------------------------------------------------------------
+
+
+def optimizers(model, muon: float, adam: float) -> list:
+    import torch
+
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "layers." in n]
     others = [p for n, p in model.named_parameters() if not (p.ndim == 2 and "layers." in n)]
-    optimizers = [
+    found = [
         torch.optim.Muon(matrices, lr=muon, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=adam, betas=(0.9, 0.95), weight_decay=0.0),
+        torch.optim.AdamW(others, lr=adam, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     ]
-    rates = [muon, adam]
-    start = 0
+    for optimizer, rate in zip(found, (muon, adam), strict=True):
+        optimizer.param_groups[0]["full_rate"] = rate
+    return found
+
+
+def update(model, found: list, common: Shared, rate: float) -> float:
+    """One step of the optimizers; the mean loss."""
+    import torch
+
+    total = common.sums.sum(0) / PARTS
+    for each, grad in zip(model.parameters(), total.split([p.numel() for p in model.parameters()]), strict=True):
+        each.grad = grad.view_as(each)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in found:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["full_rate"]
+        optimizer.step()
+    with torch.no_grad():
+        for half, each in zip(common.model.parameters(), model.parameters(), strict=True):
+            half.copy_(each)
+    loss = common.losses.sum().item() / PARTS
+    common.sums.zero_()
+    common.losses.zero_()
+    return loss
+
+
+def load(path: Path, model, found: list) -> int:
+    """The step to go on with."""
+    import torch
+
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    for optimizer, saved in zip(found, state["optimizers"], strict=True):
+        rate = optimizer.param_groups[0]["full_rate"]
+        optimizer.load_state_dict(saved)
+        optimizer.param_groups[0]["full_rate"] = rate
+    return state["step"]
+
+
+def save(path: Path, model, found: list, step: int) -> None:
+    import torch
+
+    state = {"model": model.state_dict(), "optimizers": [each.state_dict() for each in found], "step": step}
+    torch.save(state, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def train(options: argparse.Namespace) -> None:
+    import torch
+    import torch.multiprocessing as processes
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # an exit ends the other processes too
+    model = new_model()
     checkpoint = RUN / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        start = state["step"]
-    mean, began = math.nan, time.time()
-    for step in range(start, steps):
-        length = POSITIONS if step % 5 == 4 else 256
-        x, y = batch(step, length, sp, tokens)
-        with torch.autocast("cpu", torch.bfloat16):
-            hidden = model.gpt_neox(x).last_hidden_state
-            wanted = y != -100
-            logits = model.get_output_embeddings()(hidden[wanted])
-        loss = cross_entropy(logits.float(), y[wanted])
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, rate in zip(optimizers, rates, strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * learning_rate(step, steps, decay)
-            optimizer.step()
-            optimizer.zero_grad()
-        mean = loss.item() if math.isnan(mean) else 0.98 * mean + 0.02 * loss.item()
+    if options.start and not checkpoint.exists():
+        start_from(model, options.start)
+    found = optimizers(model, options.muon, options.adam)
+    first = load(checkpoint, model, found) if checkpoint.exists() else 0
+    common = shared(model, options.workers)
+    for worker in range(1, options.workers):
+        processes.get_context("spawn").Process(target=work, args=(worker, common), daemon=True).start()
+    run_steps(options, model, found, common, first)
+
+
+def learning_rate(since: int, ends: float | None, cool: float) -> float:
+    """Share of the full rate: up in the first steps since the process started, down in the last `cool` minutes."""
+    down = 1.0 if ends is None else (ends - time.time()) / (60 * cool)
+    return max(0.0, min(1.0, (since + 1) / WARM_UP, down))
+
+
+def run_steps(options: argparse.Namespace, model, found: list, common: Shared, step: int) -> None:
+    sp, mean, began, first = load_tokenizer(), math.nan, time.time(), step
+    ends = began + 60 * options.minutes if options.minutes else None
+    while rate := learning_rate(step - first, ends, options.cool):
+        common.step.value, common.part.value = step, 0
+        add_gradients(0, common, sp)
+        loss = update(model, found, common, rate)
+        mean = loss if math.isnan(mean) else 0.98 * mean + 0.02 * loss
+        step += 1
         if step % 20 == 0:
-            speed = (step + 1 - start) * tokens / (time.time() - began)
-            print(f"step {step} loss {loss.item():.3f} mean {mean:.3f} {speed:.0f} tokens/s", flush=True)
-        if (step + 1) % 100 == 0 or step + 1 == steps:
-            temporary = checkpoint.with_suffix(".tmp")
-            torch.save(
-                {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step + 1},
-                temporary,
-            )
-            temporary.replace(checkpoint)
+            speed = (step - first) * PARTS * PART / (time.time() - began)
+            print(f"step {step} loss {loss:.3f} mean {mean:.3f} rate {rate:.2f} {speed:.0f} tokens/s", flush=True)
+        if step % 100 == 0:
+            save(RUN / "checkpoint.pt", model, found, step)
+    save(RUN / "checkpoint.pt", model, found, step)
 
 
 # -- export -----------------------------------------------------------------------------------------
@@ -223,12 +359,13 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("tokenizer")
     command = commands.add_parser("train")
-    command.add_argument("--steps", type=int, default=6000)
-    command.add_argument("--decay", type=int, default=1500)
-    command.add_argument("--muon", type=float, default=4e-3)
-    command.add_argument("--adam", type=float, default=3e-3)
-    command.add_argument("--threads", type=int, default=2)
-    command.add_argument("--batch", type=int, default=BATCH_TOKENS, help="tokens in a step")
+    command.add_argument("--minutes", type=float, help="when to end; else it runs until it is stopped")
+    command.add_argument(
+        "--cool", type=float, default=60, help="the last minutes, in which the learning rate falls to zero"
+    )
+    command.add_argument("--muon", type=float, default=2.5e-3)
+    command.add_argument("--adam", type=float, default=2e-3)
+    command.add_argument("--workers", type=int, default=2, help="processes that compute gradients")
     command.add_argument("--start", type=Path, help="begin with this model directory")
     command = commands.add_parser("export")
     command.add_argument("directory", type=Path)
@@ -237,15 +374,7 @@ def main() -> None:
     if arguments.command == "tokenizer":
         train_tokenizer()
     elif arguments.command == "train":
-        train(
-            arguments.steps,
-            arguments.decay,
-            arguments.muon,
-            arguments.adam,
-            arguments.threads,
-            arguments.start,
-            arguments.batch,
-        )
+        train(arguments)
     else:
         export(arguments.directory, arguments.checkpoint)
 
