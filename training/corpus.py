@@ -21,8 +21,10 @@ from questions import asks_held_out
 from scenes import (
     S,
     a_name,
+    capital,
     clarify,
     counted_list,
+    filled,
     joke,
     made_up_word,
     opinion,
@@ -40,7 +42,7 @@ from scenes import (
 
 def with_echo(exchange: Exchange, lang: str, rng: random.Random) -> Exchange:
     """Sometimes: the same reply again, or the question."""
-    if maybe(rng, 0.07):
+    if maybe(rng, 0.12):
         return [*exchange, (typed(rng.choice(W["again"][lang]), lang, rng), exchange[-1][1])]
     return exchange
 
@@ -356,8 +358,21 @@ def unknown_words(lang: str, rng: random.Random) -> Exchange:
     return exchange + words(lang, rng)[:1] if maybe(rng, 0.2) else exchange
 
 
+def beyond(lang: str, rng: random.Random) -> str:
+    """A question put together from the parts in `data/beyond.toml`."""
+    data = toml("beyond")
+    values = {name: rng.choice(choices) for name, choices in data[f"slots_{lang}"].items()}
+    for name in ("subject", "language"):
+        values[f"{name}2"] = rng.choice([each for each in data[f"slots_{lang}"][name] if each != values[name]])
+    values |= {"n": str(rng.randrange(2, 90)), "n2": str(rng.randrange(2, 90)), "big": str(rng.randrange(101, 99_999))}
+    values |= {"month": values.get("month") or rng.choice(W["months_en"]), "year": str(rng.randrange(1700, 2090))}
+    return capital(filled(rng.choice(data[lang]), values | {"thing_cap": capital(values["thing"])}))
+
+
 def unknown_question(lang: str, rng: random.Random) -> str:
     roll = rng.random()
+    if maybe(rng, 0.5):
+        return typed(beyond(lang, rng), lang, rng)
     if roll < 0.45:
         return typed(rng.choice(rng.choice(intents("unknown"))[lang]["ask"]), lang, rng)
     if roll < 0.6:
@@ -419,32 +434,32 @@ def names(lang: str, rng: random.Random) -> Exchange:
 
 
 KINDS: list[tuple[Callable[[str, random.Random], Exchange], float]] = [
-    (from_intents("talk"), 7),
-    (from_intents("about"), 7),
-    (from_intents("facts"), 6),
-    (from_intents("lists"), 2),
-    (bchat, 18),
-    (small_talk, 11),
-    (remark, 5),
-    (opinion, 2),
+    (from_intents("talk"), 12),
+    (from_intents("about"), 14),
+    (from_intents("facts"), 12),
+    (from_intents("lists"), 3),
+    (bchat, 24),
+    (small_talk, 10),
+    (remark, 2),
+    (opinion, 1),
     (words, 32),
-    (forms, 7),
-    (to_dictionary, 4),
+    (forms, 11),
+    (to_dictionary, 7),
     (word_then_form, 4),
     (antonyms, 3),
-    (phrases, 6),
-    (capitals, 3),
-    (numbers, 14),
-    (unknown, 10),
-    (unknown_words, 8),
-    (names, 4),
+    (phrases, 11),
+    (capitals, 4),
+    (numbers, 26),
+    (unknown, 11),
+    (unknown_words, 7),
+    (names, 8),
     (recall, 5),
-    (story, 2),
-    (poem, 2),
-    (joke, 1),
-    (quiz, 8),
-    (persona, 5),
-    (counted_list, 3),
+    (story, 1.5),
+    (poem, 1),
+    (joke, 0.5),
+    (quiz, 3),
+    (persona, 1),
+    (counted_list, 2),
     (clarify, 1),
 ]
 

@@ -59,6 +59,7 @@ def counters(lang: str, rng: random.Random) -> Exchange:
     for at in range(rng.choice([1, 1, 2])):
         counter, n = rng.choice(list(COUNTERS)), rng.randrange(1, 11)
         english, japanese, _ = COUNTERS[counter]
+        english = singular(english) if n == 1 else english
         written, read = counted(counter, n)
         if lang == "en":
             thing = f"{number_en(n)} {english}" if maybe(rng, 0.6) else f"{n} {english}"
@@ -71,6 +72,14 @@ def counters(lang: str, rng: random.Random) -> Exchange:
             )
             exchange.append((question, f"「{written}」は「{read}」と読みます。"))
     return exchange
+
+
+def singular(things: str) -> str:
+    """cups of tea: cup of tea"""
+    if things == "people":
+        return "person"
+    first, *others = things.split(" ")
+    return " ".join([first.removesuffix("s"), *others])
 
 
 def capital(text: str) -> str:
@@ -149,7 +158,7 @@ def in_order(lang: str, rng: random.Random) -> Exchange:
         return f"{names[at]}の{'次' if step == 1 else '前'}は{other}です。"
 
     exchange = [(ask(templates, lang, rng, q=names[at], u=unit), said(at))]
-    if step == 1 and maybe(rng, 0.3):
+    if step == 1 and maybe(rng, 0.5):
         exchange.append((typed(rng.choice(W["then"][lang]), lang, rng), said((at + 1) % len(names))))
     elif maybe(rng, 0.3):
         at = rng.randrange(len(names))
@@ -165,6 +174,7 @@ MAKERS = [
     plain_numbers,
     plain_numbers,
     plain_numbers,
+    sums,
     sums,
     counters,
     counters,
