@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from bilingual_chat.engines.local import LocalEngine
+from bilingual_chat.engines.neox import build
 from bilingual_chat.engines.neox.config import HEAD, NeoxConfig, parse_config
+from bilingual_chat.engines.neox.cpu_model import CpuNeox
 from bilingual_chat.engines.weights.quantized_matrix import QuantizedMatrix, quantize
 from bilingual_chat.settings.decoding import DecodingParameters
 from tests.models import make_model, open_local
@@ -53,3 +55,15 @@ def some_ids(count: int, seed: int = 0) -> Tensor:
 
 def open_engine(directory: Path, **options: Any) -> LocalEngine:
     return open_local(directory, **{"vocab_size": VOCAB, **options})
+
+
+def kernel_engine(directory: Path, precision: str) -> LocalEngine:
+    """An engine with our kernels, which a model so small would not use."""
+    if precision in QUANTIZED:
+        return open_engine(directory, quantize=precision)
+    engine = open_engine(directory, quantize="none", dtype=precision)
+    library = build.load_library()
+    assert library is not None
+    engine._model = CpuNeox(engine._model.config, network(precision)[1], library)
+    engine.forget()
+    return engine

@@ -6,10 +6,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.protocol import OpenOptions, Progress
+from bilingual_chat.messages import LANGUAGES
+from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.decoding import DecodingParameters
 
@@ -72,6 +75,15 @@ def open_local(
 ) -> LocalEngine:
     tokenizer: Any = SimpleNamespace(eos_id=eos_id, vocab_size=vocab_size)
     return LocalEngine(directory, entry or ModelEntry("tiny"), tokenizer, OpenOptions(**options), progress)
+
+
+def refusal(directory: Path, **options: Any) -> BchatError:
+    """Return the error of opening a directory: status MODEL, in both languages."""
+    with pytest.raises(BchatError) as caught:
+        open_local(directory, **options)
+    assert caught.value.status == ExitStatus.MODEL
+    assert all(map(caught.value.sentence, LANGUAGES))
+    return caught.value
 
 
 def reply(engine: LocalEngine, ids: list[int], parameters: DecodingParameters = GREEDY, seed: int = 0) -> list[int]:

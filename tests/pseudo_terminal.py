@@ -111,6 +111,17 @@ class Terminal:
             assert self.listen(), f"{wanted!r} does not come:\n{self.text}"
             assert time.monotonic() < until, f"{wanted!r} does not come:\n{self.text}"
 
+    def ask(self, line: str, wanted: str | Callable[[str], bool]) -> None:
+        """Type a line, and wait for its answer and the next prompt."""
+        self.type(line + ENTER)
+        self.wait_for(wanted)
+        self.wait_for(at_prompt)
+
+    def quit(self) -> int:
+        """Type Ctrl-D; return the exit status."""
+        self.type(CTRL_D)
+        return self.leave()
+
     def leave(self, seconds: float = PATIENCE_S) -> int:
         """Wait for the end; return the exit status as a shell reports it."""
         until = time.monotonic() + seconds

@@ -21,7 +21,7 @@ from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import Settings, load_config, settings_for
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.storage import paths
-from bilingual_chat.text.conversation import FinishReason
+from bilingual_chat.text.conversation import FinishReason, Speaker, Utterance
 from bilingual_chat.text.prompt import PromptFormat
 from bilingual_chat.text.tokenizer import Tokenizer
 
@@ -232,6 +232,14 @@ class Person:
 
     def put_aside(self, call: Callable[[], None]) -> None:
         """No line is being read."""
+
+
+def user(text: str) -> Utterance:
+    return Utterance(Speaker.USER, text)
+
+
+def system(text: str) -> Utterance:
+    return Utterance(Speaker.SYSTEM, text)
 
 
 def drain(events: Generator[Event, None, None]) -> Shown:

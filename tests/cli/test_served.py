@@ -160,7 +160,7 @@ def test_replies_are_compared_on_a_server_at_once(server: Served) -> None:
 def test_a_whole_chat_with_a_server_on_a_terminal(server: Served, home: Path) -> None:
     """Banner, status line, limits said once, Ctrl-C stops the server, the next reply comes."""
     pytest.importorskip("pexpect")
-    from tests.pseudo_terminal import CTRL_C, CTRL_D, ENTER, Terminal, at_prompt, is_loaded, turns
+    from tests.pseudo_terminal import CTRL_C, ENTER, Terminal, at_prompt, is_loaded, turns
 
     server.reply_to = replying("一二三四五六七八九十" * 5, "はい。", pause_s=0.05)
     terminal = Terminal(real("--server", server.url, "--lang", "en"))
@@ -171,12 +171,9 @@ def test_a_whole_chat_with_a_server_on_a_terminal(server: Served, home: Path) ->
     terminal.wait_for("一二三")
     terminal.type(CTRL_C)
     terminal.wait_for(at_prompt)
-    terminal.type("もう一度" + ENTER)
-    terminal.wait_for("はい。")
-    terminal.wait_for(at_prompt)
+    terminal.ask("もう一度", "はい。")
     assert terminal.text.count("token ids are exact") == 1
-    terminal.type(CTRL_D)
-    assert terminal.leave() == 0
+    assert terminal.quit() == 0
     (first, second) = turns(home)
     assert (first[0], first[2]) == ("数えて", "interrupted")
     assert second == ("もう一度", "はい。", "stop")

@@ -15,15 +15,12 @@ from transformers import AutoModelForCausalLM, BloomConfig, LlamaConfig, Qwen2Co
 
 from bilingual_chat.engines.batch import Row, room_for
 from bilingual_chat.engines.engine import CachedEngine
-from bilingual_chat.engines.local import LocalEngine
-from bilingual_chat.engines.neox import build
-from bilingual_chat.engines.neox.cpu_model import CpuNeox
 from bilingual_chat.engines.neox.rows import PaddedRows
 from bilingual_chat.engines.other_families.rows import LeftPaddedRows
 from bilingual_chat.engines.other_families.transformers_engine import TransformersModel
 from bilingual_chat.engines.protocol import Chunk
 from bilingual_chat.settings.decoding import DecodingParameters
-from tests.cpu_kernels import QUANTIZED, SIZES, VOCAB, network, open_engine
+from tests.cpu_kernels import SIZES, VOCAB, kernel_engine, open_engine
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("two_threads")]
 MODEL = SIZES
@@ -68,17 +65,6 @@ def ids_of(replies: Sequence[Sequence[Chunk]]) -> list[list[Any]]:
 
 def bits_of(replies: Sequence[Sequence[Chunk]]) -> list[list[Any]]:
     return [[(chunk.token_id, chunk.finish, chunk.logprob) for chunk in reply] for reply in replies]
-
-
-def kernel_engine(saved: Path, precision: str) -> LocalEngine:
-    if precision in QUANTIZED:
-        return open_engine(saved, quantize=precision)
-    engine = open_engine(saved, quantize="none", dtype=precision)
-    library = build.load_library()
-    assert library is not None
-    engine._model = CpuNeox(engine._model.config, network(precision)[1], library)
-    engine.forget()
-    return engine
 
 
 def family_engine(family: str) -> CachedEngine:

@@ -29,10 +29,10 @@ from bilingual_chat.engines.neox.kv_cache import KVCache
 from bilingual_chat.engines.neox.torch_model import GptNeox
 from bilingual_chat.engines.protocol import Chunk
 from bilingual_chat.engines.weights.reader import load_weights, survey
-from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.text.conversation import FinishReason
-from tests.models import GREEDY, SHAPES, VOCAB, generate, make_model, open_local, prompt, reply, save_pickle
+from tests.models import GREEDY, SHAPES, VOCAB, generate, make_model, open_local, prompt, refusal, reply, save_pickle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,15 +40,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def directory(saved: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "model"))
-
-
-def refusal(directory: Path, **options: Any) -> BchatError:
-    with pytest.raises(BchatError) as caught:
-        open_local(directory, **options)
-    assert caught.value.status == ExitStatus.MODEL
-    assert caught.value.sentence("en")
-    assert caught.value.sentence("ja")
-    return caught.value
 
 
 @pytest.fixture

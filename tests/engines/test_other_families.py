@@ -38,10 +38,10 @@ from bilingual_chat.session.session import Session
 from bilingual_chat.settings import catalogue
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.decoding import DecodingParameters
-from bilingual_chat.text.conversation import FinishReason, Speaker, Utterance
+from bilingual_chat.text.conversation import FinishReason, Utterance
 from bilingual_chat.text.prompt import TEMPLATE, PromptFormat
 from bilingual_chat.transcript import document
-from tests.scripted import drain, make_session, settings
+from tests.scripted import drain, make_session, settings, system, user
 
 pytestmark = pytest.mark.slow  # importing transformers' model classes takes seconds
 
@@ -204,14 +204,6 @@ def engine(opened: dict[str, Any], kind: str) -> TransformersEngine:
 @pytest.fixture
 def copy(directories: dict[str, Path], tmp_path: Path) -> Path:
     return shutil.copytree(directories["byte-level"], tmp_path / "copy")
-
-
-def user(text: str) -> Utterance:
-    return Utterance(Speaker.USER, text)
-
-
-def system(text: str) -> Utterance:
-    return Utterance(Speaker.SYSTEM, text)
 
 
 def rewrite(path: Path, **changes: Any) -> None:

@@ -23,27 +23,15 @@ from bilingual_chat.engines import engine as loop
 from bilingual_chat.engines import generation
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.lookahead import Lookahead
-from bilingual_chat.engines.neox import build, kv_cache, torch_model
+from bilingual_chat.engines.neox import kv_cache, torch_model
 from bilingual_chat.engines.neox.cpu_model import CpuNeox
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.text.conversation import FinishReason
-from tests.cpu_kernels import GREEDY, QUANTIZED, SIZES, VOCAB, network, open_engine, some_ids
+from tests.cpu_kernels import GREEDY, QUANTIZED, SIZES, VOCAB, kernel_engine, open_engine, some_ids
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("two_threads")]  # something is compiled
 MODEL = SIZES
 needs_compiler = pytest.mark.usefixtures("compiled")
-
-
-def native_engine(directory: Path, precision: str) -> LocalEngine:
-    """An engine with our kernels, which a model so small would not use."""
-    if precision in QUANTIZED:
-        return open_engine(directory, quantize=precision)
-    engine = open_engine(directory, quantize="none", dtype=precision)
-    library = build.load_library()
-    assert library is not None
-    engine._model = CpuNeox(engine._model.config, network(precision)[1], library)
-    engine.forget()
-    return engine
 
 
 def scripted_run(text: list[int], passes: list[int]) -> Any:
@@ -90,7 +78,7 @@ def test_replies_with_lookahead_are_those_without(
 ) -> None:
     """Greedy and sampled, token by token with their probabilities; also with a used cache."""
     parameters = DecodingParameters(temperature=temperature, max_new_tokens=40, repetition_penalty=1.1)
-    engine = native_engine(saved, precision)
+    engine = kernel_engine(saved, precision)
     ids = some_ids(12).tolist() * 4
     widths = []
     run = CpuNeox.logits
@@ -99,7 +87,7 @@ def test_replies_with_lookahead_are_those_without(
     assert max(widths) > 1, "something was tried"
     tried = []
     monkeypatch.setattr(Lookahead, "_guess", lambda self, ids: (tried.append(1) and []) or [])
-    slow = [list(native_engine(saved, precision).complete(ids, replace(parameters, seed=seed))) for seed in range(4)]
+    slow = [list(kernel_engine(saved, precision).complete(ids, replace(parameters, seed=seed))) for seed in range(4)]
     assert tried
     assert [[(c.token_id, c.logprob, c.finish) for c in each] for each in quick] == [
         [(c.token_id, c.logprob, c.finish) for c in each] for each in slow
@@ -108,7 +96,7 @@ def test_replies_with_lookahead_are_those_without(
 
 @needs_compiler
 def test_nothing_is_tried_past_the_last_position(saved: Path) -> None:
-    engine = native_engine(saved, "int8")
+    engine = kernel_engine(saved, "int8")
     ids = [10, 11, 12, 13] * 74  # 296 of 300 positions
     chunks = list(engine.complete(ids, DecodingParameters(temperature=0.0, max_new_tokens=50)))
     assert len(chunks) <= 4
@@ -119,7 +107,7 @@ def test_nothing_is_tried_past_the_last_position(saved: Path) -> None:
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_several_replies_side_by_side_are_those_that_each_gets_alone(saved: Path, precision: str) -> None:
     """Other settings and seeds, some of them longer; whether torch computes or we do."""
-    engine = open_engine(saved, quantize="none") if precision == "float32" else native_engine(saved, precision)
+    engine = open_engine(saved, quantize="none") if precision == "float32" else kernel_engine(saved, precision)
     wanted = [
         GREEDY,
         DecodingParameters(temperature=0.8, max_new_tokens=25, seed=1),
@@ -138,7 +126,7 @@ def test_several_replies_side_by_side_are_those_that_each_gets_alone(saved: Path
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 def test_what_is_prefilled_ahead_changes_no_reply(saved: Path, precision: str) -> None:
     """Neither right, wrong nor interrupted guesses change anything; to the last bit."""
-    engine = native_engine(saved, precision)
+    engine = kernel_engine(saved, precision)
     ids = some_ids(90).tolist()
     sampled = DecodingParameters(temperature=1.5, top_k=0, top_p=1.0, max_new_tokens=12)
     expected = [(chunk.token_id, chunk.logprob) for chunk in engine.complete(ids, replace(sampled, seed=5))]
@@ -160,7 +148,7 @@ def test_what_is_prefilled_ahead_changes_no_reply(saved: Path, precision: str) -
 @needs_compiler
 def test_reading_ahead_leaves_a_cache_that_has_it_or_nearly(saved: Path) -> None:
     """So that `/retry` after a reply finds its prompt in the cache, with any text in the line."""
-    engine = native_engine(saved, "int8")
+    engine = kernel_engine(saved, "int8")
     ids = some_ids(60).tolist()
     list(engine.complete(ids, replace(GREEDY, max_new_tokens=10)))
     held = engine.cached_ids
@@ -183,7 +171,7 @@ def test_reading_ahead_leaves_a_cache_that_has_it_or_nearly(saved: Path) -> None
 @pytest.mark.parametrize("step", range(5))
 def test_ctrl_c_within_a_pass_costs_that_pass_only(saved: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """While the cache grows, layer by layer, or between two layers that write into it."""
-    engine = native_engine(saved, "int8")
+    engine = kernel_engine(saved, "int8")
     ids = some_ids(280).tolist()
     sampled = DecodingParameters(temperature=1.5, top_k=0, top_p=1.0, max_new_tokens=9)
     expected = [(chunk.token_id, chunk.logprob) for chunk in engine.complete(ids, replace(sampled, seed=5))]
@@ -215,7 +203,7 @@ def test_the_last_layer_computes_a_prompt_for_the_row_that_is_answered(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All rows in the earlier layers; with torch, the MLP of the last layer is skipped."""
-    engine = native_engine(saved, "int8")
+    engine = kernel_engine(saved, "int8")
     model = engine._model
     assert isinstance(model, CpuNeox)
     rows: list[int] = []
@@ -248,7 +236,7 @@ def test_how_far_a_prompt_is_computed_is_told_between_passes(
     saved: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generation, "NOTICEABLE_S", 0.0)
-    engine = native_engine(saved, "int8")
+    engine = kernel_engine(saved, "int8")
     ids = some_ids(200).tolist()
     reports: list[tuple[int, int]] = []
     for _ in range(2):
@@ -283,7 +271,7 @@ def test_torch_does_not_read_ahead(saved: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_scores_are_what_the_next_token_is_chosen_from(saved: Path, precision: str) -> None:
-    engine = open_engine(saved, quantize="none") if precision == "float32" else native_engine(saved, precision)
+    engine = open_engine(saved, quantize="none") if precision == "float32" else kernel_engine(saved, precision)
     ids = some_ids(150).tolist()
     logits = torch.cat(list(engine.score(ids)))
     assert logits.shape == (150, VOCAB)

@@ -38,7 +38,7 @@ from bilingual_chat.session.model import Model, open_model
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import load_config
 from bilingual_chat.storage import checksums, lock, paths
-from tests.models import FAMILY, make_model, open_local, prompt, reply, save_pickle
+from tests.models import FAMILY, make_model, open_local, prompt, refusal, reply, save_pickle
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # models are written and converted
 
@@ -72,15 +72,6 @@ def state_of(directory: Path) -> dict[str, Tensor]:
 
 def kept_files() -> list[Path]:
     return sorted(path for path in paths.cache_dir().joinpath("converted").rglob("*") if path.is_file())
-
-
-def refusal(directory: Path, **options: Any) -> BchatError:
-    with pytest.raises(BchatError) as caught:
-        open_local(directory, **options)
-    assert caught.value.status == ExitStatus.MODEL
-    assert caught.value.sentence("en")
-    assert caught.value.sentence("ja")
-    return caught.value
 
 
 # -- withdrawn weights

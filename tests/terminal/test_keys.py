@@ -89,11 +89,8 @@ def test_ctrl_c_keeps_what_was_typed_ahead(home: Path) -> None:
 def test_what_is_typed_before_the_first_prompt_is_sent(home: Path) -> None:
     """The terminal still translates Return into a newline then."""
     terminal = Terminal(scripted(replies=["Yes.", "Again."]))
-    terminal.type("Hello!" + ENTER + "And?" + ENTER)
-    terminal.wait_for("Again.")
-    terminal.wait_for(at_prompt)
-    terminal.type(CTRL_D)
-    assert terminal.leave() == 0
+    terminal.ask("Hello!" + ENTER + "And?", "Again.")
+    assert terminal.quit() == 0
     assert users(home) == ["Hello!", "And?"]
 
 
@@ -131,9 +128,9 @@ def test_ctrl_z_suspends_and_fg_restores_the_line_and_the_terminal(
         assert users(home) == ["Hi", "ahead"]
         assert turns(home)[0][1] == LONG
     terminal.wait_for(lambda text: re.search("> (draft|left)$", text, re.MULTILINE) is not None)
-    terminal.type(" goes on" + ENTER)
-    terminal.wait_for(lambda text: bool(_journals(home)) and users(home)[-1:] in (["draft goes on"], ["left goes on"]))
-    terminal.wait_for(at_prompt)
+    terminal.ask(
+        " goes on", lambda text: bool(_journals(home)) and users(home)[-1:] in (["draft goes on"], ["left goes on"])
+    )
     _leave_to_the_shell(terminal)
 
 

@@ -36,36 +36,24 @@ def test_a_chat_from_the_banner_to_the_end(home: Path, tmp_path: Path) -> None:
     """Message, reply with line breaks of the screen, command, Ctrl-D."""
     terminal = begin(replies=["Hello. How are you today?", "はい、日本語でも話せます。"], columns=24, noting=tmp_path)
     assert "demo model" in terminal.text
-    terminal.type("Hi" + ENTER)
-    terminal.wait_for("Hello. How are you\ntoday?\n")
-    terminal.wait_for(at_prompt)
-    terminal.type("日本語は？" + ENTER)
-    terminal.wait_for("はい、日本語でも話せま\nす。")
-    terminal.wait_for(at_prompt)
-    terminal.type("／ｕｎｄｏ" + ENTER)
-    terminal.wait_for("Undone: 日本語は？")
-    terminal.wait_for(at_prompt)
-    terminal.type(CTRL_D)
-    assert terminal.leave() == 0
+    terminal.ask("Hi", "Hello. How are you\ntoday?\n")
+    terminal.ask("日本語は？", "はい、日本語でも話せま\nす。")
+    terminal.ask("／ｕｎｄｏ", "Undone: 日本語は？")
+    assert terminal.quit() == 0
     assert was_put_back(tmp_path)
     assert turns(home) == [("Hi", "Hello. How are you today?", "stop")]
 
 
 def test_a_retry_that_is_stopped_leaves_the_reply_and_undo_does_too(home: Path) -> None:
     terminal = begin(replies=["Hello.", "One two three four five six seven.", "Good-bye."], step_s=0.4)
-    terminal.type("Hi" + ENTER)
-    terminal.wait_for("Hello.\n")
-    terminal.wait_for(at_prompt)
+    terminal.ask("Hi", "Hello.\n")
     terminal.type("/retry" + ENTER)
     terminal.wait_for("One")
     terminal.type(CTRL_C)
     terminal.wait_for("(stopped; the earlier reply stays, /replies lists all)")
     terminal.wait_for(at_prompt)
-    terminal.type("/undo" + ENTER)
-    terminal.wait_for("(back to reply 1 of 2")
-    terminal.wait_for(at_prompt)
-    terminal.type(CTRL_D)
-    assert terminal.leave() == 0
+    terminal.ask("/undo", "(back to reply 1 of 2")
+    assert terminal.quit() == 0
     assert turns(home) == [("Hi", "Hello.", "stop")]
 
 
@@ -89,8 +77,7 @@ def test_how_far_a_long_prompt_is_read_shows_until_the_reply_begins(home: Path, 
     terminal.wait_for("(stopped)")
     terminal.wait_for(at_prompt)
     assert "reads" not in terminal.text
-    terminal.type(CTRL_D)
-    assert terminal.leave() == 0
+    assert terminal.quit() == 0
     assert turns(home) == [("Hello?", "Yes.", "stop"), ("Again?", "", "interrupted")]
 
 
@@ -122,9 +109,7 @@ def test_what_is_typed_is_read_ahead_and_the_bottom_line_says_so(home: Path, tmp
 def test_hostile_replies_do_not_act(home: Path) -> None:
     hostile = "\x1b]0;evil\x07\x1b[2Jabc\rxyz\u202e[red]\x9b31m"
     terminal = begin(replies=[hostile])
-    terminal.type("Hi" + ENTER)
-    terminal.wait_for("␛]0;evil␇␛[2Jabc␍xyz‹U+202E›[red]‹U+009B›31m")
-    terminal.wait_for(at_prompt)
+    terminal.ask("Hi", "␛]0;evil␇␛[2Jabc␍xyz‹U+202E›[red]‹U+009B›31m")
     assert b"\x1b]" not in terminal.raw
     assert b"\x1b[2J" not in terminal.raw
     terminal.type("/exit" + ENTER)
@@ -146,8 +131,7 @@ def test_an_old_message_cannot_act_in_the_line(tmp_path: Path) -> None:
     assert "\u202e" not in terminal.raw.decode()
     terminal.type(CTRL_C)
     terminal.wait_for(at_prompt)
-    terminal.type(CTRL_D)
-    assert terminal.leave() == 0
+    assert terminal.quit() == 0
 
 
 def test_keys_typed_during_a_reply_wait_for_the_next_line(home: Path) -> None:
@@ -160,8 +144,7 @@ def test_keys_typed_during_a_reply_wait_for_the_next_line(home: Path) -> None:
     terminal.wait_for("Second.")
     assert terminal.text.count("typed early") == 1
     terminal.wait_for(at_prompt)
-    terminal.type(CTRL_D)
-    assert terminal.leave() == 0
+    assert terminal.quit() == 0
     assert [user for user, _, _ in turns(home)] == ["Hi", "typed early"]
 
 
@@ -199,8 +182,7 @@ def test_a_resize_in_mid_reply_loses_nothing() -> None:
     terminal.wait_for("word29")
     terminal.wait_for(at_prompt)
     assert "".join(words.split()) in "".join(terminal.text.split())
-    terminal.type(CTRL_D)
-    assert terminal.leave() == 0
+    assert terminal.quit() == 0
 
 
 @pytest.mark.parametrize(
@@ -254,8 +236,7 @@ def test_a_message_sent_while_the_model_loads_waits_its_turn(home: Path) -> None
     terminal.wait_for("Here I am.")
     terminal.wait_for(at_prompt)
     terminal.wait_for(is_loaded)
-    terminal.type(CTRL_D)
-    assert terminal.leave() == 0
+    assert terminal.quit() == 0
     assert len(turns(home)) == 1
 
 
@@ -264,8 +245,7 @@ def test_the_toolbar_sees_that_the_model_is_there() -> None:
     """Automatically, without a key."""
     terminal = begin(load_s=0.3)
     terminal.wait_for(is_loaded)
-    terminal.type(CTRL_D)
-    assert terminal.leave() == 0
+    assert terminal.quit() == 0
 
 
 def test_ctrl_c_while_the_model_loads_returns_to_the_prompt(home: Path, tmp_path: Path) -> None:
@@ -275,11 +255,8 @@ def test_ctrl_c_while_the_model_loads_returns_to_the_prompt(home: Path, tmp_path
     terminal.type(CTRL_C)
     terminal.wait_for(TABLE["chat.stopped-unanswered"].en)
     terminal.wait_for(at_prompt)
-    terminal.type("/retry" + ENTER)
-    terminal.wait_for("Here I am.")
-    terminal.wait_for(at_prompt)
-    terminal.type(CTRL_D)
-    assert terminal.leave() == 0
+    terminal.ask("/retry", "Here I am.")
+    assert terminal.quit() == 0
     assert was_put_back(tmp_path)
     assert turns(home) == [("Hi", "Here I am.", "stop")]
 
@@ -288,12 +265,9 @@ def test_ctrl_c_while_the_model_loads_returns_to_the_prompt(home: Path, tmp_path
 def test_a_model_that_does_not_load_is_said_and_the_prompt_comes_back() -> None:
     terminal = begin(load_error="/models/broken")
     terminal.wait_for("not loaded")
-    terminal.type("Hi" + ENTER)
-    terminal.wait_for("The model in /models/broken is incomplete")
-    terminal.wait_for(at_prompt)
+    terminal.ask("Hi", "The model in /models/broken is incomplete")
     assert terminal.text.count("/models/broken") == 1
-    terminal.type(CTRL_D)
-    assert terminal.leave() == 0
+    assert terminal.quit() == 0
 
 
 def test_something_unforeseen_leaves_the_terminal_whole(home: Path, tmp_path: Path) -> None:
@@ -325,8 +299,7 @@ def test_a_dumb_terminal_is_a_plain_reader(home: Path) -> None:
     terminal.wait_for("> again\nHello.\n>")
     terminal.type("/edit\n")
     terminal.wait_for("> /edit\nThe next line replaces your last message.\nagain\n>")
-    terminal.type(CTRL_D)
-    assert terminal.leave() == 0
+    assert terminal.quit() == 0
     assert b"\x1b" not in terminal.raw
     ((_, part, finish), second) = turns(home)
     assert (part[:7], finish) == ("one two", "interrupted")
@@ -340,8 +313,7 @@ def test_leaving_while_torch_is_being_imported_is_no_crash(tmp_path: Path) -> No
         terminal = Terminal(in_a_shell(tmp_path, real()))
         terminal.wait_for(at_prompt)
         time.sleep(delay)
-        terminal.type(CTRL_D)
-        assert terminal.leave() == 0
+        assert terminal.quit() == 0
         assert was_put_back(tmp_path)
 
 
@@ -359,8 +331,7 @@ def test_the_embedded_model_answers_and_keys_have_their_echo_meanwhile() -> None
         time.sleep(0.05)
     terminal.type(CTRL_C + "Hello" + ENTER)
     terminal.wait_for(" tok/s", seconds=60)
-    terminal.type(CTRL_D)
-    assert terminal.leave() == 0
+    assert terminal.quit() == 0
 
 
 @pytest.mark.parametrize(
@@ -401,23 +372,16 @@ One two [四 ]three.
 )
 def test_replies_are_compared_side_by_side_where_they_fit(home: Path, lang: str, columns: int, wanted: str) -> None:
     terminal = begin("--lang", lang, replies=["Hello.", "One two three.", "One two 四 three."], columns=columns)
-    terminal.type("Hi" + ENTER)
-    terminal.wait_for("Hello.\n")
-    terminal.wait_for(at_prompt)
-    terminal.type("/compare calm seed=7,temperature=1.5 --diff" + ENTER)
-    terminal.wait_for(wanted.split("\n")[-2])
-    terminal.wait_for(at_prompt)
+    terminal.ask("Hi", "Hello.\n")
+    terminal.ask("/compare calm seed=7,temperature=1.5 --diff", wanted.split("\n")[-2])
     shown = terminal.text[terminal.text.index("[1] calm") :]
     assert re.sub(r"\d+ (tokens|トークン) · \d\.\d", "N", shown).startswith(wanted)
-    terminal.type(CTRL_D)
-    assert terminal.leave() == 0
+    assert terminal.quit() == 0
 
 
 def test_ctrl_c_in_a_comparison_keeps_what_was_said_and_the_terminal(home: Path, tmp_path: Path) -> None:
     terminal = begin(replies=["Hello.", "one two three " * 30, "four five six " * 30], step_s=0.02, noting=tmp_path)
-    terminal.type("Hi" + ENTER)
-    terminal.wait_for("Hello.\n")
-    terminal.wait_for(at_prompt)
+    terminal.ask("Hi", "Hello.\n")
     terminal.type("/compare calm creative" + ENTER)
     terminal.wait_for("one two three one")
     terminal.type(CTRL_C)
@@ -432,6 +396,5 @@ def test_ctrl_c_in_a_comparison_keeps_what_was_said_and_the_terminal(home: Path,
     terminal.wait_for("(reply 2 of 2)")
     terminal.wait_for(at_prompt)
     assert "Enter keeps" not in terminal.text
-    terminal.type(CTRL_D)
-    assert terminal.leave() == 0
+    assert terminal.quit() == 0
     assert was_put_back(tmp_path)

@@ -14,6 +14,7 @@ from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.text import prompt as prompts
 from bilingual_chat.text.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
 from bilingual_chat.text.prompt import Prompt, PromptFormat, _newline_symbol, frame, parse, render
+from tests.scripted import system, user
 
 BILINGUAL = PromptFormat()
 JAPANESE = PromptFormat(separator="<NL>", newline="<NL>")
@@ -35,14 +36,6 @@ AWKWARD = (
 )  # fmt: skip
 texts = st.lists(st.sampled_from(AWKWARD) | st.text(max_size=3), max_size=8).map("".join)
 utterances = st.lists(st.builds(Utterance, st.sampled_from(Speaker), texts), max_size=4).map(tuple)
-
-
-def user(text: str) -> Utterance:
-    return Utterance(Speaker.USER, text)
-
-
-def system(text: str) -> Utterance:
-    return Utterance(Speaker.SYSTEM, text)
 
 
 def is_neutralised(text: str, format: PromptFormat) -> bool:
