@@ -126,7 +126,7 @@ def test_wrong_settings_are_refused_at_once_and_leave_no_trace(model: bchat.Mode
     assert chat._session.pending is None
 
 
-def test_what_was_said_before_a_break_is_kept_and_saved(model: bchat.Model, tmp_path: Path) -> None:
+def test_text_before_an_interrupt_is_kept_and_saved(model: bchat.Model, tmp_path: Path) -> None:
     chat = model.chat(temperature=0)
     for first in chat.reply("Hello!"):  # noqa: B007
         break

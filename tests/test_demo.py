@@ -145,7 +145,7 @@ def test_the_corpus_asks_no_held_out_question() -> None:
     assert worded.isdisjoint(questions.held_out()[0])
 
 
-def test_the_corpus_speaks_of_what_bchat_has() -> None:
+def test_the_corpus_names_exactly_the_commands_and_settings_of_bchat() -> None:
     """Each command, setting, preset, option and shell command, and none that bchat lacks."""
     facts = of_training("bchat_facts")
     data = of_training("material").toml("bchat")
@@ -203,7 +203,7 @@ def test_the_held_out_questions_are_of_every_kind() -> None:
     assert kinds["unusual"] >= 60
 
 
-def test_a_refusal_is_told_from_a_right_and_from_a_false_reply() -> None:
+def test_refusals_right_and_false_replies_are_distinguished() -> None:
     evaluate = of_training("evaluate")
     question = evaluate.Question("word", "en", ("What is 'cat' in Japanese?",), "猫")
     assert question.verdict('"cat" in Japanese is 猫 (neko).') == "right"

@@ -105,7 +105,7 @@ def test_both_languages_have_the_same_parts_and_commands() -> None:
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_the_picture_of_bchat_models_is_what_it_prints(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picture_of_bchat_models_matches_its_output(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the character, on a screen of 80 columns, with the free memory of the picture."""
     block = re.search(r"^```text\n\$ bchat models\n(.*?)^```", read(MODELS_PAGE[name]), re.MULTILINE | re.DOTALL)
     assert block
@@ -119,13 +119,13 @@ def test_the_picture_of_bchat_models_is_what_it_prints(name: str, monkeypatch: p
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("language", "name"), [("en", "chat.svg"), ("ja", "chat.ja.svg")])
-def test_the_picture_of_a_chat_is_what_it_shows(language: str, name: str) -> None:
+def test_the_picture_of_a_chat_matches_its_output(language: str, name: str) -> None:
     """A session in a real terminal; after a change of sentences, `python docs/pictures.py` draws it again."""
     assert pictures.text_of(read(f"docs/{name}")) == pictures.text_of(pictures.draw(language))
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_the_picture_of_bchat_pull_says_what_it_says(name: str) -> None:
+def test_the_picture_of_bchat_pull_matches_its_output(name: str) -> None:
     """Its sentences are those of the table; the figures are of one run."""
     block = re.search(r"^```text\n(\$ bchat pull tiny\n.*?)^```", read(MODELS_PAGE[name]), re.MULTILINE | re.DOTALL)
     assert block

@@ -47,7 +47,9 @@ def test_the_test_command_hands_its_arguments_to_pytest(
     assert ran == [(["-m", "pytest", *handed_on], "dev")]
 
 
-def test_the_quick_part_tries_fewer_random_cases_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_quick_part_tries_fewer_random_cases_unless_the_environment_decides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(bootstrap, "run", lambda arguments, extra: 0)
     monkeypatch.setattr(os, "environ", {"FORGERIES": "7"})
     suite.main(["-x"])

@@ -452,7 +452,7 @@ def test_bandwidth_is_read_from_tensors_of_any_kind() -> None:
     assert words.tolist() == [1 + (2 << 32), 3 + (4 << 32)]
 
 
-def test_memory_is_what_the_system_says(tmp_path: Path) -> None:
+def test_memory_equals_the_systems_figures(tmp_path: Path) -> None:
     assert used_memory(tmp_path) == (None, None)
     assert not reset_peak(tmp_path)
     (tmp_path / "proc/self").mkdir(parents=True)
@@ -469,7 +469,7 @@ def test_only_weights_in_this_process_can_be_measured() -> None:
     assert (caught.value.key, caught.value.status) == ("bench.foreign", ExitStatus.MODEL)
 
 
-def test_preparing_is_told_at_each_tenth() -> None:
+def test_preparation_is_reported_at_each_tenth() -> None:
     said: list[str] = []
     steps = speed.Steps("none", lambda phrase: said.append(messages.render(phrase.key, "en", **phrase.values)), 2)
     steps.start("load")
@@ -533,7 +533,7 @@ def test_the_table_names_its_figures_in_both_languages(run: Run, short: None, la
     assert messages.render("bench.turns", lang, tokens=51) in ran.err
 
 
-def test_quality_as_json_says_what_was_judged(run: Run, tmp_path: Path) -> None:
+def test_quality_as_json_names_the_judged_text(run: Run, tmp_path: Path) -> None:
     (tmp_path / "chat.txt").write_text(CHAT)
     ran = run("bench", "--quality", "chat.txt", "--json", "--quantize", "none")
     assert ran.status == 0
@@ -558,7 +558,7 @@ def test_eight_bits_change_little_and_four_bits_more(run: Run, tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lang", messages.LANGUAGES)
-def test_quality_is_a_table_that_says_what_was_judged(run: Run, lang: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quality_is_a_table_that_names_the_judged_text(run: Run, lang: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quality, "MOST_TOKENS", 200)
     ran = run("bench", "--quality", "--quantize", "none", "--lang", lang)
     heading, row = (line.split("\t") for line in ran.out.splitlines())

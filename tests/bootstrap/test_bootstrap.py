@@ -94,7 +94,7 @@ def test_the_tests_want_more_than_the_chat(stage: Stage) -> None:
     assert bootstrap.is_current(stage.root)
 
 
-def test_without_network_it_says_so_at_once(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_network_is_reported_at_once(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     """Not "no CPU build here", and no second wait for the same network."""
     stage.answers = [OFFLINE]
     assert bootstrap.run([]) == 1
@@ -131,7 +131,7 @@ def test_ctrl_c_leaves_with_130_and_a_note_for_the_next_time(stage: Stage, capsy
     assert capsys.readouterr().err.splitlines()[-1].startswith("bchat: setup interrupted")
 
 
-def test_a_checkout_that_cannot_be_written_to_is_told(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_read_only_checkout_is_reported(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     (stage.root / ".venv").write_text("a file in the way")
     assert bootstrap.run([]) == 1
     assert capsys.readouterr().err.startswith("bchat: Setup failed: ")
@@ -140,7 +140,7 @@ def test_a_checkout_that_cannot_be_written_to_is_told(stage: Stage, capsys: pyte
 @pytest.mark.parametrize(
     ("lang", "sentence"), [("ja_JP.UTF-8", "以上が必要です（これは 3.8 です）"), ("C", "needs Py")]
 )
-def test_an_old_python_is_told(
+def test_an_old_python_is_refused(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lang: str, sentence: str
 ) -> None:
     monkeypatch.setenv("LANG", lang)
@@ -163,7 +163,7 @@ def test_an_old_python_can_read_this_far(name: str) -> None:
 
 
 @pytest.mark.parametrize("missing", ["venv", "ensurepip"])
-def test_a_python_without_venv_is_told_what_to_install(
+def test_without_venv_the_error_names_the_package_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
 ) -> None:
     """Like the python3 of Debian."""
@@ -175,7 +175,7 @@ def test_a_python_without_venv_is_told_what_to_install(
     assert "apt install python3" in capsys.readouterr().err
 
 
-def test_an_environment_of_somebody_else_is_left_alone(
+def test_an_environment_of_another_tool_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An environment without pip, as other tools make it, cannot be used and is not ours to delete."""
@@ -246,7 +246,7 @@ def scripted_pip(tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
-def test_pip_is_quiet_but_for_what_takes_a_while(
+def test_pip_is_quiet_except_for_large_downloads(
     scripted_pip: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A small download is not announced, a large one is; everything is in the log."""

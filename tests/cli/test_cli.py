@@ -92,7 +92,7 @@ def test_debug_shows_what_libraries_print() -> None:
     "arguments",
     ["frobnicate", "transcript", "pull", "--seed", "models a b", "ask --json=3", "ask --modle x"],
 )
-def test_what_typer_says_is_said_in_japanese_too(run: Run, arguments: str) -> None:
+def test_typers_errors_are_translated_into_japanese(run: Run, arguments: str) -> None:
     """typer speaks English only; this fails if a newer typer changes its sentences."""
     ran = run("--lang", "ja", *arguments.split())
     assert ran.status == 2
@@ -175,7 +175,7 @@ def test_debug_shows_the_traceback(run: Run, home: Path) -> None:
     assert not list(home.rglob("*.log"))
 
 
-def test_where_no_log_can_be_written_it_is_said_how_to_see_more(run: Run, home: Path) -> None:
+def test_without_a_log_the_error_names_debug(run: Run, home: Path) -> None:
     (home / ".local").write_text("a file")
     ran = run("ask", "x", reply=Script("half", ZeroDivisionError()))
     assert ran.err.endswith("(ZeroDivisionError). --debug shows the details. Your conversation is saved.\n")
@@ -449,7 +449,7 @@ def test_chat_goes_on_from_a_file(run: Run, engines: list[ScriptedEngine], tmp_p
     assert tokenizer().decode(engines[0].prompts[0]) == "ユーザー: a\nシステム: b\nユーザー: c\nシステム: "
 
 
-def test_a_standard_input_that_is_not_read_is_said_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unread_standard_input_is_reported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("ask", "Hi").err == ""
     monkeypatch.setattr(chat, "_has_unread_bytes", lambda file: True)
     assert run("ask", "Hi").err == "Ignored the input on stdin. To read it, pass - instead of the text.\n"
@@ -477,7 +477,7 @@ UNANSWERED = (
 )
 
 
-def test_an_unanswered_last_message_of_a_file_is_answered_or_said_to_be_left_out(
+def test_an_unanswered_last_message_of_a_file_is_answered_or_reported_as_left_out(
     run: Run, engines: list[ScriptedEngine], tmp_path: Path
 ) -> None:
     card = tmp_path / "card.json"
@@ -492,7 +492,7 @@ def test_an_unanswered_last_message_of_a_file_is_answered_or_said_to_be_left_out
     assert run("ask", "--load", str(card), "-").status == ExitStatus.USAGE, "standard input was asked for, and empty"
 
 
-def test_a_pipe_is_told_how_to_have_an_unanswered_message_answered(
+def test_on_a_pipe_the_notice_names_the_command_that_answers_a_pending_message(
     run: Run, engines: list[ScriptedEngine], tmp_path: Path
 ) -> None:
     """It belongs to no line."""
@@ -640,7 +640,7 @@ def tiny(served: Hub, tmp_path: Path) -> list[str]:
     return ["--config", str(tmp_path / "tiny.toml")]
 
 
-def test_pull_says_how_much_it_is_and_how_to_go_on(run: Run, tiny: list[str]) -> None:
+def test_pull_shows_the_size_and_the_next_command(run: Run, tiny: list[str]) -> None:
     ran = run(*tiny, "pull", "tiny")
     assert ran.status == 0
     first, *steps, last = ran.err.splitlines()
@@ -680,7 +680,7 @@ def test_withdrawn_weights_are_fetched_only_when_that_is_asked_for(
     assert run(*tiny, "pull", "tiny", "--accept-withdrawn").status == 0
 
 
-def test_ctrl_c_during_a_pull_says_what_is_kept_and_the_next_one_what_is_here(
+def test_ctrl_c_during_a_pull_reports_the_kept_part_and_the_next_pull_resumes(
     run: Run, tiny: list[str], served: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served.hold_after["model.safetensors"] = 150_000
@@ -746,13 +746,13 @@ def test_every_setting_written_as_an_option_is_pointed_to_set(run: Run, setting:
         assert f"--set {decoding.resolve_name(setting)}=1" in ran.err
 
 
-def test_a_reply_that_is_cut_says_in_the_shell_what_helps_in_the_shell(run: Run) -> None:
+def test_the_remedy_for_a_cut_reply_in_the_shell_is_an_option(run: Run) -> None:
     ran = run("ask", "x", "--set", "max_new_tokens=1")
     assert "--set max_new_tokens=N" in ran.err
     assert " /" not in ran.err
 
 
-def test_a_reply_that_is_cut_says_in_a_chat_what_helps_in_a_chat(run: Run) -> None:
+def test_the_remedy_for_a_cut_reply_in_a_chat_is_a_command(run: Run) -> None:
     ran = run("--set", "max_new_tokens=1", stdin="x\n")
     assert "/max_new_tokens raises" in ran.err
     assert "--set" not in ran.err

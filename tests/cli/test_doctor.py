@@ -37,7 +37,7 @@ def findings(check: Any) -> list[doctor.Finding]:
     return list(check(load_config(), Display(out=io.StringIO())))
 
 
-def test_a_machine_without_a_compiler_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_reported_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "kernel_problem", lambda: Phrase("native.no-compiler"))
     [_, kernels] = findings(doctor._kernels)
     assert kernels.remedy is not None
@@ -64,7 +64,7 @@ def test_an_encoding_without_japanese_is_a_problem() -> None:
     assert found.is_problem
 
 
-def test_offline_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_sends_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "is_offline", lambda: True)
     [found] = findings(doctor._network)
     assert found.remedy is None

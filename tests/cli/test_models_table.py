@@ -37,7 +37,7 @@ def described(name: str, config: Config | None = None, lang: str = "en") -> list
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links of POSIX")
-def test_a_directory_that_cannot_be_looked_at_is_told_once_and_the_rest_is_listed(tmp_path: Path) -> None:
+def test_an_unreadable_directory_is_reported_once_and_the_rest_is_listed(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     config = load_config(environment={})
     own = {name: ModelEntry(name, directory=str(tmp_path / "loop")) for name in ("a", "b")}
@@ -99,7 +99,7 @@ def test_the_list_keeps_to_the_screen(lang: str, width: int) -> None:
         assert [line[2:].split()[0] for line in figures[1:]] == list(load_config().catalogue)
 
 
-def test_the_one_that_opens_by_itself_is_marked(tmp_path: Path) -> None:
+def test_the_default_model_is_marked(tmp_path: Path) -> None:
     config = load_config()
     assert listed(config)["demo"][0] == "* demo"
     mine = tmp_path / "mine.toml"

@@ -622,7 +622,7 @@ def test_a_message_without_a_reply_comes_back_into_the_line(app: tuple[App, Show
 
 
 @pytest.mark.parametrize("how", ["/resume 1", "/load a.json"])
-def test_settings_and_a_model_that_the_last_reply_did_not_have_are_told(
+def test_settings_and_a_model_other_than_the_last_replys_are_reported(
     conversations: Path, here: Path, how: str
 ) -> None:
     """They never apply automatically; the command in the notice restores them, and then there is no notice."""
@@ -652,7 +652,7 @@ def test_settings_and_a_model_that_the_last_reply_did_not_have_are_told(
     "details",
     [{"settings": 7}, {"settings": {"temperature": "hot", "top_p": 99, "top_k": None, "x": 1}}, {"model": ["demo"]}],
 )
-def test_what_no_setting_and_no_model_can_be_is_not_told(conversations: Path, here: Path, details: Any) -> None:
+def test_recorded_values_that_are_no_settings_are_not_reported(conversations: Path, here: Path, details: Any) -> None:
     said = [
         {"speaker": "ユーザー", "text": "話"},
         {"speaker": "システム", "text": "はい", **details},
@@ -868,7 +868,7 @@ def test_a_persona_is_set_with_a_remark_where_the_model_is_too_small(app: tuple[
     assert shown.keys[2:] == ["persona.removed"]
 
 
-def test_a_base_model_that_goes_on_with_a_persona_says_that_it_is_not_told(conversations: Path, here: Path) -> None:
+def test_a_base_model_reports_that_it_gets_no_persona(conversations: Path, here: Path) -> None:
     """After /model, and after a conversation was loaded."""
     first, _ = make_session(conversations, ["はい"])
     first.open_with((Utterance(Speaker.USER, "先生です"), Utterance(Speaker.SYSTEM, "はい")))

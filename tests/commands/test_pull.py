@@ -66,7 +66,7 @@ def refused(app: App, line: str) -> str:
 # -- /pull -------------------------------------------------------------------------------------------------
 
 
-def test_a_model_comes_while_one_chats_and_its_arrival_is_said_once(app: tuple[App, Shown], served: Hub) -> None:
+def test_a_model_downloads_during_a_chat_and_its_end_is_reported_once(app: tuple[App, Shown], served: Hub) -> None:
     """Without a name: the model to chat with. A user at the prompt sees the notice from the other thread."""
     chat, shown = app
     reports: list[bool] = []
@@ -95,7 +95,7 @@ def test_how_far_it_is_can_be_seen_and_asked(app: tuple[App, Shown], served: Hub
     assert models.progress_text(chat) == "sft をダウンロード中：25 %"
 
 
-def test_what_is_stopped_is_kept_and_goes_on(app: tuple[App, Shown], served: Hub) -> None:
+def test_a_stopped_download_is_kept_and_resumes(app: tuple[App, Shown], served: Hub) -> None:
     chat, shown = app
     served.hold_after[WEIGHTS] = 100_000
     execute("/pull sft", chat)
@@ -154,7 +154,9 @@ def test_one_comes_at_a_time_and_none_is_opened_half(app: tuple[App, Shown], ser
     assert refused(chat, "/model ppo") == "model.not-here"
 
 
-def test_leaving_the_chat_stops_it_and_says_how_it_goes_on(app: tuple[App, Shown], served: Hub) -> None:
+def test_leaving_the_chat_stops_the_download_and_names_the_command_that_resumes_it(
+    app: tuple[App, Shown], served: Hub
+) -> None:
     chat, shown = app
     served.hold_after[WEIGHTS] = 100_000
     execute("/pull sft", chat)
@@ -167,7 +169,7 @@ def test_leaving_the_chat_stops_it_and_says_how_it_goes_on(app: tuple[App, Shown
     assert locate(ENTRY) is None
 
 
-def test_what_goes_wrong_is_said_as_one_sentence(app: tuple[App, Shown], served: Hub) -> None:
+def test_a_failed_download_is_one_sentence(app: tuple[App, Shown], served: Hub) -> None:
     chat, shown = app
     served.status["main"] = 404
     execute("/pull", chat)
@@ -244,7 +246,7 @@ def test_a_model_in_a_directory_of_ones_own_is_compared(app: tuple[App, Shown], 
     assert served.contents_asked() == ["tokenizer_config.json"]
 
 
-def test_a_file_of_ones_own_that_differs_is_told(app: tuple[App, Shown], served: Hub, tmp_path: Path) -> None:
+def test_a_differing_file_of_the_user_is_reported(app: tuple[App, Shown], served: Hub, tmp_path: Path) -> None:
     chat, shown = app
     put_directory(tmp_path / "own", *WANTED)
     (tmp_path / "own" / WEIGHTS).write_bytes(b"mine")
@@ -279,7 +281,7 @@ def test_in_a_pipe_it_comes_before_the_next_line(app: tuple[App, Shown], served:
     assert locate(ENTRY) is not None
 
 
-def test_a_model_that_will_not_fit_is_said_before_it_comes(
+def test_a_model_too_large_for_the_memory_is_reported_before_its_download(
     app: tuple[App, Shown], served: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
@@ -304,7 +306,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *ar
     return status, capsys.readouterr().err.splitlines()
 
 
-def test_pull_says_first_how_much_it_fetches_where_to_and_how_much_is_free(
+def test_pull_shows_size_directory_and_free_space_first(
     served: Hub, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then the progress of each file and of the whole; a second download reports that nothing is missing."""
@@ -334,7 +336,7 @@ def test_pull_warns_of_a_model_that_could_not_be_opened_here(
     assert said[0] == "(sft needs 187 MB of memory; 1.0 MB are free now)"
 
 
-def test_withdrawn_weights_are_said_of_a_model_in_any_directory(
+def test_withdrawn_weights_are_reported_in_any_directory(
     served: Hub, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By everything that verifies, lists and describes the model, with the good checksums, under any name."""
@@ -498,7 +500,7 @@ def begin(served: Hub, home: Path, *arguments: str, **script: Any) -> Terminal:
 
 
 @pytest.mark.slow
-def test_a_person_says_yes_chats_meanwhile_and_is_told_while_typing(served: Hub, home: Path) -> None:
+def test_a_user_accepts_the_offer_chats_meanwhile_and_sees_the_notice_while_typing(served: Hub, home: Path) -> None:
     served.hold_after[WEIGHTS] = 150_000
     terminal = begin(served, home, replies=["Hello."])
     assert "is not on this machine. Download it" in terminal.text

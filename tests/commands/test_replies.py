@@ -267,7 +267,7 @@ def test_killed_between_the_records_of_a_retry_the_reply_stays(tmp_path: Path, c
         {"alternatives": [{"text": "x", "finish_reason": "asleep"}]},
     ],
 )
-def test_somebody_elses_alternatives_are_kept_as_they_are(tmp_path: Path, fields: dict[str, Any]) -> None:
+def test_alternatives_from_other_programs_are_kept_unchanged(tmp_path: Path, fields: dict[str, Any]) -> None:
     """Format 1 allows unlisted fields; they are no reason to refuse a document."""
     said = [{"speaker": "ユーザー", "text": "問"}, {"speaker": "システム", "text": "答", **fields}]
     path = tmp_path / "a.json"
@@ -305,7 +305,7 @@ def facts_of_last(app: App, shown: Shown) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("lang", messages.LANGUAGES)
-def test_last_tells_how_the_reply_was_made(tmp_path: Path, lang: str) -> None:
+def test_last_shows_how_the_reply_was_made(tmp_path: Path, lang: str) -> None:
     session, _ = make_session(tmp_path, ["一二三", "四"], options={"temperature": 0.5})
     app, shown = make_app(session, tmp_path)
     app.screen.lang = lang
@@ -321,7 +321,7 @@ def test_last_tells_how_the_reply_was_made(tmp_path: Path, lang: str) -> None:
     assert "9" not in facts_of_last(app, shown).values()
 
 
-def test_last_shows_whatever_a_file_says_of_a_reply(tmp_path: Path) -> None:
+def test_last_shows_any_details_of_a_file(tmp_path: Path) -> None:
     session, _ = make_session(tmp_path)
     app, shown = make_app(session, tmp_path)
     with pytest.raises(BchatError, match="no turn yet"):

@@ -146,7 +146,7 @@ def test_the_rest_of_an_unwanted_reply_is_not_computed(saved: Path, kind: str) -
         assert ids_of(found) == [each[: len(got)] for each, got in zip(ids_of(alone), found, strict=True)]
 
 
-def test_a_model_whose_rows_are_not_what_each_is_alone_computes_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_without_row_invariance_computes_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, requests = family_engine("qwen"), some_requests(5, seed=3)
     alone = [list(engine.complete(*each)) for each in requests]
     forward = TransformersModel._forward

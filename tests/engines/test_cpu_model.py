@@ -209,9 +209,7 @@ def test_a_row_does_not_depend_on_its_neighbours_to_the_last_bit(
 
 @pytest.mark.parametrize("parallel", [False, True], ids=["sequential", "parallel"])
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_rows_that_nobody_wants_leave_their_keys_and_values(
-    library: ctypes.CDLL, precision: str, parallel: bool
-) -> None:
+def test_unwanted_rows_still_write_their_keys_and_values(library: ctypes.CDLL, precision: str, parallel: bool) -> None:
     """The wanted rows, and all later results, are identical to the last bit."""
     config, weights = network(precision, use_parallel_residual=parallel)
     model, ids = native_network(config, weights, library, precision), some_ids(60)
@@ -409,9 +407,7 @@ def test_a_damaged_quantized_file_is_made_again(saved: Path, every_size_is_worth
     assert torch.equal(torch.cat(list(open_engine(saved, quantize="int8").score([5, 6, 7]))), whole)
 
 
-def test_without_room_on_the_disk_they_are_made_in_memory_and_that_is_said(
-    saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_disk_space_they_are_made_in_memory_with_a_notice(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convert, "MARGIN", 1 << 60)
     engine = open_engine(saved, quantize="int4")
     assert [notice.key for notice in engine.notices] == ["engine.no-room-to-convert"]
@@ -445,7 +441,7 @@ def test_auto_takes_the_most_exact_that_leaves_room(
 
 @pytest.mark.parametrize("name", ["sft", "base-8k", "j-ppo"])
 @pytest.mark.parametrize("precision", PRECISION_TABLE, ids=lambda each: each.name)
-def test_the_list_of_models_tells_the_memory_of_each_precision(name: str, precision: Precision) -> None:
+def test_the_list_of_models_shows_the_memory_of_each_precision(name: str, precision: Precision) -> None:
     """From the catalogue alone, within a few percent of the check before opening."""
     entry = load_config().catalogue[name]
     sizes = {"hidden_size": 2816, "num_hidden_layers": 36, "num_attention_heads": 22, "intermediate_size": 11264}
@@ -488,7 +484,7 @@ def problem() -> tuple[str, str]:
     return found.key, sentence(found, "en")
 
 
-def test_no_compiler_is_said(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+def test_a_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert problem()[0] == "native.no-compiler"
 
@@ -507,7 +503,7 @@ def test_a_compiler_that_fails_is_named_and_its_output_kept(
     assert "no such header" in log.read_text()
 
 
-def test_a_compiler_that_fails_is_said_where_no_log_can_be_kept(
+def test_a_failing_compiler_is_reported_even_without_a_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
 ) -> None:
     (tmp_path / "file").touch()
@@ -527,7 +523,7 @@ def test_a_compiler_that_cannot_be_run_is_named(tmp_path: Path, monkeypatch: pyt
     assert problem()[0] == "native.cannot-run"
 
 
-def test_a_compiler_that_hangs_is_ended_with_what_it_started(
+def test_a_hanging_compiler_is_killed_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
 ) -> None:
     monkeypatch.setattr(build, "COMPILE_TIMEOUT_S", 0.5)
@@ -570,7 +566,7 @@ def test_a_damaged_library_in_the_cache_is_compiled_again(
     assert damaged.stat().st_size > 1000
 
 
-def test_a_model_that_is_not_quantised_says_why_it_is_slow(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unquantised_model_reports_why_it_is_slow(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "SMALL", 0)
     monkeypatch.setattr(build, "_loaded", lambda: (None, Phrase("native.no-compiler")))
     (notice,) = open_engine(saved, quantize="none").notices

@@ -68,7 +68,7 @@ def test_files_that_are_missing_are_one_sentence(tmp_path: Path) -> None:
         digest_model(folder)
 
 
-def test_an_open_model_says_what_its_replies_depend_on() -> None:
+def test_an_open_model_records_what_its_replies_depend_on() -> None:
     directory = paths.demo_model_dir()
     model = open_model(ModelEntry("demo", directory=str(directory)))
     run = model.record["run"]

@@ -184,7 +184,7 @@ def test_padding_ids_are_never_sampled(saved: Path) -> None:
     assert max(reply(engine, ids, replace(flat, seed=1)) + reply(engine, ids, replace(GREEDY, max_new_tokens=50))) < 60
 
 
-def test_a_seed_gives_the_same_reply_whatever_the_cache_holds(saved: Path) -> None:
+def test_a_seed_gives_the_same_reply_for_any_state_of_the_cache(saved: Path) -> None:
     """On a fresh cache, repeated, after another conversation; another seed gives another reply."""
     engine, parameters = open_local(saved), DecodingParameters(temperature=2.0, max_new_tokens=30, min_new_tokens=30)
     first = reply(engine, prompt(20), replace(parameters, seed=5))
@@ -475,9 +475,7 @@ def cut(keep: int) -> Callable[[bytes], bytes]:
         (lambda data: data.replace(b"gpt_neox.embed_in", b"gpt_neox.embed_ni"), "engine.weights-foreign"),
     ],
 )
-def test_safetensors_that_are_not_what_they_should_be_are_refused(
-    directory: Path, damage: Callable[[bytes], bytes], key: str
-) -> None:
+def test_malformed_safetensors_are_refused(directory: Path, damage: Callable[[bytes], bytes], key: str) -> None:
     path = directory / "model.safetensors"
     path.write_bytes(damage(path.read_bytes()))
     assert refusal(directory).key == key
@@ -623,7 +621,9 @@ def system(tmp_path: Path) -> Callable[[str, str], None]:
     return write
 
 
-def test_available_memory_is_what_the_machine_says(system: Callable[[str, str], None], tmp_path: Path) -> None:
+def test_available_memory_follows_the_machine_and_its_cgroups(
+    system: Callable[[str, str], None], tmp_path: Path
+) -> None:
     assert available_memory(tmp_path) == 8000 * 1024
     assert available_memory(tmp_path / "elsewhere") is None
 

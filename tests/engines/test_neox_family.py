@@ -55,7 +55,7 @@ def expected_logprobs(model: Any, prompt_ids: list[int], chunks: list[Chunk], se
 
 
 @pytest.mark.parametrize("name", CARDS)
-def test_a_model_of_the_family_behaves_as_its_card_says(name: str) -> None:
+def test_a_model_of_the_family_behaves_like_its_card(name: str) -> None:
     """From both formats alike: found in the hub's cache, the card's example to the byte and the id,
     and a reply whose every token has the probability that transformers gives it under the card's settings.
     """

@@ -46,7 +46,7 @@ def scripted_run(text: list[int], passes: list[int]) -> Any:
     return run
 
 
-def test_lookahead_says_the_same_in_fewer_passes_where_a_text_repeats() -> None:
+def test_lookahead_gives_the_same_reply_in_fewer_passes_where_a_text_repeats() -> None:
     text = [*range(10, 30)] * 6
     passes: list[int] = []
     ahead = Lookahead(scripted_run([*text, *text], passes), 3)
@@ -232,9 +232,7 @@ def test_the_last_layer_computes_a_prompt_for_the_row_that_is_answered(
 
 @needs_compiler
 @pytest.mark.parametrize("way", ["one reply", "several"])
-def test_how_far_a_prompt_is_computed_is_told_between_passes(
-    saved: Path, way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prefill_progress_is_reported_between_passes(saved: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation, "NOTICEABLE_S", 0.0)
     engine = kernel_engine(saved, "int8")
     ids = some_ids(200).tolist()
@@ -252,7 +250,7 @@ def test_how_far_a_prompt_is_computed_is_told_between_passes(
     assert reports == [(67, 200), (134, 200)]  # and not again for what is cached
 
 
-def test_what_is_computed_in_a_moment_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_prefill_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(generation.time, "perf_counter", lambda: now[0])
     reports: list[int] = []

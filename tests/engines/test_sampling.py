@@ -179,7 +179,7 @@ def test_the_log_probability_is_that_of_the_filtered_distribution() -> None:
     assert logprob == pytest.approx(0.0, abs=1e-12)
 
 
-def test_each_token_is_drawn_as_often_as_its_probability_says() -> None:
+def test_the_frequency_of_each_token_matches_its_probability() -> None:
     """20,000 draws, within four standard deviations. A token of probability 0 is never drawn."""
     probabilities = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0], dtype=torch.float64)
     generator = torch.Generator().manual_seed(7)
@@ -197,7 +197,7 @@ def test_the_ends_of_the_range_draw_no_impossible_token(
     assert draw(torch.tensor([0.0, 0.5, 0.0, 0.5, 0.0], dtype=torch.float64), torch.Generator()) == place
 
 
-def test_one_number_is_drawn_a_token_whatever_the_filter_leaves() -> None:
+def test_one_random_number_is_drawn_per_token_for_any_filter() -> None:
     """The generator's state after a token does not depend on the number of candidates."""
     states = []
     for top_k in (1, 50, 0):

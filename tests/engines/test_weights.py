@@ -540,7 +540,7 @@ def parse(directory: Path) -> NeoxConfig:
 
 
 @pytest.mark.usefixtures("tiny_is_worth_it")
-def test_without_room_on_the_disk_weights_are_opened_directly_and_that_is_said(
+def test_without_disk_space_weights_are_opened_directly_with_a_notice(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = reply(open_local(directory, dtype="bfloat16"), prompt(9))
@@ -668,7 +668,7 @@ def test_what_a_gpu_cannot_hold_may_fit_on_the_cpu(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", ["sft", "base-8k", "j-ppo", "demo"])
 @pytest.mark.parametrize("itemsize", [2, 4])
-def test_the_catalogue_alone_tells_the_memory_within_a_few_percent(name: str, itemsize: int) -> None:
+def test_the_catalogue_alone_gives_the_memory_within_a_few_percent(name: str, itemsize: int) -> None:
     entry = load_config().catalogue[name]
     raw = {**FULL, "max_position_embeddings": entry.context_length, "vocab_size": 32000 if name == "j-ppo" else 65536}
     if name == "demo":
@@ -714,7 +714,7 @@ def test_the_dtype_follows_the_hardware_and_what_loses_nothing(
         ("float16", "", 8.0, "auto", "bfloat16", []),
     ],
 )
-def test_a_large_model_stored_in_float32_says_that_it_is_rounded(
+def test_a_large_model_stored_in_float32_reports_the_rounding(
     directory: Path,
     stored: str,
     known: str,

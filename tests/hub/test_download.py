@@ -212,7 +212,7 @@ def wait_for(size: int, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-def test_a_download_that_was_killed_goes_on_where_it_was(served: Hub) -> None:
+def test_a_killed_download_resumes(served: Hub) -> None:
     """SIGKILL at 30 %; then only the rest is served, and no partial file is left."""
     served.hold_after[WEIGHTS] = 90_000
     process = start_pull()
@@ -336,7 +336,7 @@ def test_half_files_that_others_left_are_swept_up(served: Hub) -> None:
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, "config.json"])
-def test_a_file_of_the_right_size_with_a_wrong_byte_is_thrown_away_and_said(served: Hub, name: str) -> None:
+def test_a_file_of_the_right_size_with_a_wrong_byte_is_deleted_and_reported(served: Hub, name: str) -> None:
     served.corrupt.add(name)
     error = refused(failed=name)
     assert error.key == "hub.wrong-digest"
@@ -367,7 +367,7 @@ def test_of_a_file_longer_than_stated_no_more_is_kept_than_stated(served: Hub, m
 
 
 @pytest.mark.parametrize("times", [1, 100])
-def test_an_answer_that_goes_on_elsewhere_is_not_taken(served: Hub, times: int) -> None:
+def test_a_response_for_another_range_is_refused(served: Hub, times: int) -> None:
     """The connection is cut; the server then resumes somewhat earlier. Repeated, that is no progress."""
     served.cut_after[WEIGHTS], served.times[WEIGHTS], served.shifts_range = 150_000, times, 1000
     if times == 1:
@@ -554,7 +554,7 @@ def test_an_impossible_repository_name_is_refused(served: Hub) -> None:
         (429, "", "hub.busy"),
     ],
 )
-def test_an_http_error_is_one_sentence_whatever_its_body_says(served: Hub, status: int, code: str, key: str) -> None:
+def test_an_http_error_is_one_sentence_for_any_body(served: Hub, status: int, code: str, key: str) -> None:
     served.status["main"], served.headers = status, {"X-Error-Code": code}
     assert refused().key == key
     assert len(served.asked) == (HASTY.attempts if status in (429, 500) else 1)
@@ -654,7 +654,7 @@ def client_error(name: str) -> Exception:
 
 
 @pytest.mark.parametrize("failure", ["ConnectError", "ConnectTimeout"])
-def test_who_has_no_network_is_told_so_after_one_more_attempt(
+def test_a_missing_network_is_reported_after_one_retry(
     served: Hub, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
     """No name is resolved, no server listens, or none answers: with the usual timeouts it took half a minute."""
@@ -755,7 +755,7 @@ def test_behind_a_proxy_its_name_is_the_one_to_be_found(
     assert no_resolver == ["gate.example"]
 
 
-def test_whoever_hangs_in_the_client_can_be_stopped(
+def test_a_hanging_client_can_be_cancelled(
     served: Hub, monkeypatch: pytest.MonkeyPatch, no_resolver: list[str]
 ) -> None:
     stop = threading.Event()

@@ -152,7 +152,7 @@ def test_a_link_to_nothing_is_damage() -> None:
     assert states(ENTRY)["tokenizer_config.json"] is State.DAMAGED
 
 
-def test_files_that_nobody_states_a_digest_of_are_unknown_and_seen_to_change(tmp_path: Path) -> None:
+def test_files_without_a_published_checksum_are_unknown_and_changes_are_seen(tmp_path: Path) -> None:
     entry = put_directory(tmp_path / "own", *WANTED, BIN)
     first = verify(entry)
     assert {file.name for file in first.files} == set(WANTED)
@@ -245,7 +245,7 @@ def test_a_file_of_ones_own_that_differs_is_left_alone(
     assert sorted(path.name for path in weights.parent.iterdir()) == sorted(WANTED)
 
 
-def test_a_cut_download_into_a_directory_of_ones_own_goes_on(
+def test_an_interrupted_download_into_the_users_directory_resumes(
     served: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = own(tmp_path / "own")
@@ -313,7 +313,7 @@ def withdrawn(path: Path) -> ModelEntry:
     return ModelEntry("own", directory=str(path), withdrawn_md5=(MD5.upper(),), weights_md5={BIN: "0" * 32})
 
 
-def test_withdrawn_weights_are_told_from_damaged_ones(tmp_path: Path) -> None:
+def test_withdrawn_and_damaged_weights_are_distinguished(tmp_path: Path) -> None:
     """Whole and known, although not the catalogue's choice; with one bit flipped they are neither."""
     entry = withdrawn(tmp_path / "own")
     report = verify(entry)
@@ -378,7 +378,7 @@ def test_what_another_program_fetched_is_not_read_to_be_opened(monkeypatch: pyte
         assert opening(ENTRY) == "tokenizer.broken"
 
 
-def test_what_nobody_opens_may_be_damaged(served: Hub) -> None:
+def test_damage_in_unused_files_is_ignored(served: Hub) -> None:
     (pull() / "tokenizer_config.json").resolve().unlink()
     assert opening(ENTRY) == "tokenizer.broken"
 
@@ -462,7 +462,7 @@ def test_what_is_not_from_the_hub_is_not_removed(entry: ModelEntry, key: str) ->
     assert locate(ENTRY) is not None
 
 
-def test_a_folder_that_somebody_keeps_elsewhere_is_not_removed(tmp_path: Path) -> None:
+def test_a_folder_behind_a_link_is_not_removed(tmp_path: Path) -> None:
     put_snapshot(*WANTED)
     shutil.move(folder(), tmp_path / "elsewhere")
     folder().symlink_to(tmp_path / "elsewhere")
@@ -507,7 +507,7 @@ def test_a_removal_that_is_stopped_half_way_leaves_no_model(monkeypatch: pytest.
     monkeypatch.undo()
 
 
-def test_what_is_fetched_can_be_read_by_whoever_may_read_the_cache(served: Hub) -> None:
+def test_downloaded_files_are_readable_for_all_who_may_read_the_cache(served: Hub) -> None:
     """According to the user's umask, like all other files there."""
     old = os.umask(0o027)
     try:

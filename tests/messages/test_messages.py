@@ -221,7 +221,7 @@ def formats(sentence: str) -> Iterator[tuple[str, str]]:
     return ((name, spec or "") for _, name, spec, _ in Formatter().parse(sentence) if name is not None)
 
 
-def test_one_of_anything_is_said_as_one() -> None:
+def test_one_of_anything_is_singular() -> None:
     """Neither "1 turns" nor "turn(s)" nor "from 1 to 1", with each count in a sentence being 1."""
     wrong = []
     for key in TABLE:
@@ -244,6 +244,6 @@ def test_every_form_is_used_and_every_format_is_a_form() -> None:
     assert used == {*FORMS, "parameters"}
 
 
-def test_the_size_of_a_model_is_said_in_the_units_of_the_language() -> None:
+def test_the_size_of_a_model_is_in_the_units_of_the_language() -> None:
     assert "(6.6 million parameters)" in render("banner.demo", "en", name="demo", size=6_570_752)
     assert "（660 万パラメーター）" in render("banner.demo", "ja", name="demo", size=6_570_752)

@@ -314,7 +314,7 @@ def test_a_fixed_seed_stays_fixed(tmp_path: Path) -> None:
     assert engine.seeds == [7, 7, 7, 7, 7, 7, 8, 7]
 
 
-def test_a_retry_under_a_fixed_seed_says_why_it_is_the_same_and_how_to_get_another(tmp_path: Path) -> None:
+def test_a_retry_under_a_fixed_seed_explains_the_equal_reply_and_how_to_get_another(tmp_path: Path) -> None:
     """The suggested seed is one that the message has not had."""
     session, _ = make_session(tmp_path, ["一", "一", "二", "一"], options={"seed": 7})
     drain(session.reply("?"))
@@ -370,7 +370,7 @@ def test_a_message_that_is_too_long_changes_nothing_but_is_kept(tmp_path: Path) 
     assert len(engine.prompts) == 2
 
 
-def test_a_greedy_retry_says_why_it_is_the_same(tmp_path: Path) -> None:
+def test_a_greedy_retry_explains_the_equal_reply(tmp_path: Path) -> None:
     """At temperature 0 every reply is equal; with another temperature there is no remark."""
     session, _ = make_session(tmp_path, ["はい", "はい", "はい"], options={"temperature": 0})
     drain(session.reply("元気？"))

@@ -63,7 +63,7 @@ CARDS = {
 }
 
 
-def test_the_shipped_table_says_what_the_cards_say(shipped: dict[str, ModelEntry]) -> None:
+def test_the_shipped_table_matches_the_cards(shipped: dict[str, ModelEntry]) -> None:
     said = {e.name: (e.hub_id, e.kind, e.prompt, e.context_length, e.preset) for e in shipped.values() if e.hub_id}
     assert said == CARDS
     assert list(shipped) == [*CARDS, "demo"]
@@ -237,7 +237,7 @@ def fault(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     return reason
 
 
-def test_a_directory_that_cannot_be_looked_at_is_passed_over_and_told(
+def test_an_unreadable_directory_is_skipped_and_reported(
     shipped: dict[str, ModelEntry], tmp_path: Path, fault: str
 ) -> None:
     models = load_catalogue({"x": {"directory": str(tmp_path / "bad")}}, shipped)
@@ -254,7 +254,7 @@ def test_a_directory_that_cannot_be_looked_at_is_passed_over_and_told(
         assert fault.lower() in str(caught.value).lower()
 
 
-def test_a_cache_that_cannot_be_looked_at_is_told_once(
+def test_an_unreadable_cache_is_reported_once(
     shipped: dict[str, ModelEntry], tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "bad"))
@@ -335,7 +335,7 @@ def test_a_wrong_table_is_refused_at_the_very_key(
     assert BchatError(problem.key, **problem.values).sentence("ja")
 
 
-def test_a_directory_is_spoken_to_as_somebody_says(shipped: dict[str, ModelEntry], tmp_path: Path) -> None:
+def test_like_gives_a_directory_the_format_of_another_model(shipped: dict[str, ModelEntry], tmp_path: Path) -> None:
     """It does not say that it belongs to the 3.6B family; the facts about its own weights stay."""
     entry = ModelEntry("mine", directory=str(tmp_path), context_length=99, withdrawn_md5=("a" * 32,))
     spoken = catalogue.spoken_to_like(entry, shipped["j-base"])

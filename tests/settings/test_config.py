@@ -264,7 +264,7 @@ def test_a_wrong_file_is_refused_with_file_line_and_key(text: str, line: int, sa
     ),
     after=st.lists(st.sampled_from(["", "# wrong = 2", "e = 1", "[other]", "[t.wrong2]"])),
 )
-def test_the_line_of_a_key_is_found_whatever_is_around_it(before: list[str], after: list[str]) -> None:
+def test_the_line_of_a_key_is_found_in_any_text(before: list[str], after: list[str]) -> None:
     lines = [*dict.fromkeys(before), "[t]", "x = 1", "wrong = 1", *dict.fromkeys(after)]
     text = "\n".join(lines)
     number = text.split("\n").index("[t]") + 3
@@ -353,7 +353,7 @@ def test_no_file_of_settings_takes_long_or_fills_the_screen(text: str, said: str
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
 @pytest.mark.parametrize("call", ["stat", "open"])
-def test_a_file_of_settings_that_cannot_be_read_is_told_and_the_rest_is_in_force(
+def test_an_unreadable_file_of_settings_is_reported_and_the_rest_is_in_force(
     project: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
 ) -> None:
     """A project on a share that hangs, a config.toml owned by root: bchat still starts."""

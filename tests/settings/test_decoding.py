@@ -128,7 +128,7 @@ def test_what_is_out_of_range_is_shown_as_it_was_typed(typed: str) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(sorted(RANGES)), st.text(max_size=6) | st.floats() | st.integers() | st.none() | st.booleans())
-def test_whatever_is_given_ends_in_range_or_in_a_sentence(name: str, value: Any) -> None:
+def test_every_value_is_in_range_or_refused_in_a_sentence(name: str, value: Any) -> None:
     try:
         found = checked(name, value)
     except BchatError as error:

@@ -24,7 +24,7 @@ def refusing(number: int) -> Callable[..., os.stat_result]:
 @pytest.mark.parametrize(
     "number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ENOTCONN, errno.EOVERFLOW]
 )
-def test_looking_never_raises_whatever_the_disk_says(
+def test_looking_never_raises_for_any_error_of_the_disk(
     tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a").write_text("a")
@@ -62,7 +62,7 @@ def test_what_is_only_absent_is_no_trouble(tmp_path: Path) -> None:
 
 
 @posix
-def test_a_loop_of_links_is_passed_over_and_told(tmp_path: Path) -> None:
+def test_a_loop_of_links_is_skipped_and_reported(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     (tmp_path / "c").write_text("c")

@@ -216,7 +216,7 @@ def test_ctrl_c_while_the_engine_gets_free_keeps_the_words(tmp_path: Path, monke
 # -- Ctrl-C -------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_stops_a_reply_within_a_token_and_keeps_what_was_said(tmp_path: Path) -> None:
+def test_ctrl_c_stops_a_reply_within_a_token_and_keeps_the_partial_text(tmp_path: Path) -> None:
     talk = make_talk(tmp_path, "one two three four five six", "Yes.", on_step=interrupt_at(3))
     assert talk.run("count", "go on") == ExitStatus.OK
     text = tokenizer().decode(tokenizer().encode("one two three four five six")[:2])
@@ -242,7 +242,7 @@ def test_ctrl_c_hammered_does_not_disturb_the_keeping(tmp_path: Path, monkeypatc
     assert [finish for _, _, finish in talk.turns] == ["interrupted"]
 
 
-def test_whoever_ignores_ctrl_c_for_us_is_obeyed(tmp_path: Path) -> None:
+def test_an_ignored_ctrl_c_stays_ignored(tmp_path: Path) -> None:
     """Like a shell does for its background jobs."""
     usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -374,7 +374,7 @@ def test_a_model_that_cannot_be_loaded_is_one_sentence_and_the_prompt_comes_back
     assert talk.toolbar().startswith("demo · ")
 
 
-def test_the_toolbar_says_when_there_is_no_model(tmp_path: Path) -> None:
+def test_the_toolbar_shows_a_missing_model(tmp_path: Path) -> None:
     def fail(entry: ModelEntry, progress: Progress) -> Model:
         raise BchatError("model.not-here", name="x")
 
@@ -516,7 +516,7 @@ def test_a_narrow_toolbar_shortens_settings_and_keeps_context_and_warnings(
     assert "seed=3" in talk.toolbar(200)
 
 
-def test_the_toolbar_says_that_it_reads_ahead(tmp_path: Path) -> None:
+def test_the_toolbar_shows_the_prefill(tmp_path: Path) -> None:
     talk = make_talk(tmp_path)
     talk.app.prefetch.percent = 35
     assert talk.toolbar().endswith("/2048 · prefilling 35 %")
@@ -603,7 +603,7 @@ def test_nohup_is_obeyed() -> None:
         signal.signal(signal.SIGHUP, usual)
 
 
-def test_the_journal_is_given_back_whatever_happens(tmp_path: Path) -> None:
+def test_the_journal_is_released_after_every_end(tmp_path: Path) -> None:
     talk = make_talk(tmp_path, Script("x", RuntimeError("unforeseen")))
     with pytest.raises(RuntimeError):
         talk.run("Hi")

@@ -303,7 +303,7 @@ def test_json_reads_back_in_any_encoding_and_cannot_act(encoding: str, indent: i
     assert ("日本語" in text) == (encoding == "utf-8")
 
 
-def test_streams_that_were_closed_swallow_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_streams_discard_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
     """`bchat >&- 2>&-`: Python has None there."""
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)

@@ -93,7 +93,7 @@ def test_keys_make_a_message(app: App, editor: Editor, keys: PipeInput, typed: s
     assert editor.read(app) == read
 
 
-def test_whoever_wants_to_know_what_is_typed_learns_it_but_no_commands(app: App, keys: PipeInput) -> None:
+def test_the_prefetch_gets_the_typed_text_but_no_commands(app: App, keys: PipeInput) -> None:
     heard: list[str | None] = []
     app.prefetch.typed = heard.append  # type: ignore[method-assign]
     editor = Editor(None, keys=keys, screen=DummyOutput())
@@ -288,7 +288,7 @@ def test_of_a_huge_history_the_end_is_read(tmp_path: Path, monkeypatch: pytest.M
     assert set(read) <= {f"entry\n{number}" for number in range(100)}
 
 
-def test_without_a_place_for_the_history_the_chat_goes_on(tmp_path: Path) -> None:
+def test_without_a_history_file_the_chat_works(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     history = SharedHistory(tmp_path / "file" / "history")
     history.store_string("x")

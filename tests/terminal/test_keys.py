@@ -198,7 +198,7 @@ def test_ctrl_backslash_ends_with_everything_kept(shell: str, state: str, home: 
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_suspended_chat_goes_on_in_the_background(shell: str, home: Path) -> None:
+def test_a_suspended_chat_continues_in_the_background(shell: str, home: Path) -> None:
     terminal, _ = _in_an_interactive_shell(shell, "reply")
     terminal.type(CTRL_Z)
     terminal.wait_for(lambda text: "Stopped" in text and text.endswith("$"))

@@ -81,7 +81,7 @@ def test_how_far_a_long_prompt_is_read_shows_until_the_reply_begins(home: Path, 
     assert turns(home) == [("Hello?", "Yes.", "stop"), ("Again?", "", "interrupted")]
 
 
-def test_what_is_typed_is_read_ahead_and_the_bottom_line_says_so(home: Path, tmp_path: Path) -> None:
+def test_typed_text_is_prefilled_and_the_toolbar_shows_it(home: Path, tmp_path: Path) -> None:
     """Keys are typed while the model loads; afterwards none."""
 
     def until_heard(words: str) -> None:
@@ -262,7 +262,7 @@ def test_ctrl_c_while_the_model_loads_returns_to_the_prompt(home: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_a_model_that_does_not_load_is_said_and_the_prompt_comes_back() -> None:
+def test_a_model_that_does_not_load_is_reported_and_the_prompt_returns() -> None:
     terminal = begin(load_error="/models/broken")
     terminal.wait_for("not loaded")
     terminal.ask("Hi", "The model in /models/broken is incomplete")
@@ -379,7 +379,7 @@ def test_replies_are_compared_side_by_side_where_they_fit(home: Path, lang: str,
     assert terminal.quit() == 0
 
 
-def test_ctrl_c_in_a_comparison_keeps_what_was_said_and_the_terminal(home: Path, tmp_path: Path) -> None:
+def test_ctrl_c_in_a_comparison_keeps_the_partial_replies_and_the_terminal(home: Path, tmp_path: Path) -> None:
     terminal = begin(replies=["Hello.", "one two three " * 30, "four five six " * 30], step_s=0.02, noting=tmp_path)
     terminal.ask("Hi", "Hello.\n")
     terminal.type("/compare calm creative" + ENTER)

@@ -57,7 +57,7 @@ def test_the_card_example_comes_out_byte_for_byte() -> None:
     assert parse(CARD, BILINGUAL) == said
 
 
-def test_the_japanese_models_are_told_newlines_as_nl() -> None:
+def test_the_japanese_models_read_newlines_as_nl() -> None:
     """Between turns and inside a text."""
     assert render([user("一\n二")], JAPANESE) == "ユーザー: 一<NL>二<NL>システム: "
 
@@ -77,7 +77,7 @@ def test_a_forged_turn_in_model_output_begins_with_a_stop_string() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(utterances, st.sampled_from([BILINGUAL, JAPANESE, BLOCKS, HASHES]))
-def test_a_prompt_parses_back_to_exactly_what_was_said(said: tuple[Utterance, ...], format: PromptFormat) -> None:
+def test_a_prompt_parses_back_to_exactly_its_conversation(said: tuple[Utterance, ...], format: PromptFormat) -> None:
     """Labels, look-alikes, newlines, newline symbols and separators in the text included."""
     assert parse(render(said, format), format) == said
 
@@ -126,7 +126,7 @@ def test_a_look_alike_at_the_start_of_a_later_line_is_neutralised(line: str) -> 
     assert not is_neutralised(f"はい\n{line}", PLAIN)
 
 
-def test_ordinary_text_is_told_as_it_was_said() -> None:
+def test_ordinary_text_is_unchanged_in_the_prompt() -> None:
     for text in ("", "\n", "a\n\n b\n", "このシステム: x", "a\nシステムは: x", "a\n「システム:」"):
         assert not is_neutralised(text, BILINGUAL)
     assert not is_neutralised("<NL>", BILINGUAL)
@@ -238,7 +238,7 @@ def test_beside_a_long_message_as_many_turns_stay_as_fit() -> None:
     assert fit(talk(5), message, BILINGUAL, encode, one).dropped_turns == 4
 
 
-def test_a_message_too_long_by_itself_is_refused_with_the_counts() -> None:
+def test_a_message_longer_than_the_context_is_refused_with_the_counts() -> None:
     with pytest.raises(BchatError) as caught:
         fit(talk(2), "x" * 200, BILINGUAL, encode, 100)
     assert caught.value.key == "prompt.too-long"

@@ -175,7 +175,7 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     assert "no such file" in str(caught.value)
 
 
-def test_a_tokenizer_as_large_as_somebody_wants_is_not_read(tmp_path: Path) -> None:
+def test_a_huge_tokenizer_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "spiece.model"
     path.write_bytes(b"\n" * ((8 << 20) + 1))
     with pytest.raises(BchatError) as caught:

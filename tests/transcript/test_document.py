@@ -103,7 +103,7 @@ def test_a_journal_loads_too(tmp_path: Path) -> None:
     assert read_document(journal.path).conversation == LOADED.conversation
 
 
-def test_unknown_fields_are_kept_wherever_they_stand(tmp_path: Path) -> None:
+def test_unknown_fields_are_kept_at_every_level(tmp_path: Path) -> None:
     """At the top, in an opening, beside a message and beside a reply; not on an utterance that changed."""
     value = {
         "format": "bchat-transcript",

@@ -159,7 +159,7 @@ def test_resuming_an_undamaged_journal_changes_no_byte(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_torn_last_line_is_left_out_wherever_it_is_cut(tmp_path: Path) -> None:
+def test_a_torn_last_line_is_ignored_at_every_cut(tmp_path: Path) -> None:
     """After a crash at any byte of the last record: earlier turns stay, the original is kept, and the next record
     begins on a line of its own."""
     whole = written(tmp_path, FIRST, SECOND).read_bytes()

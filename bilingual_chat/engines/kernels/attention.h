@@ -5,7 +5,7 @@
    registers. Neither the split nor the other rows change the order in which a row adds its numbers.
 
    Tests: test_a_row_does_not_depend_on_its_neighbours_to_the_last_bit (groups of each size),
-   test_what_lay_in_the_memory_of_the_cache_is_never_seen, test_rows_that_nobody_wants_leave_their_keys_and_values,
+   test_what_lay_in_the_memory_of_the_cache_is_never_seen, test_unwanted_rows_still_write_their_keys_and_values,
    test_rows_of_several_sequences_are_computed_as_if_alone, test_logits_are_those_of_torch_with_the_same_weights. */
 
 #pragma once

@@ -14,7 +14,7 @@
 
    C11 with the vector extensions of GCC and Clang, and POSIX threads.
 
-   Tests: test_logits_are_those_of_torch_with_the_same_weights, test_rows_that_nobody_wants_leave_their_keys_and_values,
+   Tests: test_logits_are_those_of_torch_with_the_same_weights, test_unwanted_rows_still_write_their_keys_and_values,
    test_how_many_threads_compute_changes_no_bit, test_rows_of_several_sequences_are_computed_as_if_alone. */
 
 #include "attention.h"
