@@ -36,6 +36,8 @@ def faults(value: Any, schema: dict[str, Any], where: str = "$") -> list[str]:
             found += faults(part, rule, f"{where}.{name}")
     if isinstance(value, list):
         found += [
-            fault for number, part in enumerate(value) for fault in faults(part, schema["items"], f"{where}[{number}]")
+            fault
+            for number, part in enumerate(value)
+            for fault in faults(part, schema.get("items", {}), f"{where}[{number}]")
         ]
     return found

@@ -52,6 +52,7 @@ def chat(options: Options, display: Display) -> int:
         reader=editor or _open_reader(display, options.encoding),
         opening=startup.opening,
     )
+    app.session.begin_with(startup.begin)
     edit = None
     if options.load is not None:
         _continue_from(app.session, options.load, display)
@@ -120,6 +121,7 @@ def ask(options: Options, display: Display, words: list[str], as_json: bool) -> 
         opening=startup.opening,
         on_prefill=display.reading,
     )
+    session.begin_with(startup.begin)
     if options.load is not None:
         _continue_from(session, options.load, display)
     if session.pending is not None:
@@ -150,6 +152,7 @@ def _as_json(last: Completion) -> dict[str, object]:
 
     return {
         "reply": last.reply,
+        "begin": last.prompt.beginning.given,
         "finish_reason": last.finish.value,
         "prompt": last.prompt.text,
         "prompt_ids": list(last.prompt.ids),

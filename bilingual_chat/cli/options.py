@@ -27,6 +27,7 @@ class Options:
     set: Annotated[list[str] | None, Option("--set", "-s", metavar="NAME=VALUE", help="option.set")] = None
     seed: Annotated[str | None, Option("--seed", metavar="N", help="option.seed")] = None
     persona: Annotated[str | None, Option("--persona", metavar="TEXT", help="option.persona")] = None
+    begin: Annotated[str | None, Option("--begin", metavar="TEXT", help="option.begin")] = None
     load: Annotated[Path | None, Option("--load", metavar="FILE", help="option.load")] = None
     config: Annotated[Path | None, Option("--config", metavar="FILE", help="option.config")] = None
     lang: Annotated[str | None, Option("--lang", metavar="en|ja", help="option.lang")] = None

@@ -29,6 +29,7 @@ class Startup:
     settings: Settings
     opening: tuple[Utterance, ...]
     open_options: OpenOptions
+    begin: str = ""  # the first words of each reply
     is_chosen: bool = False  # the model, by the user
 
 
@@ -67,6 +68,7 @@ def prepare(options: Options, display: Display) -> Startup:
         settings,
         () if is_plain else opening,
         open_options,
+        decode_argument(options.begin or "", options.encoding),
         is_chosen=bool(options.model or options.server or config.model),
     )
 

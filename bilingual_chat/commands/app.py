@@ -171,6 +171,13 @@ class Retry:
 
 
 @dataclass(frozen=True)
+class Continue:
+    """Continue the last reply, with a change of settings for this time only."""
+
+    change: SettingsChange
+
+
+@dataclass(frozen=True)
 class Edit:
     """Put this text into the input line. With `replaces_last`, sending it undoes the last turn first."""
 
@@ -199,7 +206,7 @@ class Differences:
     labels: tuple[str, ...]
 
 
-Action = Retry | Edit | Compare | Differences | Leave | None
+Action = Retry | Continue | Edit | Compare | Differences | Leave | None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bilingual_chat.commands.app import Action, App
@@ -106,6 +106,9 @@ def _facts(app: App, turn: Turn) -> Iterable[tuple[str, str]]:
         yield "prompt", app.text(Phrase("last.prompt-tokens", **values))
     if "completion_tokens" in usage:
         yield "reply", app.text(Phrase("last.reply-tokens", tokens=_text(usage["completion_tokens"])))
+    yield "begin", shortened(_text(details.get("begin")), _SHOWN)
+    if isinstance(parts := details.get("parts"), Sequence):
+        yield "parts", app.text(Phrase("last.continued", count=len(parts)))
     yield "first", _number(timings.get("first_token_s"), "s")
     yield "speed", _number(timings.get("tokens_per_second"), "tok/s")
     yield "finish", app.text(Phrase(f"finish.{turn.finish.value}"))

@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from bilingual_chat.commands import compare, conversation, files, models, replies, settings
+from bilingual_chat.commands import compare, continuing, conversation, files, models, replies, settings
 from bilingual_chat.commands.app import Action, App, Command
 from bilingual_chat.commands.arguments import shortened, word
 from bilingual_chat.messages import TABLE, Phrase
@@ -138,10 +138,19 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             compare.compare_choices,
             takes_several=True,
         ),
+        Command(
+            "continue",
+            continuing.continue_reply,
+            "[PRESET | NAME=VALUE …]",
+            ("more",),
+            compare.compare_choices,
+            takes_several=True,
+        ),
         Command("edit", conversation.edit),
         Command("undo", conversation.undo, "[COUNT]"),
         Command("replies", replies.replies, "[NUMBER]", (), replies.reply_choices),
         Command("persona", conversation.change_persona, "[TEXT | none]"),
+        Command("begin", continuing.begin, "[TEXT | none]"),
         Command("clear", conversation.clear, "", ("new",)),
         Command("history", conversation.show_history),
     ),

@@ -79,6 +79,9 @@ def _generate(
     """Generate all replies together, until each has ended."""
     model, prompt = requests[0].model, requests[0].prompt
     ends: dict[str, int] = {}  # the replies that have ended, by text
+    for index, running in enumerate(replies):
+        if running.begun:
+            yield ReplyPiece(index, running.begun)
     ended: set[int] = set()  # by a stop string or a loop, of which the engine does not know
     prompts, parameters = [prompt.ids] * len(requests), [each.parameters for each in requests]
     with closing(

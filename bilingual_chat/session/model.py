@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,7 +24,7 @@ from bilingual_chat.settings.catalogue import (
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.text.conversation import FinishReason, Utterance
 from bilingual_chat.text.detokenizer import Detokenizer
-from bilingual_chat.text.prompt import Prompt, PromptFormat
+from bilingual_chat.text.prompt import NOTHING, Beginning, Prompt, PromptFormat
 from bilingual_chat.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ class ChatTokenizer(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
-    def encode_prompt(self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True) -> Prompt: ...
+    def encode_prompt(
+        self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True, begin: str = ""
+    ) -> Prompt: ...
 
     def detokenizer(self, format: PromptFormat) -> Detokenizer: ...
 
@@ -83,9 +85,18 @@ class Model:
             return 0
         return len(self.tokenizer.encode_prompt(utterances, self.format, asks=False).ids)
 
-    def encode_prompt(self, utterances: Sequence[Utterance]) -> Prompt:
-        """Return the prompt that asks for the reply to `utterances`."""
-        return self.tokenizer.encode_prompt(utterances, self.format)
+    def encode_prompt(self, utterances: Sequence[Utterance], beginning: Beginning = NOTHING) -> Prompt:
+        """Return the prompt that asks for the reply to `utterances`, or for the rest of a reply with this beginning."""
+        prompt = self.tokenizer.encode_prompt(utterances, self.format, begin=beginning.text)
+        return replace(prompt, ids=prompt.ids + beginning.ids, beginning=beginning)
+
+    def detokenizer(self, beginning: Beginning) -> Detokenizer:
+        """Return the detokenizer of a reply that has this beginning already."""
+        detokenizer = self.tokenizer.detokenizer(self.format)
+        detokenizer.start_with(beginning.text)
+        for token_id in beginning.ids:
+            detokenizer.push(token_id)
+        return detokenizer
 
 
 def open_model(

@@ -29,7 +29,7 @@ class SavedConversation:
     conversation: Conversation
     pending: str | None  # the last message, if it has no reply yet
     _pending_replies: tuple[Turn, ...]  # replies to `pending`, none of them chosen
-    _earlier_choices: list[int]  # indexes of the replies chosen before, for /undo
+    _earlier_choices: list[Turn]  # for /undo: the replies chosen before, and replies before they were continued
     _header: Header
     _loaded_from: Loaded | None
     _journal: Journal | None
@@ -60,6 +60,12 @@ class SavedConversation:
             raise BchatError("session.nothing-to-undo", status=ExitStatus.USAGE)
         return self.conversation.turns[-1]
 
+    def require_reply(self) -> Turn:
+        """Return the last turn if it answers the last message. Raises BchatError if there is no reply to continue."""
+        if self.pending is not None:
+            raise BchatError("session.nothing-to-continue", status=ExitStatus.USAGE)
+        return self.last_turn
+
     # -- messages and turns ---------------------------------------------------------------------------
 
     def save_message(self, text: str) -> Phrase | None:
@@ -77,19 +83,26 @@ class SavedConversation:
         """Save the length and the beginning of a message that is too long."""
         self._save(Journal.record_refused, text, was_recorded=was_recorded)
 
-    def save_turn(self, turn: Turn, replaces: Turn | None = None) -> Phrase | None:
+    def save_turn(self, turn: Turn, replaces: Turn | None = None, *, extends: bool = False) -> Phrase | None:
         """Save a turn that has ended; `replaces` is the last turn if it is another reply to the same message.
 
-        An incomplete reply does not replace a complete one; it is kept beside it. Return the reason if saving failed.
+        `extends`: it is the same reply, continued. An incomplete reply does not replace a complete one; it is kept
+        beside it. Return the reason if saving failed.
         """
         before = self.conversation if replaces is None else self.conversation.without_last_turn()
-        if replaces is not None and turn.user == replaces.user and replaces.is_whole and not turn.is_whole:
-            if not turn.reply:
+        if extends and replaces is not None:
+            if turn.reply == replaces.reply and not turn.is_whole:
                 return None
-            self._earlier_choices.append(replaces.index)
+            self._earlier_choices.append(replaces.alone())
+            turn = turn.after(replaces.others)
+            return self._set_last(before.with_turn(turn), turn.alone(), is_replaced=True, extends=True)
+        if replaces is not None and turn.user == replaces.user and replaces.is_whole and not turn.is_whole:
+            if turn.reply == turn.details.get("begin", ""):
+                return None
+            self._earlier_choices.append(replaces.alone())
             self.conversation = before.with_turn(replaces.beside((turn,)))
             return self._save(Journal.record_reply, turn)
-        self._earlier_choices = [] if replaces is None else [*self._earlier_choices, replaces.index]
+        self._earlier_choices = [] if replaces is None else [*self._earlier_choices, replaces.alone()]
         earlier = self._pending_replies if replaces is None else replaces.replies
         return self._set_last(before.with_turn(turn.after(earlier)), turn, is_replaced=replaces is not None)
 
@@ -129,7 +142,7 @@ class SavedConversation:
         replies, chosen, before = self.replies, self.chosen, self.conversation
         turn = replies[index]
         if chosen is not None:
-            self._earlier_choices.append(chosen)
+            self._earlier_choices.append(replies[chosen])
             before = before.without_last_turn()
         self._set_last(before.with_turn(turn.among(replies, index)), turn, is_replaced=chosen is not None)
         return turn
@@ -141,8 +154,13 @@ class SavedConversation:
         """
         if not self._earlier_choices or self.pending is not None:
             return None
-        turn = self.choose(self._earlier_choices.pop())
-        self._earlier_choices.pop()
+        turn, replies = self._earlier_choices.pop(), self.replies
+        if turn in replies:
+            self.choose(replies.index(turn))
+            self._earlier_choices.pop()
+        else:  # it was continued since; the longer reply becomes another one
+            last = self.conversation.without_last_turn().with_turn(turn.after(replies))
+            self._set_last(last, turn, is_replaced=True)
         return turn
 
     def add_replies(self, replies: tuple[Turn, ...]) -> None:
@@ -213,10 +231,12 @@ class SavedConversation:
         self._pending_replies = ()
         self._earlier_choices = []
 
-    def _set_last(self, conversation: Conversation, turn: Turn, *, is_replaced: bool) -> Phrase | None:
+    def _set_last(
+        self, conversation: Conversation, turn: Turn, *, is_replaced: bool, extends: bool = False
+    ) -> Phrase | None:
         self.conversation = conversation
         self.pending, self._pending_replies = None, ()
-        return self._save(Journal.record_turn, turn, replaces=is_replaced)
+        return self._save(Journal.record_turn, turn, replaces=is_replaced, extends=extends)
 
     def _new_journal(self, continues: str = "") -> Journal | None:
         if self._directory is None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Generator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from bilingual_chat.engines.protocol import Progress
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.session.beginning import given_by_user, whole_reply
 from bilingual_chat.session.model import Completion, Model
 from bilingual_chat.session.saved import SavedConversation
 from bilingual_chat.session.turn import Request, RunningReply, dropped_details, remarks_after, turn_of
@@ -22,7 +24,7 @@ from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.storage.signals import postpone_signals
 from bilingual_chat.text import prompt
 from bilingual_chat.text.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
-from bilingual_chat.text.prompt import Prompt, PromptFormat
+from bilingual_chat.text.prompt import Beginning, Prompt, PromptFormat
 from bilingual_chat.text.sanitize import inward
 from bilingual_chat.transcript.details import is_count
 from bilingual_chat.transcript.journal import Journal
@@ -55,6 +57,7 @@ class Session(SavedConversation):
         self.settings = settings
         self.on_prefill = on_prefill
         self.last: Completion | None = None
+        self.begin = ""  # the first words of each reply
         self._dropped = 0  # turns not sent in the last prompt; characters with a base model
         self._has_warned_of_label = False
         self._notices_shown_for: Model | None = None
@@ -68,12 +71,12 @@ class Session(SavedConversation):
         message stays as `pending`), or the reply fails (the turn is saved as FAILED).
         """
         message = inward(message)
-        return self._answer(message, change, None, self._save_message(message))
+        return self._answer(message, change, problem=self._save_message(message))
 
     def revise(self, message: str) -> Events:
         """Answer `message` instead of the last one, whose replies stay among `replies`."""
         message, replaces = inward(message), self.last_turn
-        return self._answer(message, NO_CHANGE, replaces, self._save_message(message))
+        return self._answer(message, NO_CHANGE, replaces, problem=self._save_message(message))
 
     def retry(self, change: SettingsChange = NO_CHANGE) -> Events:
         """Answer the last message again, with a fresh seed unless one is set."""
@@ -81,17 +84,36 @@ class Session(SavedConversation):
             return self.reply(self.pending, change)
         return self._answer(self.last_turn.user, change, self.last_turn)
 
+    def extend(self, change: SettingsChange = NO_CHANGE) -> Events:
+        """Continue the last reply: first its text, then the new text. The turn stays one, with the longer reply.
+
+        Raises BchatError if there is no reply, or if it leaves no room in the context.
+        """
+        turn = self.require_reply()
+        return self._answer(turn.user, change, turn, begin=partial(whole_reply, turn), extends=True)
+
     def _answer(
-        self, message: str, change: SettingsChange, replaces: Turn | None, problem: Phrase | None = None
+        self,
+        message: str,
+        change: SettingsChange,
+        replaces: Turn | None = None,
+        *,
+        begin: Callable[[Model], Beginning] | None = None,
+        extends: bool = False,
+        problem: Phrase | None = None,
     ) -> Events:
         """Stream a reply, then save the turn. The promise: a reply that was shown is on disk, however it ended.
 
-        `replaces`: the last turn, if this is another reply to it. `problem`: the reason if the message was not saved.
+        replaces: the last turn, if this is another reply to it; extends: if it is the same one, continued.
+        begin: returns the beginning of the reply; None for the one that /begin sets.
+        problem: the reason if the message was not saved.
         Closing the generator, or an interrupt in it, ends the reply.
         """
         if problem is not None:
             yield problem
-        request = self._request(message, change, replaces)
+        request = self._request(message, change, replaces, begin or self._user_beginning)
+        if extends:
+            request = replace(request, extends=replaces)
         was_saved = self._journal is None or self.is_saved  # if not, the user knows
         reply = RunningReply(request)
         try:
@@ -103,10 +125,11 @@ class Session(SavedConversation):
         finally:
             with postpone_signals():
                 self.last = reply.completed()
-                problem = self.save_turn(turn_of(request, self.last), replaces)
+                problem = self.save_turn(turn_of(request, self.last), replaces, extends=extends)
         if problem is not None and was_saved:
             yield problem
-        yield from remarks_after(self.last, replaces if replaces and replaces.user == message else None)
+        is_another = replaces is not None and replaces.user == message and not extends
+        yield from remarks_after(self.last, replaces if is_another else None)
 
     def _save_message(self, message: str) -> Phrase | None:
         """Save the message before the first event is asked for. Return the reason if that failed."""
@@ -115,7 +138,9 @@ class Session(SavedConversation):
             raise BchatError("session.too-long", status=ExitStatus.USAGE, count=len(message), limit=MAX_MESSAGE)
         return self.save_message(message)
 
-    def _request(self, message: str, change: SettingsChange, replaces: Turn | None) -> Request:
+    def _request(
+        self, message: str, change: SettingsChange, replaces: Turn | None, begin: Callable[[Model], Beginning]
+    ) -> Request:
         """Return everything that is decided before the engine runs. Raises BchatError; then nothing has changed."""
         model = self._obtain_model()
         settings = self.settings.with_change(change)
@@ -124,7 +149,7 @@ class Session(SavedConversation):
             parameters = replace(parameters, seed=secrets.randbelow(2**32))
         before = self.conversation.without_last_turn() if replaces else self.conversation
         try:
-            prompt = self._fit(model, before, message, parameters)
+            prompt = self._fit(model, before, message, parameters, begin(model))
         except BchatError as error:
             if error.key == "prompt.too-long" and self.pending == message:
                 self.save_refused(message, was_recorded=True)
@@ -153,7 +178,8 @@ class Session(SavedConversation):
     def prompt_for(self, message: str, model: Model | None = None, *, replaces_last: bool = False) -> Prompt:
         """Return the prompt that `reply(message)` would send. With `model`, do not wait for the model in force."""
         before = self.conversation.without_last_turn() if replaces_last else self.conversation
-        return self._fit(model or self.model(), before, inward(message), self.settings.parameters)
+        model = model or self.model()
+        return self._fit(model, before, inward(message), self.settings.parameters, self._user_beginning(model))
 
     def prompt_again(self) -> Prompt:
         """Return the prompt for the last message, answered or not. Raises BchatError if there is none."""
@@ -171,18 +197,33 @@ class Session(SavedConversation):
         sent = _sent_to_model(self.conversation, self.format)
         return model.count(Conversation(sent.opening, sent.turns[self._dropped :]).utterances())
 
-    def _fit(self, model: Model, before: Conversation, message: str, parameters: DecodingParameters) -> Prompt:
+    def _user_beginning(self, model: Model) -> Beginning:
+        return given_by_user(self.begin)
+
+    def _fit(
+        self,
+        model: Model,
+        before: Conversation,
+        message: str,
+        parameters: DecodingParameters,
+        beginning: Beginning,
+    ) -> Prompt:
         context = model.context_length
         # However long a reply may be, half of the context is for the prompt.
         room = min(parameters.max_new_tokens, context // 2)
-        return prompt.fit(
-            _sent_to_model(before, model.format),
-            message,
-            model.format,
-            model.encode_prompt,
-            context - room,
-            already_dropped=self._dropped if before is self.conversation else self._dropped_within(before),
-        )
+        try:
+            return prompt.fit(
+                _sent_to_model(before, model.format),
+                message,
+                model.format,
+                partial(model.encode_prompt, beginning=beginning),
+                context - room,
+                already_dropped=self._dropped if before is self.conversation else self._dropped_within(before),
+            )
+        except BchatError as error:
+            if error.key != "prompt.too-long" or not beginning:
+                raise
+            raise BchatError("session.beginning-too-long", status=error.status, **error.values) from None
 
     def _dropped_within(self, conversation: Conversation) -> int:
         """Return how much the last prompt with only these turns left out."""
@@ -207,6 +248,14 @@ class Session(SavedConversation):
         """Use and record other settings from the next reply on."""
         self.settings = settings
         self.note("settings", asdict(settings.parameters))
+
+    def begin_with(self, text: str) -> None:
+        """Let each reply from now on begin with `text`, "" for none; recorded. Raises BchatError for spaces only."""
+        text = inward(text)
+        if text and not text.strip():
+            raise BchatError("begin.blank", status=ExitStatus.USAGE)
+        self.begin = text
+        self.note("begin", {"text": text})
 
     def undo(self) -> Turn:
         """Remove the last turn and return it. Raises BchatError if there is none."""

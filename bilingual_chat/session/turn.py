@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import count
+from typing import Any
 
 from bilingual_chat.engines.protocol import Chunk, Progress
 from bilingual_chat.messages import Phrase
@@ -28,6 +29,7 @@ class Request:
     prompt: Prompt
     parameters: DecodingParameters
     preset: str
+    extends: Turn | None = None  # the reply continues this turn's
 
 
 class RunningReply:
@@ -37,7 +39,8 @@ class RunningReply:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._detokenizer = request.model.tokenizer.detokenizer(request.model.format)
+        self._detokenizer = request.model.detokenizer(request.prompt.beginning)
+        self.begun = self._detokenizer.text  # the part that exists already
         self._loop = LoopDetector()
         self._ids: list[int] = []
         self._cached_tokens = 0
@@ -47,8 +50,10 @@ class RunningReply:
         self._finish = FinishReason.FAILED
 
     def generate(self, on_prefill: Progress | None) -> Iterator[str]:
-        """Run the engine; yield the text in pieces of complete characters."""
+        """Run the engine; yield the text in pieces of complete characters, first the part that exists already."""
         request = self._request
+        if self.begun:
+            yield self.begun
         self._began = time.perf_counter()
         chunks = request.model.engine.complete(request.prompt.ids, request.parameters, on_prefill)
         with closing(chunks):
@@ -118,6 +123,7 @@ def turn_of(request: Request, completion: Completion) -> Turn:
         "usage": completion.usage,
         "timings": completion.timings,
         **dropped_details(completion.prompt),
+        **_beginning_details(request, completion),
     }
     return Turn(request.message, completion.reply, completion.finish, details)
 
@@ -125,6 +131,21 @@ def turn_of(request: Request, completion: Completion) -> Turn:
 def digest_ids(ids: Iterable[int]) -> str:
     """Return a digest of token ids, which a record has in place of a prompt that the conversation rebuilds."""
     return short_digest(" ".join(map(str, ids)).encode())
+
+
+def _beginning_details(request: Request, completion: Completion) -> dict[str, Any]:
+    """Return the details of a reply's beginning, and the ids after the words that the user set."""
+    beginning = completion.prompt.beginning
+    details: dict[str, Any] = {"begin": beginning.given} if beginning.given else {}
+    if beginning.text == beginning.given:
+        details["reply_ids"] = [*beginning.ids, *completion.reply_ids]
+    if request.extends is not None:
+        earlier = request.extends.details
+        names = ("settings", "seed", "prompt_digest", "usage", "timings")
+        part = {name: earlier[name] for name in names if name in earlier}
+        ended = {"characters": len(request.extends.reply), "finish_reason": request.extends.finish.value}
+        details["parts"] = [*earlier.get("parts", ()), {**ended, **part}]
+    return details
 
 
 def dropped_details(prompt: Prompt) -> dict[str, int]:
@@ -138,6 +159,8 @@ def remarks_after(completion: Completion, replaced: Turn | None) -> Iterator[Phr
     parameters = completion.parameters
     if completion.finish is FinishReason.REPETITION:
         yield Phrase("session.repetition", penalty=f"{min(max(1.2, parameters.repetition_penalty + 0.1), 10):.3g}")
+    elif completion.finish is FinishReason.STOP and completion.prompt.beginning and not completion.reply_ids:
+        yield Phrase("session.nothing-added")
     elif completion.finish is FinishReason.STOP and not completion.reply.strip():
         yield Phrase("session.silent")
     elif completion.finish is FinishReason.LENGTH and parameters.min_new_tokens < parameters.max_new_tokens:

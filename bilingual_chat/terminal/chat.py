@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import closing, nullcontext
 
 from bilingual_chat.commands import models, table
-from bilingual_chat.commands.app import Action, App, Compare, Differences, Edit, Leave, Retry
+from bilingual_chat.commands.app import Action, App, Compare, Continue, Differences, Edit, Leave, Retry
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.compare import compare
@@ -94,6 +94,8 @@ class Chat:
             self._begin_line(action)
         elif isinstance(action, Retry):
             self._show(session.retry(action.change))
+        elif isinstance(action, Continue):
+            self._show(session.extend(action.change))
         elif isinstance(action, Compare):
             self._compare(action)
         elif isinstance(action, Differences):

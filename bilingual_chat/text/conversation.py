@@ -58,8 +58,7 @@ class Turn:
     @property
     def replies(self) -> tuple[Turn, ...]:
         """Every reply to the message, this one included, the oldest first."""
-        alone = replace(self, others=(), index=0) if self.others else self
-        return (*self.others[: self.index], alone, *self.others[self.index :])
+        return (*self.others[: self.index], self.alone(), *self.others[self.index :])
 
     def among(self, replies: tuple[Turn, ...], index: int) -> Turn:
         """Return this reply as the chosen one of `replies`, in which it is number `index`."""
@@ -72,6 +71,10 @@ class Turn:
     def beside(self, replies: tuple[Turn, ...]) -> Turn:
         """Return this turn with newer `replies` that are not chosen."""
         return replace(self, others=self.others + replies)
+
+    def alone(self) -> Turn:
+        """Return this reply without the others."""
+        return replace(self, others=(), index=0) if self.others else self
 
     def utterances(self) -> tuple[Utterance, Utterance]:
         return Utterance(Speaker.USER, self.user), Utterance(Speaker.SYSTEM, self.reply)

@@ -41,6 +41,7 @@ class Detokenizer:
         self._bytes = b""  # an incomplete character, at most 3 bytes; or a run of byte pieces
         self._held = ""  # the possible beginning of a newline symbol …
         self._held_stop = ""  # … or of a stop string
+        self._shown_of_held = 0  # characters of `_held_stop` that are already returned
         self._returned: list[str] = []
         self.stopped = False
 
@@ -48,6 +49,17 @@ class Detokenizer:
     def text(self) -> str:
         """All text returned so far."""
         return "".join(self._returned)
+
+    def start_with(self, text: str) -> None:
+        """Begin the reply with `text`, which no token of this reply spells. It counts as returned.
+
+        A stop string may begin in it; the text stays whole all the same.
+        """
+        if text:
+            self._begin = None
+            self._returned.append(text)
+            _, self._held_stop = _split_partial(text, self._stop_strings)
+            self._shown_of_held = len(self._held_stop)
 
     def push(self, token_id: int) -> str:
         """Return the text that this token completes; "" once `stopped`."""
@@ -70,7 +82,7 @@ class Detokenizer:
             return ""
         rest = self._until_stop(self._with_newlines(self._end_bytes()) + self._held)
         if not self.stopped:
-            rest += self._held_stop
+            rest += self._held_stop[self._shown_of_held :]
         self._held = self._held_stop = ""
         self._returned.append(rest)
         return rest
@@ -100,11 +112,13 @@ class Detokenizer:
         text = self._held_stop + characters
         # The stop string that ends first; so the reply does not depend on its tokenization.
         found = [(start + len(stop), start) for stop in self._stop_strings if (start := text.find(stop)) >= 0]
+        shown = self._shown_of_held
         if found:
             self.stopped = True
-            return text[: min(found)[1]]
+            return text[shown : min(found)[1]]
         text, self._held_stop = _split_partial(text, self._stop_strings)
-        return text
+        self._shown_of_held = max(0, shown - len(text))
+        return text[shown:]
 
 
 def _decode(data: bytes, *, each_byte: bool) -> tuple[str, bytes]:

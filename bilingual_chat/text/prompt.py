@@ -76,11 +76,30 @@ TEMPLATE = PromptFormat(kind="template", user_label="user", system_label="assist
 
 
 @dataclass(frozen=True)
+class Beginning:
+    """The part of a reply that exists before the model continues it: `text`, then `ids`.
+
+    text: encoded with the prompt, as one text. ids: tokens that were generated after it, kept as they are.
+    given: the user's part of `text`; the rest of it was generated earlier, with ids that are no longer known.
+    """
+
+    text: str = ""
+    ids: tuple[int, ...] = ()
+    given: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.ids)
+
+
+NOTHING = Beginning()
+
+
+@dataclass(frozen=True)
 class Prompt:
     """A prompt: its text, its token ids, and the number of oldest turns left out.
 
     A plain prompt leaves out characters instead. `is_neutralised`: some text was changed because it would have forged
-    a turn.
+    a turn. `beginning`: the part of the reply with which the prompt ends; `text` ends with `beginning.text`.
     """
 
     text: str
@@ -88,6 +107,7 @@ class Prompt:
     dropped_turns: int = 0
     dropped_characters: int = 0
     is_neutralised: bool = False
+    beginning: Beginning = NOTHING
 
     @property
     def dropped(self) -> int:
@@ -107,23 +127,23 @@ class Framed:
     is_neutralised: bool = False
 
 
-def frame(utterances: Iterable[Utterance], format: PromptFormat, *, asks: bool = True) -> list[Framed]:
-    """Return the parts of a prompt; with `asks`, the label of the reply ("システム: ") is the last.
+def frame(utterances: Iterable[Utterance], format: PromptFormat, *, asks: bool = True, begin: str = "") -> list[Framed]:
+    """Return the parts of a prompt; with `asks`, the label of the reply ("システム: ") and `begin` are the last.
 
     Newlines in a body are still "\n". Raises ValueError for a template, which the tokenizer applies.
     """
     if format.kind == "template":
         raise ValueError("a chat template is applied by its tokenizer")
     if format.kind == "plain":
-        return [_framed("", "".join(u.text for u in utterances), format)]
-    framed = [_framed(f"{format.label(u.speaker)}: ", u.text, format) for u in utterances]
-    framed += [Framed(f"{format.system_label}: ", "")] * asks
+        return [_framed("", "".join(u.text for u in utterances) + begin, format)]
+    asked = [Utterance(Speaker.SYSTEM, begin)] * asks
+    framed = [_framed(f"{format.label(u.speaker)}: ", u.text, format) for u in (*utterances, *asked)]
     return [*framed[:1], *(replace(each, head=format.separator + each.head) for each in framed[1:])]
 
 
-def render(utterances: Iterable[Utterance], format: PromptFormat) -> str:
-    """Return the prompt text that asks for the reply to `utterances`; it ends "システム: ", space included."""
-    return join(frame(utterances, format), format)
+def render(utterances: Iterable[Utterance], format: PromptFormat, begin: str = "") -> str:
+    """Return the prompt text that asks for the reply to `utterances`; it ends "システム: ", then `begin`."""
+    return join(frame(utterances, format, begin=begin), format)
 
 
 def join(framed: Iterable[Framed], format: PromptFormat) -> str:
@@ -134,7 +154,7 @@ def join(framed: Iterable[Framed], format: PromptFormat) -> str:
 def parse(text: str, format: PromptFormat) -> tuple[Utterance, ...]:
     """Return the utterances of a text that `render` returned; of a plain prompt, one user utterance.
 
-    Raises ValueError for other text and for templates.
+    The beginning of a reply is one more utterance. Raises ValueError for other text and for templates.
     """
     if format.kind == "template":
         raise ValueError("a chat template cannot be taken apart")
@@ -142,12 +162,13 @@ def parse(text: str, format: PromptFormat) -> tuple[Utterance, ...]:
         return (Utterance(Speaker.USER, _from_prompt(text, format)),)
     labels = "|".join(re.escape(label) for label in format.labels)
     parts = re.split(f"(?:^|{re.escape(format.separator)})({labels}): ", text)
-    if parts[0] or len(parts) < 3 or parts[-2:] != [format.system_label, ""]:
+    if parts[0] or len(parts) < 3 or parts[-2] != format.system_label:
         raise ValueError("not a prompt of this format")
+    end = None if parts[-1] else -2
     speakers = {format.user_label: Speaker.USER, format.system_label: Speaker.SYSTEM}
     return tuple(
         Utterance(speakers[label], _from_prompt(body, format))
-        for label, body in zip(parts[1:-2:2], parts[2:-2:2], strict=True)
+        for label, body in zip(parts[1:end:2], parts[2:end:2], strict=True)
     )
 
 

@@ -30,14 +30,14 @@ class TokenCodec(Protocol):
 
 
 def encode_prompt(
-    utterances: Sequence[Utterance], format: PromptFormat, codec: TokenCodec, *, asks: bool = True
+    utterances: Sequence[Utterance], format: PromptFormat, codec: TokenCodec, *, asks: bool = True, begin: str = ""
 ) -> Prompt:
-    """Return the prompt of `utterances`; `asks` False leaves out the label that asks for a reply.
+    """Return the prompt of `utterances`; `asks` False leaves out the label of the reply, and `begin`, its first words.
 
     The text is encoded whole. If its ids would show the model a forged turn or line, each line is encoded alone, and a
     line that is still misread bypasses the normaliser.
     """
-    framed = frame(utterances, format, asks=asks)
+    framed = frame(utterances, format, asks=asks, begin=begin)
     text = join(framed, format)
     is_neutralised = any(each.is_neutralised for each in framed)
     ids = codec.encode(text)

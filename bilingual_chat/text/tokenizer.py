@@ -90,9 +90,11 @@ class Tokenizer:
         """Return a detokenizer for one reply in `format`."""
         return Detokenizer(self.piece, stop_strings=format.stop_strings, newline=format.newline)
 
-    def encode_prompt(self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True) -> Prompt:
+    def encode_prompt(
+        self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True, begin: str = ""
+    ) -> Prompt:
         """See `prompt_ids.encode_prompt`."""
-        return encode_prompt(utterances, format, self, asks=asks)
+        return encode_prompt(utterances, format, self, asks=asks, begin=begin)
 
     def spell(self, text: str) -> list[int]:
         """Return the ids of the bytes of `text`, which bypass the normaliser."""

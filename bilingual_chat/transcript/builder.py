@@ -80,7 +80,9 @@ class ConversationBuilder:
                     self._forget_pending()
                 self.pending = text
             case "turn":
-                self._add_turn(self._turn_of(record, journal, offset), is_replacing)
+                self._add_turn(
+                    self._turn_of(record, journal, offset), is_replacing, extends=record.get("extends") is True
+                )
             case "reply":
                 self._add_reply(self._turn_of(record, journal, offset))
             case "undo" if record.get("replaces") is True:
@@ -106,9 +108,9 @@ class ConversationBuilder:
             self.forgotten += 1
         return limit >= 0
 
-    def _add_turn(self, turn: Turn, is_replacing: bool) -> None:
+    def _add_turn(self, turn: Turn, is_replacing: bool, *, extends: bool) -> None:
         if is_replacing and self._turns:
-            self._change_last(turn, is_chosen=True)
+            self._change_last(turn, is_chosen=True, extends=extends)
         elif self._pending_replies:
             self._pending_replies.choose(turn)
             self._append(self._pending_replies)
@@ -122,11 +124,13 @@ class ConversationBuilder:
         elif self._turns:
             self._change_last(reply, is_chosen=False)
 
-    def _change_last(self, reply: Turn, *, is_chosen: bool) -> None:
-        """Add a reply to the last message, which has a turn."""
+    def _change_last(self, reply: Turn, *, is_chosen: bool, extends: bool = False) -> None:
+        """Add a reply to the last message, which has a turn; `extends`: instead of the chosen one."""
         last = self._turns.pop()
         self._memory -= _memory(last)
         replies = last if isinstance(last, _Replies) else _Replies(last)
+        if extends:
+            replies.forget_chosen()
         if is_chosen:
             replies.choose(reply)
         else:
@@ -207,6 +211,11 @@ class _Replies:
 
     def choose(self, reply: Turn) -> None:
         self._chosen = self.add(reply)
+
+    def forget_chosen(self) -> None:
+        if self._chosen is not None:
+            self.memory -= _memory(self._replies.pop(self._chosen))
+            self._chosen = None
 
     def _forget_oldest(self) -> bool:
         """Forget the oldest reply that is not chosen. Return False if there is none."""

@@ -7,7 +7,7 @@ kept as it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from bilingual_chat.messages.errors import BchatError
@@ -117,4 +117,7 @@ _KNOWN: dict[str, Callable[[object], bool]] = {
     "run": lambda value: isinstance(value, Mapping),
     "dropped_turns": is_count,
     "dropped_characters": is_count,
+    "begin": _is_text,
+    "reply_ids": lambda value: isinstance(value, Sequence) and all(map(is_count, value)),
+    "parts": lambda value: isinstance(value, Sequence) and all(isinstance(part, Mapping) for part in value),
 }

@@ -123,10 +123,13 @@ class Journal:
         self._begun = True
         self.record_event("refused", {"length": len(text), "beginning": text[:MAX_REFUSED]})
 
-    def record_turn(self, turn: Turn, *, replaces: bool = False) -> None:
-        """Record a turn, however its reply ended. `replaces`: it replaces the last turn, whose replies stay."""
+    def record_turn(self, turn: Turn, *, replaces: bool = False, extends: bool = False) -> None:
+        """Record a turn, however its reply ended. `replaces`: it replaces the last turn, whose replies stay.
+
+        `extends`: it also continues the last reply, which does not stay.
+        """
         self._begun = True
-        self._record((_replacement() if replaces else b"") + _turn_line(turn))
+        self._record((_replacement() if replaces else b"") + _turn_line(turn, extends=extends))
 
     def record_reply(self, turn: Turn) -> None:
         """Record a reply to the last message that is not chosen."""
@@ -298,10 +301,11 @@ def _latest(turns: Sequence[Turn]) -> list[bytes]:
     return lines[::-1]
 
 
-def _turn_line(turn: Turn, record: str = "turn") -> bytes:
+def _turn_line(turn: Turn, record: str = "turn", *, extends: bool = False) -> bytes:
+    extra = {"extends": True} if extends else {}
     # With the message again: a turn is complete even if the record of the message is damaged.
     return replay.line(
-        record, _now(), user=turn.user, reply=turn.reply, finish_reason=turn.finish.value, details=turn.details
+        record, _now(), user=turn.user, reply=turn.reply, finish_reason=turn.finish.value, **extra, details=turn.details
     )
 
 

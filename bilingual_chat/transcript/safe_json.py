@@ -26,6 +26,8 @@ _SPACE = " \t\r\n"
 _UNFIT_TO_SHOW = re.compile(
     "[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
+# A list of numbers as json.dumps indents it: one line each, thousands for a reply.
+_NUMBERS = re.compile(r"\[\n[-\d,\s]+\]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 _WIDEST = re.compile(rb"[\xf0-\xf7]")
@@ -49,6 +51,8 @@ def encode(value: object, *, indent: int | None = None) -> bytes:
     types become their `str`.
     """
     text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    if indent:  # no newline is inside a string
+        text = _NUMBERS.sub(lambda numbers: f"[{' '.join(numbers[0][1:-1].split())}]", text)
     return mend_surrogates(_UNFIT_TO_SHOW.sub(_escape, text)).encode("utf-8")
 
 

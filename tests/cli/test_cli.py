@@ -312,6 +312,7 @@ def test_json_has_everything_and_reads_back(run: Run) -> None:
     )
     assert list(ran.json) == [
         "reply",
+        "begin",
         "finish_reason",
         "prompt",
         "prompt_ids",

@@ -256,6 +256,38 @@ def test_nothing_typed_becomes_a_special_token(
     assert specials(first, reply, second) == specials("a", "b", "c")
 
 
+@pytest.mark.parametrize("begin", ["はい、", "Sure, ", "1.", "<|im_end|>x", "a\nb", "𠮷", "は", "東京は日本の"])
+def test_a_begun_reply_is_the_template_with_its_final_message_continued(words: TemplateTokenizer, begin: str) -> None:
+    """Held against transformers: prompt and first words are one text, and no special token comes from them."""
+    said = [user("hello"), system("はい。"), user("猫は？")]
+    roles = ("user", "assistant", "user", "assistant")
+    messages = [{"role": r, "content": t} for r, t in zip(roles, [*(u.text for u in said), begin], strict=True)]
+    theirs = words._tokenizer
+    expected = theirs.apply_chat_template(messages, tokenize=False, continue_final_message=True)
+    made = words.encode_prompt(said, TEMPLATE, begin=begin)
+    # transformers drops spaces at the end if the template trims the message; the first words keep them.
+    assert made.text.rstrip() == expected.rstrip()
+    assert made.text.endswith(begin)
+    if begin != "<|im_end|>x":
+        assert list(made.ids) == theirs.encode(made.text, add_special_tokens=False)
+    empty = words.encode_prompt(said, TEMPLATE, begin="x")
+    assert [each for each in made.ids if each in words.reserved_ids] == [
+        each for each in empty.ids if each in words.reserved_ids
+    ]
+
+
+def test_a_template_that_changes_the_first_words_is_refused(copy: Path) -> None:
+    rewrite(
+        copy / "tokenizer_config.json",
+        chat_template="{% for m in messages %}<|im_start|>"
+        "{{ m['content'] | upper if m['role'] == 'assistant' else m['content'] }}<|im_end|>{% endfor %}",
+    )
+    words = TemplateTokenizer(copy, TEMPLATE)
+    with pytest.raises(BchatError) as caught:
+        words.encode_prompt([user("a")], TEMPLATE, begin="yes")
+    assert caught.value.key == "tokenizer.template-begin"
+
+
 def test_a_special_spelling_stays_text_in_the_prompt(words: TemplateTokenizer) -> None:
     prompt = words.encode_prompt([user("what is <|im_end|> or </s>?")], TEMPLATE)
     assert "<|im_end|> or </s>?" in words.decode(prompt.ids)

@@ -152,9 +152,9 @@ def test_a_signal_while_a_turn_is_being_saved_does_not_lose_it(tmp_path: Path, m
     session, _ = make_session(tmp_path, ["はい"])
     save_turn = session.save_turn
 
-    def interrupted(turn: Turn, replaces: Turn | None) -> Any:
+    def interrupted(*arguments: Any, **options: Any) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
-        return save_turn(turn, replaces)
+        return save_turn(*arguments, **options)
 
     monkeypatch.setattr(session, "save_turn", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -558,10 +558,16 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return full
 
 
+SPOKEN = ("stop", "fail", "revise", "begin")
+SILENT = ("long", "retry", "extend", "cut", "back", "undo", "opening", "full", "room")
 STEPS = st.one_of(
     st.tuples(st.just("say"), st.text(st.characters(codec=None), max_size=6)),
-    st.tuples(st.sampled_from(["stop", "fail", "revise"]), st.sampled_from(["はい", "a\nユーザー: b", "𠮷\r\n"])),
-    st.tuples(st.sampled_from(["long", "retry", "undo", "opening", "full", "room"]), st.just("")),
+    st.tuples(
+        st.sampled_from(["stop", "fail", "revise", "begin"]), st.sampled_from(["はい", "a\nユーザー: b", "𠮷\r\n"])
+    ),
+    st.tuples(
+        st.sampled_from(["long", "retry", "extend", "cut", "back", "undo", "opening", "full", "room"]), st.just("")
+    ),
 )
 
 
@@ -580,6 +586,15 @@ def do(session: Session, engine: ScriptedEngine, step: str, text: str, full: lis
         drain(session.reply("長い" * 200))
     elif step == "retry":
         drain(session.retry())
+    elif step == "extend":
+        drain(session.extend())
+    elif step == "cut":
+        with closing(session.extend()) as events:
+            next(events)
+    elif step == "back":
+        session.step_back()
+    elif step == "begin":
+        session.begin_with(text)
     elif step == "undo":
         session.undo()
     elif step == "opening":
@@ -593,7 +608,7 @@ def do(session: Session, engine: ScriptedEngine, step: str, text: str, full: lis
 def test_the_journal_always_holds_the_conversation(
     tmp_path_factory: pytest.TempPathFactory, full_disk: list[bool], steps: list[tuple[str, str]]
 ) -> None:
-    """Messages, cuts, failures, refusals, undos, edits, a full disk for a while: the journal holds the same."""
+    """Messages, cuts, failures, refusals, undos, edits, continuations, a full disk for a while: it holds the same."""
     session, engine = make_session(
         tmp_path_factory.mktemp("journal"), context_length=200, options={"max_new_tokens": 20}
     )
@@ -604,8 +619,11 @@ def test_the_journal_always_holds_the_conversation(
         assert not (session.is_saved and full_disk and step in ("say", "stop", "fail"))
     assert session.is_saved
     read = on_disk(session)
-    expected = [(turn.user, turn.reply, turn.finish) for turn in session.conversation.turns]
-    assert [(turn.user, turn.reply, turn.finish) for turn in read.turns] == expected
+    expected, recorded = (
+        [[(turn.user, turn.reply, turn.finish) for turn in (each, *each.replies)] for each in turns]
+        for turns in (session.conversation.turns, read.turns)
+    )
+    assert recorded == expected
     assert read.opening == session.conversation.opening
     session.close()
 

@@ -185,3 +185,26 @@ def test_a_token_costs_the_same_however_long_the_reply() -> None:
     for _ in range(30_000):
         detokenizer.push(0x3042)
     assert seconds(2000) < 8 * first
+
+
+@given(
+    begin=st.lists(st.sampled_from(["a", "\n", "ユーザー", "ユーザ", ":", "シ"]), max_size=4).map("".join),
+    pieces=st.lists(st.sampled_from(["a", "\n", "ユーザー", "ー", ":", "システム", " ", "\nユー"]), max_size=6),
+)
+@settings(max_examples=500, deadline=None)
+def test_a_stop_string_may_begin_in_the_first_words_and_never_cuts_them(begin: str, pieces: list[str]) -> None:
+    """The slow oracle: the first stop string in the whole text that ends after the first words."""
+    detokenizer = Detokenizer(lambda number: pieces[number], stop_strings=STOPS)
+    detokenizer.start_with(begin)
+    shown = "".join(detokenizer.push(number) for number in range(len(pieces)))
+    shown += detokenizer.finish()
+    whole = begin + "".join(pieces)
+    ends = [
+        (at + len(stop), at)
+        for stop in STOPS
+        for at in range(len(whole))
+        if whole.startswith(stop, at) and at + len(stop) > len(begin)
+    ]
+    expected = whole[: max(min(ends)[1], len(begin))] if ends else whole
+    assert detokenizer.stopped is bool(ends)
+    assert detokenizer.text == begin + shown == expected

@@ -105,19 +105,23 @@ class TemplateTokenizer:
             begin=self._decoder.begin,
         )
 
-    def encode_prompt(self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True) -> Prompt:
-        """Return a prompt; with `asks` it ends where the reply begins. Raises BchatError as `_apply` does.
+    def encode_prompt(
+        self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True, begin: str = ""
+    ) -> Prompt:
+        """Return a prompt; with `asks` it ends where the reply begins, or after `begin`. Raises BchatError as `_apply`.
 
         Unless the text contains the spelling of a special token, the ids are those of
-        `apply_chat_template(tokenize=True)`.
+        `apply_chat_template(tokenize=True)`, with `continue_final_message=True` for a `begin`.
         """
         if format.kind != "template":
-            return encode_prompt(utterances, format, self, asks=asks)
-        mark = _absent_from([utterance.text for utterance in utterances])
+            return encode_prompt(utterances, format, self, asks=asks, begin=begin)
+        begun = [Utterance(Speaker.SYSTEM, begin)] * bool(begin)
+        mark = _absent_from([utterance.text for utterance in (*utterances, *begun)])
         broken = [
-            Utterance(u.speaker, self._spelling.sub(lambda m: m[0][0] + mark + m[0][1:], u.text)) for u in utterances
+            Utterance(u.speaker, self._spelling.sub(lambda m: m[0][0] + mark + m[0][1:], u.text))
+            for u in (*utterances, *begun)
         ]
-        rendered = self._apply(broken, asks)
+        rendered = self._begun(broken, mark) if begun else self._apply(broken, asks)
         text = rendered.replace(mark, "")
         parts = self._spelling.split(rendered)
         if mark not in rendered:
@@ -151,6 +155,16 @@ class TemplateTokenizer:
             raise BchatError(
                 "tokenizer.template", status=ExitStatus.MODEL, path=self.path.parent, reason=reason
             ) from None
+
+    def _begun(self, utterances: Sequence[Utterance], mark: str) -> str:
+        """Return the template's text up to the end of the last utterance. Raises BchatError if that has no such end."""
+        *before, last = utterances
+        end = mark * 2  # is in no other text, and keeps the template from removing spaces in front of it
+        rendered = self._apply([*before, Utterance(last.speaker, last.text + end)], asks=False)
+        text, found, _ = rendered.rpartition(end)
+        if not found or not text.endswith(last.text):
+            raise BchatError("tokenizer.template-begin", status=ExitStatus.MODEL, path=self.path.parent)
+        return text
 
     def _encode_between(self, parts: Sequence[str], mark: str) -> list[int]:
         """Return the ids of the template's special tokens, and of the text between them."""
