@@ -17,7 +17,7 @@ from bilingual_chat.cli import command_line
 from bilingual_chat.commands.table import COMMANDS
 from bilingual_chat.messages import render
 from bilingual_chat.settings.config import load_config
-from bilingual_chat.settings.decoding import DecodingParameters
+from bilingual_chat.settings.decoding import DecodingParameters, is_shown
 
 REPLY_OF: dict[str, str] = toml("bchat")["reply_of"]  # intents of about.toml that ask for these things
 
@@ -30,7 +30,7 @@ def names() -> dict[str, set[str]]:
     options = {name for each in shell.params for name in each.opts if name.startswith("--")}  # type: ignore[attr-defined]
     return {
         "command": {command.name for command in COMMANDS},
-        "setting": {*DecodingParameters.__dataclass_fields__},
+        "setting": {name for name, value in vars(DecodingParameters()).items() if is_shown(name, value)},
         "preset": set(load_config().presets),
         "option": {name.removeprefix("--") for name in options} - {"help", "install-completion", "show-completion"},
         "shell": set(shell.commands),  # type: ignore[attr-defined]

@@ -148,7 +148,7 @@ def ask(options: Options, display: Display, words: list[str], as_json: bool) -> 
 
 
 def _as_json(last: Completion) -> dict[str, object]:
-    from dataclasses import asdict
+    from bilingual_chat.settings.decoding import as_record, filter_order
 
     return {
         "reply": last.reply,
@@ -158,7 +158,8 @@ def _as_json(last: Completion) -> dict[str, object]:
         "prompt_ids": list(last.prompt.ids),
         "reply_ids": list(last.reply_ids),
         **last.model,
-        "settings": asdict(last.parameters),
+        "settings": as_record(last.parameters),
+        "filters": list(filter_order(last.parameters)),
         "usage": last.usage,
         "timings": last.timings,
         "dropped_turns": last.prompt.dropped_turns,

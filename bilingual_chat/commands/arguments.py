@@ -6,7 +6,6 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
-from itertools import pairwise
 from typing import Any
 
 from bilingual_chat import messages
@@ -15,6 +14,7 @@ from bilingual_chat.settings import decoding
 from bilingual_chat.settings.config import RESET, SettingsChange
 from bilingual_chat.settings.decoding import RANGES
 from bilingual_chat.settings.presets import Preset, find_preset
+from bilingual_chat.settings.words import is_setting, name_and_value, split_words, take_texts, texts_of
 
 _YES = ("y", "yes", "ok", "はい", "うん", "お願いします")
 _NO = ("n", "no", "いいえ", "いや", "いらない")
@@ -66,7 +66,7 @@ def split_variants(text: str) -> list[str]:
     words: list[str] = []
     for typed in re.sub(r"[,、]\s*", ",", re.sub(r"\s*=\s*", "=", folded(text))).split():
         name = words[-1].rpartition(",")[2] if words else ""
-        if _is_setting(name) or name.lower() == "seeds":  # NAME VALUE
+        if is_setting(name) or name.lower() == "seeds":  # NAME VALUE
             words[-1] += f"={typed}"
         elif words and words[-1].endswith(","):
             words[-1] += typed
@@ -80,27 +80,30 @@ def is_number(typed: str) -> bool:
     return bool(_NUMBER.match(typed))
 
 
-def _is_setting(typed: str) -> bool:
-    with suppress(BchatError):
-        return bool(decoding.resolve_name(typed))
-    return False
-
-
 def parse_change(text: str, presets: Mapping[str, Preset]) -> SettingsChange:
     """Parse `creative temperature=0.7`: settings as for `parse_settings`, with at most one preset among them."""
-    preset = ""
+    preset, before = "", ""
     settings: list[str] = []
-    words = _words_of(text)
-    for before, each in pairwise(["", *words]):
-        name, _, value = each.rpartition("=")
-        is_of_setting = name not in ("", "preset") or _is_setting(each) or _is_setting(before)
-        if is_of_setting or (settings and _NUMBER.match(each)):
+    typed = split_words(text)
+    while typed:
+        each = typed.pop(0)
+        name, equals, value = name_and_value(each)
+        is_of_setting = is_setting(each) or is_setting(before) or (equals and folded(name).lower() != "preset")
+        if is_of_setting or (settings and is_number(folded(each))):
             settings.append(each)
+            settings += take_texts(typed) if _listed(name) else []
         elif preset:
             raise BchatError("command.one-value", status=ExitStatus.USAGE, name="preset", value=shortened(each))
         else:
-            preset = _preset_of(value, presets)
+            preset = _preset_of(folded(value if equals else each), presets)
+        before = each
     return SettingsChange(preset, parse_settings(" ".join(settings)))
+
+
+def _listed(typed: str) -> str:
+    """Return the setting that `typed` names, if it is a list of texts."""
+    name = decoding.resolve_name(folded(typed)) if is_setting(typed) else ""
+    return name if name in decoding.TEXTS else ""
 
 
 def _preset_of(typed: str, presets: Mapping[str, Preset]) -> str:
@@ -111,23 +114,32 @@ def _preset_of(typed: str, presets: Mapping[str, Preset]) -> str:
     raise BchatError("command.no-choice", status=ExitStatus.USAGE, name=name, suggestion=suggestion, known=known)
 
 
-def _words_of(text: str) -> list[str]:
-    return re.sub(r"\s*=\s*", "=", re.sub("[,、]", " ", folded(text))).split()
-
-
 def parse_settings(text: str) -> dict[str, Any]:
-    """Parse and check `temperature=0.7,top_p 0.9`, full-width or not. "default" becomes RESET."""
-    words = _words_of(text)
+    """Parse and check `temperature=0.7,top_p 0.9`, full-width or not. "default" becomes RESET.
+
+    After the name of a list of texts, all words up to the next setting are its texts: `stop "\\n" "。" top_k 0`.
+    """
+    typed = split_words(text)
     changes: dict[str, Any] = {}
     name = ""
-    while words:
-        if name and _NUMBER.match(words[0]):  # no setting begins like a number
-            raise BchatError("command.one-value", status=ExitStatus.USAGE, name=name, value=shortened(words[0]))
-        name, equals, value = words.pop(0).partition("=")
-        name = decoding.resolve_name(name)
-        if not equals:
-            if not words:
-                raise BchatError("command.value-missing", status=ExitStatus.USAGE, name=name)
-            value = words.pop(0)
-        changes[name] = RESET if value.lower() in _DEFAULT_WORDS else decoding.checked(name, value)
+    while typed:
+        word = folded(typed[0])
+        if name and is_number(word):  # no setting begins like a number
+            raise BchatError("command.one-value", status=ExitStatus.USAGE, name=name, value=shortened(word))
+        first, equals, value = name_and_value(typed.pop(0))
+        name = decoding.resolve_name(folded(first))
+        values = [value] if equals else []
+        if name in decoding.TEXTS:
+            values += take_texts(typed)
+        elif not equals:
+            values, typed = typed[:1], typed[1:]
+        if not values:
+            raise BchatError("command.value-missing", status=ExitStatus.USAGE, name=name)
+        changes[name] = _value(name, values)
     return changes
+
+
+def _value(name: str, typed: list[str]) -> Any:
+    if folded(typed[0]).lower() in _DEFAULT_WORDS:
+        return RESET
+    return decoding.checked(name, texts_of(typed) if name in decoding.TEXTS else folded(typed[0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import product
 from math import log10, prod
 
@@ -116,7 +116,7 @@ def _last_comparison(app: App) -> Differences | None:
 
 def _find_reply(app: App, variant: Variant) -> int | None:
     """Return the index of the whole reply to the last message that has the variant's settings."""
-    settings = asdict(variant.parameters)
+    settings = decoding.as_record(variant.parameters)
     found = (i for i, reply in enumerate(app.session.replies) if reply.details.get("settings") == settings)
     return next((index for index in found if app.session.replies[index].is_whole), None)
 
@@ -134,7 +134,7 @@ def take(app: App, argument: str) -> Action:
         choose(app, index)
         return None
     app.say(Phrase("take.anew"))
-    return Retry(SettingsChange(variant.preset, asdict(variant.parameters)))
+    return Retry(SettingsChange(variant.preset, vars(variant.parameters)))
 
 
 def compare_choices(app: App, typed: str) -> Iterable[tuple[str, str]]:

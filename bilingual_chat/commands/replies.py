@@ -9,7 +9,7 @@ from bilingual_chat.commands.app import Action, App
 from bilingual_chat.commands.arguments import parse_number, shortened
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.settings.decoding import RANGES
+from bilingual_chat.settings import decoding
 from bilingual_chat.text.conversation import FinishReason, Turn
 
 _SHOWN = 60  # characters of a reply in the list
@@ -71,10 +71,10 @@ def _varied(known: tuple[Turn, ...], turn: Turn) -> Iterable[str]:
     """Yield the settings in which replies under one preset differ, and the seed."""
     alike = [each.details for each in known if each.details.get("preset") == turn.details.get("preset")]
     own = _mapping(turn.details, "settings")
-    for name in RANGES:
+    for name in decoding.RANGES:
         values = {_text(_mapping(each, "settings").get(name)) for each in alike}
         if name != "seed" and name in own and len(values) > 1:
-            yield f"{name}={_text(own[name])}"
+            yield f"{name}={decoding.format_value(own[name])}"
     if turn.details.get("seed") is not None:
         yield f"seed={turn.details['seed']}"
 
@@ -98,7 +98,11 @@ def _facts(app: App, turn: Turn) -> Iterable[tuple[str, str]]:
     yield "preset", _text(details.get("preset"))
     yield (
         "settings",
-        " ".join(f"{name}={_text(settings[name])}" for name in RANGES if name in settings and name != "seed"),
+        " ".join(
+            f"{name}={decoding.format_value(settings[name])}"
+            for name in decoding.RANGES
+            if name != "seed" and name in settings and decoding.is_shown(name, settings[name])
+        ),
     )
     yield "seed", _text(details.get("seed", settings.get("seed")))
     if "prompt_tokens" in usage:

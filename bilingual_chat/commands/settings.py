@@ -12,7 +12,7 @@ from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import config, decoding
 from bilingual_chat.settings.config import Config, Settings, SettingsChange
-from bilingual_chat.settings.decoding import RANGES, DecodingParameters
+from bilingual_chat.settings.decoding import RANGES, DecodingParameters, format_value
 from bilingual_chat.settings.presets import Preset
 
 _ABBREVIATED = {
@@ -27,7 +27,11 @@ _LANGUAGES = {"english": "en", "英語": "en", "japanese": "ja", "日本語": "j
 def show_settings(app: App, argument: str) -> Action:
     """/settings: list every setting."""
     head = tuple(app.text(Phrase(f"heading.{key}")) for key in ("setting", "value", "range", "layer"))
-    app.show_rows([head, *(_setting_row(app, name) for name in RANGES)])
+    values = vars(app.session.settings.parameters)
+    shown = [name for name in RANGES if decoding.is_shown(name, values[name])]
+    app.show_rows([head, *(_setting_row(app, name) for name in shown)])
+    if hidden := [name for name in RANGES if name not in shown]:
+        app.say(Phrase("settings.rare", names=", ".join(hidden)))
     return None
 
 
@@ -53,26 +57,33 @@ def setting_command(name: str) -> Callable[[App, str], Action]:
 
 
 def explain_setting(app: App, name: str) -> Action:
-    """Show the value and range of a setting, and its effect."""
+    """Show the value and range of a setting, its effect and an example."""
     app.show_rows([_setting_row(app, name)])
     app.say(Phrase(f"parameter.{name}"))
+    app.say(Phrase("settings.example", name=name, value=RANGES[name].example))
     return None
 
 
 def _setting_row(app: App, name: str) -> tuple[str, ...]:
-    settings, span = app.session.settings, RANGES[name]
-    high = "2^63-1" if span.high == 2**63 - 1 else _number(span.high)
+    settings = app.session.settings
     value = _value_text(app, getattr(settings.parameters, name))
-    return name, value, f"{_number(span.low)} – {high}", _origin(app, settings, name)
+    return name, value, _range_text(app, name), _origin(app, settings, name)
 
 
-def _value_text(app: App, value: float | None) -> str:
-    return app.text(Phrase("value.fresh")) if value is None else _number(value)
+def _range_text(app: App, name: str) -> str:
+    span = RANGES[name]
+    if name in decoding.TEXTS:
+        return app.text(Phrase("range.texts", limit=int(span.high)))
+    if span.choices:
+        return " | ".join(span.choices)
+    high = "2^63-1" if span.high == 2**63 - 1 else format_value(span.high)
+    return f"{format_value(span.low)} – {high}"
 
 
-def _number(value: float) -> str:
-    """Return all digits, so that the shown value is the value in use."""
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
+def _value_text(app: App, value: object) -> str:
+    if value is None:
+        return app.text(Phrase("value.fresh"))
+    return app.text(Phrase("value.off")) if value == () else format_value(value)
 
 
 def _origin(app: App, settings: Settings, name: str) -> str:
@@ -97,7 +108,7 @@ def changes_to_restore(parameters: DecodingParameters, recorded: object) -> str:
         with suppress(BchatError):
             value = decoding.checked(name, values[name])
             if value != getattr(parameters, name):
-                differing.append(f"{name}={_number(value)}")
+                differing.append(f"{name}={format_value(value)}")
     return " ".join(differing)
 
 
@@ -129,7 +140,7 @@ def preset_rows(config: Config, lang: str, chosen: str = "") -> Rows:
     """Return name, values and description of every preset."""
 
     def values(preset: Preset) -> str:
-        shown = {name: "random" if value is None else _number(value) for name, value in preset.values.items()}
+        shown = {name: "random" if value is None else format_value(value) for name, value in preset.values.items()}
         return " ".join(f"{_ABBREVIATED.get(name, name)}={value}" for name, value in shown.items())
 
     return [

@@ -17,6 +17,7 @@ from bilingual_chat.engines.lookahead import Lookahead
 from bilingual_chat.engines.neox.build import features
 from bilingual_chat.engines.neox.cpu_model import CpuNeox
 from bilingual_chat.engines.protocol import MOST_ROWS, Chunk, Progress, one_after_another
+from bilingual_chat.engines.token_rules import Vocabulary, token_rules
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.decoding import DecodingParameters
@@ -62,13 +63,13 @@ class CachedEngine:
         *,
         name: str,
         eos_ids: Sequence[int],
-        vocab_size: int,
+        vocabulary: Vocabulary,
         notices: Iterable[Phrase] = (),
         max_threads: int | None = None,
     ) -> None:
-        """eos_ids: each ends a reply. vocab_size: the tokenizer's; later ids (padding) are not sampled."""
+        """eos_ids: each ends a reply. vocabulary: the tokenizer's; later ids (padding) are not sampled."""
         self._model, self._name = model, name
-        self._eos_ids, self._vocab_size = list(eos_ids), vocab_size
+        self._eos_ids, self._vocabulary, self._vocab_size = list(eos_ids), vocabulary, vocabulary.size
         self._notices, self._threads = tuple(notices), max_threads
         self.forget()
 
@@ -207,7 +208,7 @@ class CachedEngine:
         return Generation(
             prompt_ids,
             parameters,
-            eos_ids=self._eos_ids,
+            rules=token_rules(parameters, self._eos_ids, self._vocabulary),
             vocab_size=self._vocab_size,
             context_length=self.context_length,
         )

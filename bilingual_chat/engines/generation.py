@@ -9,8 +9,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from bilingual_chat.engines.penalties import first_step
 from bilingual_chat.engines.protocol import Chunk, Progress
 from bilingual_chat.engines.sampling import choose
+from bilingual_chat.engines.token_rules import TokenRules
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.text.conversation import FinishReason
@@ -19,31 +21,32 @@ NOTICEABLE_S = 0.5  # a shorter wait needs no progress report
 
 
 class Generation:
-    """State: the ids so far, the set of ids among them, the random generator."""
+    """State: the ids so far and their counts, the random generator."""
 
     def __init__(
         self,
         prompt_ids: Sequence[int],
         parameters: DecodingParameters,
         *,
-        eos_ids: Sequence[int],
+        rules: TokenRules,
         vocab_size: int,
         context_length: int,
     ) -> None:
         """Raises BchatError if the prompt fills the context, ValueError for ids outside the vocabulary."""
-        self.ids = list(prompt_ids)
-        check_ids(self.ids, vocab_size)
+        check_ids(prompt_ids, vocab_size)
+        self._step = first_step(prompt_ids, parameters, rules, vocab_size)
         if len(self.ids) >= context_length:
             raise BchatError("engine.prompt-too-long", prompt=len(self.ids), context=context_length)
         self.cached_tokens = 0  # of the prompt; the engine sets it
-        self._parameters = parameters
-        self._eos_ids = list(eos_ids)
         self._generator = random_numbers(parameters.seed)
-        self._seen = torch.zeros(vocab_size, dtype=torch.bool)
-        self._seen[self.ids] = True
         self._new_tokens = 0
         self._most_tokens = min(parameters.max_new_tokens, context_length - len(self.ids))
         self.is_done = self.remaining <= 0
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids of prompt and reply."""
+        return self._step.ids
 
     @property
     def remaining(self) -> int:
@@ -58,15 +61,12 @@ class Generation:
     def add(self, logits: Tensor) -> Chunk:
         """Choose the next token from float32 `logits` (vocabulary,)."""
         with limit_threads(1):
-            token, logprob = choose(
-                logits, self._seen, self._new_tokens, self._parameters, self._eos_ids, self._generator
-            )
+            token, logprob = choose(logits, self._step, self._generator)
         finish = None
-        if token in self._eos_ids:
+        if token in self._step.rules.eos_ids:
             finish = FinishReason.STOP
         else:
-            self.ids.append(token)
-            self._seen[token] = True
+            self._step.add(token)
             self._new_tokens += 1
             finish = None if self.remaining else FinishReason.LENGTH
         self.is_done = finish is not None

@@ -19,6 +19,7 @@ from bilingual_chat.engines.neox.cpu_model import CpuNeox, can_compute
 from bilingual_chat.engines.neox.cuda_graph import CudaGraphNeox
 from bilingual_chat.engines.neox.torch_model import GptNeox
 from bilingual_chat.engines.protocol import OpenOptions, Progress
+from bilingual_chat.engines.token_rules import Vocabulary
 from bilingual_chat.engines.weights.convert import open_weights
 from bilingual_chat.engines.weights.files import find_weights, read_json
 from bilingual_chat.engines.weights.reader import stored_dtype
@@ -66,9 +67,9 @@ class LocalEngine(CachedEngine):
             model,
             name=entry.name,
             eos_ids=[tokenizer.eos_id],
-            vocab_size=tokenizer.vocab_size,
             notices=filter(None, (hardware.notice, *problems)),
             max_threads=1 if is_small else None,
+            vocabulary=Vocabulary(tokenizer),
         )
         # One pass reads every weight but the other rows of the embedding.
         self._check_weights(torch.split(model.embedding, 4096), [tokenizer.eos_id])

@@ -43,6 +43,22 @@ class DecodingSettings(TypedDict, total=False):
     min_new_tokens: int  # tokens
     max_new_tokens: int  # tokens
     seed: int | None  # None: a fresh one for each reply
+    min_p: float  # probability as a share of the likeliest token's; 0: off
+    typical_p: float  # probability; 1: off
+    epsilon_cutoff: float  # probability; 0: off
+    eta_cutoff: float  # probability; 0: off
+    top_h: float  # share of the entropy; 0: off
+    top_n_sigma: float  # standard deviations; 0: off
+    presence_penalty: float  # logits; 0: off
+    frequency_penalty: float  # logits a use; 0: off
+    dry_multiplier: float  # logits; 0: off
+    dry_base: float
+    dry_allowed_length: int  # tokens
+    no_repeat_ngram_size: int  # tokens; 0: off
+    penalty_scope: str  # "all" (prompt and reply) or "reply"
+    logit_bias: Sequence[str]  # "TEXT=NUMBER" or "id:N=NUMBER"
+    bad_words: Sequence[str]  # texts or "id:N"
+    stop: Sequence[str]  # texts
 
 
 def open(

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.session.model import Completion
 from bilingual_chat.session.session import Session
 from bilingual_chat.session.turn import Request, RunningReply, turn_of
-from bilingual_chat.settings.decoding import DecodingParameters
+from bilingual_chat.settings.decoding import DecodingParameters, as_record
 from bilingual_chat.text.conversation import FinishReason
 
 MAX_REPLIES = 8  # at a time
@@ -104,7 +104,7 @@ def _generate(
 def _record(variant: Variant, completion: Completion) -> dict[str, object]:
     return {
         "label": variant.label,
-        "settings": asdict(completion.parameters),
+        "settings": as_record(completion.parameters),
         "reply": completion.reply,
         "completion_tokens": len(completion.reply_ids),
         "finish_reason": completion.finish.value,

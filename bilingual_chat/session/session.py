@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Generator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from bilingual_chat.session.saved import SavedConversation
 from bilingual_chat.session.turn import Request, RunningReply, dropped_details, remarks_after, turn_of
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import NO_CHANGE, Settings, SettingsChange
-from bilingual_chat.settings.decoding import DecodingParameters
+from bilingual_chat.settings.decoding import DecodingParameters, as_record
 from bilingual_chat.storage.signals import postpone_signals
 from bilingual_chat.text import prompt
 from bilingual_chat.text.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
@@ -247,7 +247,7 @@ class Session(SavedConversation):
     def change(self, settings: Settings) -> None:
         """Use and record other settings from the next reply on."""
         self.settings = settings
-        self.note("settings", asdict(settings.parameters))
+        self.note("settings", as_record(settings.parameters))
 
     def begin_with(self, text: str) -> None:
         """Let each reply from now on begin with `text`, "" for none; recorded. Raises BchatError for spaces only."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -14,7 +14,7 @@ from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.session.loops import LoopDetector
 from bilingual_chat.session.model import Completion, Model
-from bilingual_chat.settings.decoding import DecodingParameters
+from bilingual_chat.settings.decoding import DecodingParameters, as_record, filter_order
 from bilingual_chat.storage.checksums import short_digest
 from bilingual_chat.text.conversation import FinishReason, Turn
 from bilingual_chat.text.prompt import Prompt
@@ -40,6 +40,7 @@ class RunningReply:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._detokenizer = request.model.detokenizer(request.prompt.beginning)
+        self._detokenizer.also_stop_at(request.parameters.stop)
         self.begun = self._detokenizer.text  # the part that exists already
         self._loop = LoopDetector()
         self._ids: list[int] = []
@@ -113,10 +114,11 @@ class RunningReply:
 
 def turn_of(request: Request, completion: Completion) -> Turn:
     """Return the turn to be saved: message, reply, and the details that a transcript records."""
-    settings = asdict(completion.parameters)
+    settings = as_record(completion.parameters)
     details = {
         **completion.model,
         "settings": settings,
+        "filters": list(filter_order(completion.parameters)),
         "seed": settings["seed"],
         "preset": request.preset,
         "prompt_digest": digest_ids(completion.prompt.ids),

@@ -10,7 +10,6 @@ the preset named in that file; a preset from the command line or /preset overrid
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,7 +19,7 @@ from typing import Any, TypeVar
 
 from bilingual_chat.messages import LANGUAGES, Phrase, did_you_mean
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.settings import decoding, toml_tables
+from bilingual_chat.settings import decoding, toml_tables, words
 from bilingual_chat.settings.catalogue import ModelEntry, load_catalogue
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.settings.presets import PARAMETERS, Preset, find_preset, load_presets, no_preset, read_values
@@ -153,15 +152,29 @@ def _model_layer(entry: ModelEntry, presets: Mapping[str, Preset]) -> Layer:
     return Layer(DEFAULT, preset=entry.preset if entry.preset in presets else "")
 
 
-def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
-    """Return the values of `--set NAME=VALUE,… …` as text, by parameter. Raises BchatError (USAGE)."""
-    values: dict[str, str] = {}
-    for text in (each for joined in texts for each in re.split("[,，、]", joined)):
+def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """Return the values of `--set NAME=VALUE,… …` by parameter, unchecked. Raises BchatError (USAGE).
+
+    A list of texts goes on to the next NAME=: `stop="\\n","。",top_k=0`.
+    """
+    values: dict[str, Any] = {}
+    listed = ""
+    for text in (each for joined in texts for each in words.split_parts(joined)):
         name, sign, value = text.partition("=")
+        if listed and not (sign and words.is_setting(name)):
+            values[listed] += words.texts_of(words.split_words(text))
+            continue
         if not sign:
             raise BchatError("config.assignment", status=ExitStatus.USAGE, text=text)
-        values[decoding.resolve_name(name)] = value
+        name = decoding.resolve_name(name)
+        listed = name if name in decoding.TEXTS else ""
+        values[name] = typed_value(name, value)
     return values
+
+
+def typed_value(name: str, text: str) -> Any:
+    """Return the value that `text` means for parameter `name`, unchecked: of a list of texts, the texts."""
+    return words.texts_of(words.split_words(text)) if name in decoding.TEXTS else text
 
 
 def load_config(file: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
@@ -285,7 +298,7 @@ def _with_environment(config: Config, environment: Mapping[str, str]) -> Config:
         elif name in _TOP_LEVEL:
             top[name] = _from_variable(variable, partial(_TOP_LEVEL[name], (name,), text))
         else:
-            values[name] = _from_variable(variable, partial(decoding.checked, name, text))
+            values[name] = _from_variable(variable, partial(decoding.checked, name, typed_value(name, text)))
     if top.get("preset", "") and top["preset"] not in config.presets:
         raise _wrong_variable(f"{_PREFIX}PRESET", no_preset(top["preset"], config.presets))
     return config.with_source(ENVIRONMENT, values, top)

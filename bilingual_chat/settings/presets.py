@@ -85,14 +85,11 @@ def read_values(path: KeyPath, table: Any, also: tuple[str, ...] = ()) -> dict[s
 
 def _checked(path: KeyPath, value: Any) -> Any:
     name = path[-1]
+    spec = decoding.RANGES[name]
     try:
         # A number in quotes is a mistake; only "random", for a fresh seed each time, is a word.
-        if isinstance(value, str) and not (decoding.RANGES[name].optional and value == "random"):
-            raise WrongValue(path, Phrase("config.type", field=name, kind=_kind(name)))
+        if isinstance(value, str) and spec.kind in (int, float) and not (spec.optional and value == "random"):
+            raise WrongValue(path, Phrase("config.type", field=name, kind=Phrase(f"kind.{decoding.kind_name(name)}")))
         return decoding.checked(name, value)
     except BchatError as error:
         raise WrongValue(path, error.phrase) from None
-
-
-def _kind(name: str) -> Phrase:
-    return Phrase("kind.int" if decoding.RANGES[name].kind is int else "kind.float")

@@ -8,7 +8,7 @@ from bilingual_chat.messages import Phrase
 from bilingual_chat.session.model import Model
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import DEFAULT, Settings
-from bilingual_chat.settings.decoding import RANGES
+from bilingual_chat.settings.decoding import RANGES, format_value
 from bilingual_chat.terminal.linebreak import count_cells
 from bilingual_chat.text.sanitize import outward_line
 
@@ -99,8 +99,4 @@ def _differing(settings: Settings) -> list[str]:
     """Return the settings that something stronger than the preset gave."""
     usual = (DEFAULT, f"preset {settings.preset}")
     changed = {name: getattr(settings.parameters, name) for name in RANGES if settings.provenance[name] not in usual}
-    return [
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in changed.items()
-        if value is not None
-    ]
+    return [f"{name}={format_value(value)}" for name, value in changed.items() if value is not None]

@@ -61,6 +61,10 @@ class Detokenizer:
             _, self._held_stop = _split_partial(text, self._stop_strings)
             self._shown_of_held = len(self._held_stop)
 
+    def also_stop_at(self, texts: Iterable[str]) -> None:
+        """Stop before each of `texts`, too. What was pushed before stays whole."""
+        self._stop_strings += tuple(texts)
+
     def push(self, token_id: int) -> str:
         """Return the text that this token completes; "" once `stopped`."""
         if self.stopped:

@@ -51,7 +51,7 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path, *, newline: str = "\n") -> None:
-        self.path = path
+        self.path, self.newline = path, newline
         self._model, self.fingerprint = _load(path)
         self.eos_id: int = self._model.eos_id()
         self.bos_id: int = self._model.bos_id()  # -1 where the model has none

@@ -100,7 +100,7 @@ def _is_setting(name: str, value: object) -> bool:
         decoding.checked(name, value)
     except BchatError:
         return False
-    return not isinstance(value, str)
+    return decoding.RANGES[name].kind not in (int, float) or not isinstance(value, str)
 
 
 _KNOWN: dict[str, Callable[[object], bool]] = {

@@ -15,7 +15,7 @@ from typing import Any
 
 from bilingual_chat import messages
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.settings.decoding import RANGES
+from bilingual_chat.settings.decoding import RANGES, format_value, is_shown
 from bilingual_chat.text.conversation import FinishReason, Speaker, Turn, Utterance
 from bilingual_chat.text.sanitize import outward, outward_line
 from bilingual_chat.transcript import schema
@@ -169,7 +169,8 @@ def _settings_of(turns: Sequence[Turn]) -> dict[str, Any]:
     recorded = details.get("settings")
     found = {"model": details["model"]} if isinstance(details.get("model"), str) else {}
     if isinstance(recorded, Mapping):
-        found |= {name: recorded[name] for name in RANGES if name in recorded and name != "seed"}
+        shown = [name for name in RANGES if name in recorded and is_shown(name, recorded[name])]
+        found |= {name: format_value(recorded[name]) for name in shown if name != "seed"}
     return found
 
 

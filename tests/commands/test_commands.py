@@ -23,7 +23,7 @@ from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import config
 from bilingual_chat.settings.config import SettingsChange, load_config, settings_for
-from bilingual_chat.settings.decoding import RANGES
+from bilingual_chat.settings.decoding import RANGES, DecodingParameters, format_value
 from bilingual_chat.settings.presets import Preset
 from bilingual_chat.storage import paths
 from bilingual_chat.text.conversation import FinishReason, Speaker, Turn, Utterance
@@ -145,7 +145,7 @@ def test_help_explains_every_setting(app: tuple[App, Shown, Any], name: str) -> 
     chat, shown, _ = app
     execute(f"/help {name}", chat)
     assert shown.rows[0][0] == name
-    assert shown.keys == [f"parameter.{name}"]
+    assert shown.keys == [f"parameter.{name}", "settings.example"]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
@@ -229,6 +229,76 @@ def test_several_settings_are_changed_together_or_not_at_all(app: tuple[App, Sho
     execute("/temp 0.6 top_k=10", chat)
     parameters = chat.session.settings.parameters
     assert (parameters.temperature, parameters.top_k) == (0.6, 10)
+
+
+@pytest.mark.parametrize(
+    ("line", "changes"),
+    [
+        (r'/set stop "\n" "。"', {"stop": ("\n", "。")}),
+        (r"/set stop \n 。 temp 0.5", {"stop": ("\n", "。"), "temperature": 0.5}),
+        ('/set stop="a b", "c,d" top_k=3', {"stop": ("a b", "c,d"), "top_k": 3}),
+        ("／ｓｅｔ　ｓｔｏｐ　＂！？＂", {"stop": ("！？",)}),
+        ('/set stop "temperature" temperature', {"stop": ("temperature",), "temperature": None}),
+        (r'/set stop "say \"no\"" \\', {"stop": ('say "no"', "\\")}),
+        ('/set bad_words 猫 "犬" id:12', {"bad_words": ("猫", "犬", "id:12")}),
+        ('/set logit_bias "猫" = 5 id:7=－２', {"logit_bias": ("猫=5", "id:7=-2")}),
+        ("/set penalty_scope reply", {"penalty_scope": "reply"}),
+        ("/set min_p ０．０５", {"min_p": 0.05}),
+        ("/set no_repeat_ngram_size　４", {"no_repeat_ngram_size": 4}),
+    ],
+)
+def test_texts_are_set_as_they_are_written(app: tuple[App, Shown, Any], line: str, changes: dict[str, Any]) -> None:
+    chat, _, _ = app
+    if None in changes.values():
+        refused(line, chat)
+        return
+    execute(line, chat)
+    found = vars(chat.session.settings.parameters)
+    assert {name: found[name] for name in changes} == changes
+    assert chat.session.settings.provenance[next(iter(changes))] == "session"
+
+
+@pytest.mark.parametrize("word", ["none", "off", "ＮＯＮＥ", "なし", "default"])
+def test_texts_are_taken_away_by_a_word(app: tuple[App, Shown, Any], word: str) -> None:
+    chat, _, _ = app
+    execute('/set stop "none" "x"', chat)
+    assert chat.session.settings.parameters.stop == ("none", "x")
+    execute(f"/set stop {word}", chat)
+    assert chat.session.settings.parameters.stop == ()
+    refused("/set stop", chat)
+    refused("/set stop temp 0.5", chat)
+
+
+def test_retry_takes_texts_beside_a_preset(app: tuple[App, Shown, Any]) -> None:
+    chat, _, _ = app
+    drain(chat.session.reply("?"))
+    action = execute(r'/retry calm stop "\n" "終わり" top_k 3', chat)
+    assert isinstance(action, Retry)
+    assert action.change == SettingsChange("calm", {"stop": ("\n", "終わり"), "top_k": 3})
+
+
+def test_a_rare_setting_is_listed_where_it_differs_from_off(app: tuple[App, Shown, Any]) -> None:
+    chat, shown, _ = app
+    execute("/settings", chat)
+    listed = [row[0] for row in shown.rows]
+    assert "min_p" not in listed
+    assert "temperature" in listed
+    assert "min_p" in shown.said[-1].values["names"]
+    shown.rows.clear()
+    execute("/set min_p 0.1 stop x", chat)
+    shown.rows.clear()
+    execute("/settings", chat)
+    assert {"min_p": "0.1", "stop": '"x"'}.items() <= {row[0]: row[1] for row in shown.rows}.items()
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_the_example_of_a_setting_can_be_typed_and_shown_again(app: tuple[App, Shown, Any], name: str) -> None:
+    chat, _, _ = app
+    execute(f"/set {name} {RANGES[name].example}", chat)
+    value = getattr(chat.session.settings.parameters, name)
+    assert value != getattr(DecodingParameters(), name) or RANGES[name].low == value or name.startswith("dry_")
+    execute(f"/set {name} {format_value(value)}", chat)
+    assert getattr(chat.session.settings.parameters, name) == value
 
 
 def test_a_seed_can_be_taken_away_again(app: tuple[App, Shown, Any]) -> None:

@@ -154,7 +154,7 @@ CHAT_ROOMS = (
 )
 SHELL_ROOMS = ("cli/", "bench/", "bootstrap/", "__main__.py")
 # Said by a key that is put together: what is described, and where.
-CHAT_KEYS = ("command.", "brief.", "examples.", "layer.", "help.", "finish.", "session.same-")
+CHAT_KEYS = ("command.", "parameter.", "brief.", "examples.", "layer.", "help.", "finish.", "session.same-")
 SHELL_KEYS = ("cli.", "option.", "bench.", "path.", "models.legend")
 
 

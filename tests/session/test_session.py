@@ -123,6 +123,32 @@ def test_half_a_stop_string_is_text_when_the_model_itself_ends_there(tmp_path: P
     assert drain(session.reply("?")).reply == kept(session).reply == "user is\nユーザー"
 
 
+def test_a_reply_ends_before_the_users_stop_strings_too(tmp_path: Path) -> None:
+    """Beside those of the format, which still hold; nothing of the string is shown or kept."""
+    for stop, said, kept in (
+        (("。", "\n"), "はい。そうです。", "はい"),
+        (("です",), "一\n二です三", "一\n二"),
+        (("三",), "一\nユーザー: 三", "一"),
+        (("xyz",), "はい", "はい"),
+        (("は",), "はい", ""),
+    ):
+        session, engine = make_session(tmp_path, [said], options={"stop": stop})
+        assert drain(session.reply("?")).reply == kept
+        turn = session.conversation.turns[-1]
+        assert (turn.reply, turn.finish) == (kept, FinishReason.STOP)
+        assert turn.details["settings"]["stop"] == list(stop)
+        assert engine.closed == 1
+
+
+def test_each_record_states_the_filters_that_acted_in_their_order(tmp_path: Path) -> None:
+    session, _ = make_session(tmp_path, options={"min_p": 0.1, "penalty": 1.1, "bad_words": ["x"], "temp": 0.7})
+    drain(session.reply("?"))
+    acted = ["repetition_penalty", "bad_words", "temperature", "top_k", "min_p"]
+    assert session.conversation.turns[-1].details["filters"] == acted
+    drain(session.retry(SettingsChange(values={"temperature": 0})))
+    assert session.conversation.turns[-1].details["filters"] == ["repetition_penalty", "bad_words", "temperature"]
+
+
 def test_the_details_say_how_a_reply_can_be_made_again(tmp_path: Path) -> None:
     session, engine = make_session(tmp_path, ["一二三"], options={"temperature": 0.5, "seed": 7})
     drain(session.reply("数えて"))

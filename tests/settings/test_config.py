@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import tomllib
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ from hypothesis import strategies as st
 from bilingual_chat.messages import LANGUAGES, render
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import ModelEntry
-from bilingual_chat.settings.config import Config, Settings, load_config, parse_assignments, settings_for
-from bilingual_chat.settings.decoding import DecodingParameters, checked
+from bilingual_chat.settings.config import Config, Settings, load_config, parse_assignments, settings_for, typed_value
+from bilingual_chat.settings.decoding import RANGES, DecodingParameters, checked
 from bilingual_chat.settings.presets import find_preset
 from bilingual_chat.settings.toml_tables import line_of
 from bilingual_chat.storage import paths
@@ -205,10 +206,16 @@ def test_presets_and_models_of_a_file_are_laid_over_the_shipped_ones_key_by_key(
 def test_every_field_can_be_set_everywhere() -> None:
     """Files, environment and options know a new decoding parameter without a line here."""
     names = [each.name for each in fields(DecodingParameters)]
-    config = load("[decoding]\n" + "".join(f"{name} = 1\n" for name in names))
-    assert all(getattr(settings_for(config, SFT).parameters, name) == 1 for name in names)
-    config = load(**{name.upper(): "1" for name in names})
-    assert all(settings_for(config, SFT).provenance[name] == "environment" for name in names)
+    examples = {name: RANGES[name].example for name in names}
+    values = {name: checked(name, typed_value(name, text)) for name, text in examples.items()}
+    file = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+    assert vars(settings_for(load(f"[decoding]\n{file}"), SFT).parameters) == values
+    write_user("")
+    found = settings_for(load(**{name.upper(): text for name, text in examples.items()}), SFT)
+    assert vars(found.parameters) == values
+    assert set(found.provenance.values()) == {"environment"}
+    options = parse_assignments([f"{name}={text}" for name, text in examples.items()])
+    assert vars(settings_for(load(), SFT, None, options).parameters) == values
 
 
 # -- what is refused --------------------------------------------------------------------------------
@@ -465,7 +472,12 @@ def test_assignments_are_read_as_they_are_typed() -> None:
     assert assigned("temp=0.5", " Top-K = 3 ", "seed=none") == DecodingParameters(0.5, 3)
     assert assigned("temp=1,seed=3", "top_k=5、top_p=0.5") == DecodingParameters(1.0, 5, 0.5, seed=3)
     assert assigned("temp=1", "temperature=2", "temp=3") == DecodingParameters(3.0)
-    for wrong in ("temperature", "x=1", "top_k=abc", "temperature=0,7"):
+    texts = assigned('stop="\\n","a, b" 。,top_k=3', "bad_words=猫,犬", "logit_bias=猫=5,id:7=-2")
+    assert texts == DecodingParameters(
+        top_k=3, stop=("\n", "a, b", "。"), bad_words=("猫", "犬"), logit_bias=("猫=5", "id:7=-2")
+    )
+    assert assigned("stop=a", "stop=none") == DecodingParameters()
+    for wrong in ("temperature", "x=1", "top_k=abc", "temperature=0,7", "logit_bias=猫", "penalty_scope=both"):
         with pytest.raises(BchatError) as caught:
             assigned(wrong)
         assert caught.value.status is ExitStatus.USAGE

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.settings.decoding import ALIASES, RANGES, DecodingParameters, checked, checked_by_name, resolve_name
+from bilingual_chat.settings.decoding import (
+    ALIASES,
+    RANGES,
+    DecodingParameters,
+    checked,
+    checked_by_name,
+    format_value,
+    resolve_name,
+)
+from bilingual_chat.settings.words import split_words, texts_of
 
 
 def refusal(name: str, value: Any) -> BchatError:
@@ -42,6 +51,54 @@ def test_a_name_may_be_spelt_as_people_spell_it(name: str) -> None:
 def test_an_alias_changes_the_parameter_it_means() -> None:
     assert checked_by_name("temp", "0.7") == ("temperature", 0.7)
     assert checked_by_name("max-tokens", "8") == ("max_new_tokens", 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "result"),
+    [
+        ("stop", "\n", ("\n",)),
+        ("stop", ["a", "b", "a"], ("a", "b")),
+        ("stop", (), ()),
+        ("stop", None, ()),
+        ("bad_words", ["猫", "ｉｄ：１２"], ("猫", "id:12")),
+        ("logit_bias", ["猫=5", "a=b=-0.50", "＝＝１"], ("猫=5", "a=b=-0.5", "＝=1")),
+        ("logit_bias", ["ID:7＝２。５"], ("id:7=2.5",)),
+        ("penalty_scope", " Reply ", "reply"),
+        ("penalty_scope", "ａｌｌ", "all"),
+    ],
+)
+def test_texts_and_choices_are_recorded_alike(name: str, value: Any, result: Any) -> None:
+    assert checked(name, value) == result
+    assert checked(name, list(result) if isinstance(result, tuple) else result) == result
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "key"),
+    [
+        ("stop", [""], "setting.text"),
+        ("stop", ["x" * 201], "setting.text"),
+        ("stop", ["x"] * 257, "setting.texts"),
+        ("stop", [1], "setting.type"),
+        ("stop", 1, "setting.type"),
+        ("logit_bias", ["猫"], "setting.bias"),
+        ("logit_bias", ["猫=x"], "setting.bias"),
+        ("logit_bias", ["=5"], "setting.bias"),
+        ("logit_bias", ["猫=101"], "setting.bias"),
+        ("logit_bias", ["猫=nan"], "setting.bias"),
+        ("penalty_scope", "both", "setting.choice"),
+        ("penalty_scope", 1, "setting.type"),
+    ],
+)
+def test_other_texts_are_refused(name: str, value: Any, key: str) -> None:
+    assert refusal(name, value).key == key
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(min_size=1, max_size=8), min_size=1, unique=True))
+def test_texts_are_written_as_they_are_read(texts: list[str]) -> None:
+    """What /last and the advice show can be typed again."""
+    typed = format_value(checked("stop", texts))
+    assert texts_of(split_words(typed)) == texts
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
@@ -134,6 +191,10 @@ def test_every_value_is_in_range_or_refused_in_a_sentence(name: str, value: Any)
     except BchatError as error:
         refused = error
     else:
-        assert (found is None and RANGES[name].optional) or RANGES[name].low <= found <= RANGES[name].high
+        if RANGES[name].kind in (int, float):
+            assert (found is None and RANGES[name].optional) or RANGES[name].low <= found <= RANGES[name].high
+        else:
+            assert found in RANGES[name].choices or isinstance(found, tuple)
+        assert checked(name, found) == found
         return
     assert refused.sentence("ja")

@@ -173,7 +173,7 @@ def test_an_export_says_settings_seeds_and_times_with_their_zone(
     assert "2025-08-02 10:15:00 UTC+09:00 (JST)" in page
     assert "model=sft temperature=0.7 top_p=0.9" in page
     assert "(seed=3)" in page
-    assert "(length; seed=4 top_p=1.0)" in page
+    assert "(length; seed=4 top_p=1)" in page
 
 
 @pytest.mark.parametrize("created", ["", "yesterday", "0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59-12:00", "\x1b"])

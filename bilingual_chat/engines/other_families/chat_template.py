@@ -48,7 +48,7 @@ class TemplateTokenizer:
     """
 
     def __init__(self, directory: Path, format: PromptFormat) -> None:
-        self.path = directory / TOKENIZER_FILE
+        self.path, self.newline = directory / TOKENIZER_FILE, format.newline
         self._tokenizer = _open(directory)
         self._decoder = _Decoder(read_json(self.path, _MOST, _MOST_VALUES).get("decoder"))
         added = self._tokenizer.added_tokens_decoder

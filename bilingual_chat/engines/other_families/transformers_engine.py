@@ -26,6 +26,7 @@ from bilingual_chat.engines.memory import SMALL
 from bilingual_chat.engines.other_families.chat_template import TemplateTokenizer
 from bilingual_chat.engines.other_families.rows import LeftPaddedRows, layers_of
 from bilingual_chat.engines.protocol import OpenOptions
+from bilingual_chat.engines.token_rules import Vocabulary
 from bilingual_chat.engines.weights.files import find_weights, read_json, refused
 from bilingual_chat.engines.weights.reader import count_stored
 from bilingual_chat.messages.errors import BchatError, ExitStatus
@@ -78,9 +79,9 @@ class TransformersEngine(CachedEngine):
             model,
             name=name,
             eos_ids=[each for each in tokenizer.eos_ids if each < vocab_size],
-            vocab_size=vocab_size,
             notices=[hardware.notice] if hardware.notice else [],
             max_threads=1 if hardware.device.type == "cpu" and size.parameters < SMALL else None,
+            vocabulary=Vocabulary(tokenizer),
         )
         self._test()
         self.forget()

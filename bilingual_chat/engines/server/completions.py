@@ -25,7 +25,7 @@ _SENT_AS = {
     "min_new_tokens": "min_tokens",
     "seed": "seed",
 }
-_APPLIED_HERE = ("max_new_tokens",)  # together with the context
+_APPLIED_HERE = ("max_new_tokens", "stop")  # the first together with the context
 _DEFAULTS = DecodingParameters()
 
 
