@@ -92,7 +92,8 @@ def measure(quantize: QuantizeName, open_: Open, text: str, report: Report) -> I
     model = open_(quantize, steps.prepare)
     load_s = time.perf_counter() - began
     engine = local_engine(model)
-    ids = _endless(encode(model, text), engine.context_length)
+    ids = encode(model, text)
+    ids = (ids * math.ceil(engine.context_length / len(ids)))[: engine.context_length]
     speed = Speed(quantize, engine.precision, engine.device_name, engine.threads, engine.bytes_per_token, load_s)
     yield speed
 
@@ -175,10 +176,6 @@ class Steps:
 
     def _say(self, doing: Phrase) -> None:
         self._report(Phrase("bench.step", name=self._quantize, step=self._step, steps=self._steps, doing=doing))
-
-
-def _endless(ids: Sequence[int], length: int) -> list[int]:
-    return (list(ids) * math.ceil(length / len(ids)))[:length]
 
 
 def _first_token_s(engine: LocalEngine, ids: Sequence[int], cached: int) -> float:

@@ -29,7 +29,8 @@ def confirms(key: str, **values: object) -> bool:
 
     Keys typed before the question do not count.
     """
-    if not _is_terminal():
+    # Python sets a stream to None whose file descriptor is closed.
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
         return False
     _discard_typed_keys()
     print("bchat:", _rendered(key, values), end=" ", file=sys.stderr, flush=True)
@@ -41,11 +42,6 @@ def confirms(key: str, **values: object) -> bool:
 
 def _rendered(key: str, values: dict[str, object]) -> str:
     return messages.render(key, messages.language_of(os.environ), **values)
-
-
-def _is_terminal() -> bool:
-    # Python sets a stream to None whose file descriptor is closed.
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 def _discard_typed_keys() -> None:

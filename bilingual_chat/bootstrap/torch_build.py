@@ -64,11 +64,8 @@ def pin_build(root: Path, build: str) -> list[str]:
 
 def _install_cpu(root: Path, version: str, wanted: str) -> str:
     say("bootstrap.torch-cpu", version=version)
-    output = pip.install(root, [f"torch=={version}+cpu"])
-    if not output:
+    if _has_installed(root, [f"torch=={version}+cpu"]):
         return CPU
-    if pip.is_unreachable(output) or not pip.is_unknown(output):
-        raise pip.failed(root, output)
     say("bootstrap.torch-pytorch")
     output = pip.install(root, FROM_PYTORCH, START_TIMEOUT_S)
     if not output:
@@ -83,15 +80,20 @@ def _install_cpu(root: Path, version: str, wanted: str) -> str:
 def _install_cuda(root: Path, version: str, wanted: str) -> str:
     say("bootstrap.torch-cuda", version=version)
     # pip prefers a build with a label: `torch==X` would be X+cpu where the index has both.
-    output = pip.install(root, [f"torch=={version},!={version}+cpu"])
-    if not output:
+    if _has_installed(root, [f"torch=={version},!={version}+cpu"]):
         return CUDA
-    if pip.is_unreachable(output) or not pip.is_unknown(output):
-        raise pip.failed(root, output)
     if wanted == CUDA:
         raise BchatError("bootstrap.torch-no-cuda", version=version)
     say("bootstrap.torch-without-cuda")
     return ANY
+
+
+def _has_installed(root: Path, wanted: list[str]) -> bool:
+    """Install from the user's index; return False if it lacks this build. Raise BchatError for other failures."""
+    output = pip.install(root, wanted)
+    if output and (pip.is_unreachable(output) or not pip.is_unknown(output)):
+        raise pip.failed(root, output)
+    return not output
 
 
 def has_nvidia_gpu() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from bilingual_chat.settings.catalogue import ModelEntry
@@ -35,8 +37,10 @@ def available_memory(root: Path = Path("/")) -> int | None:
     The least of /proc/meminfo's MemAvailable and the rest of each enclosing cgroup (v2 or v1). File pages count as
     free, because the kernel can drop them. root: the directory of proc and sys.
     """
-    known = [size for size in (_machine(root), *_cgroups(root)) if size is not None]
-    return min(known, default=None)
+    machine = (
+        line.split()[1] for line in _read(root / "proc/meminfo").splitlines() if line.startswith("MemAvailable:")
+    )
+    return min([*(_number(size) * 1024 for size in machine), *_cgroups(root)], default=None)
 
 
 def used_memory(root: Path = Path("/")) -> tuple[int | None, int | None]:
@@ -58,16 +62,9 @@ def reset_peak(root: Path = Path("/")) -> bool:
     return True
 
 
-def _machine(root: Path) -> int | None:
-    for line in _read(root / "proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            return _number(line.split()[1]) * 1024
-    return None
-
-
-def _cgroups(root: Path) -> list[int | None]:
+def _cgroups(root: Path) -> list[int]:
     """Return the rest of our memory cgroup and of each of its parents."""
-    left: list[int | None] = []
+    left: list[int] = []
     for line in _read(root / "proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
@@ -78,17 +75,17 @@ def _cgroups(root: Path) -> list[int | None]:
         else:
             continue
         parts = [part for part in group.split("/") if part not in ("", "..")]
-        left += [_left(top.joinpath(*parts[:depth]), *names) for depth in range(len(parts) + 1)]
+        left += chain.from_iterable(_left(top.joinpath(*parts[:depth]), *names) for depth in range(len(parts) + 1))
     return left
 
 
-def _left(group: Path, limit_name: str, usage_name: str, prefix: str) -> int | None:
+def _left(group: Path, limit_name: str, usage_name: str, prefix: str) -> Iterator[int]:
     limit = _number(_read(group / limit_name))
     if not 0 < limit < UNLIMITED:
-        return None
+        return
     stat = dict(line.split() for line in _read(group / "memory.stat").splitlines() if len(line.split()) == 2)
     reclaimable = sum(_number(stat.get(f"{prefix}{kind}_file", "0")) for kind in ("inactive", "active"))
-    return max(0, limit - _number(_read(group / usage_name)) + reclaimable)
+    yield max(0, limit - _number(_read(group / usage_name)) + reclaimable)
 
 
 def _read(path: Path) -> str:

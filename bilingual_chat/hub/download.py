@@ -120,10 +120,9 @@ def download(
             raise
         if entry.directory:
             return target_directory(entry)
-        for number, each in enumerate(downloads):
-            later = downloads[number + 1 :]
-            is_last = all(other.file.etag != each.file.etag for other in later)
-            file_download.link_into_snapshot(each, is_last=is_last)
+        last = {each.file.etag: each for each in downloads}
+        for each in downloads:
+            file_download.link_into_snapshot(each, is_last=last[each.file.etag] is each)
         _name_commit(entry, listing.commit)
         file_download.remove_abandoned(folder)
     return folder / "snapshots" / listing.commit
@@ -140,11 +139,9 @@ def require_downloadable(entry: ModelEntry) -> None:
 def is_complete(entry: ModelEntry) -> bool:
     """Return True if nothing of a model that is here has to be repaired, or compared with the hub."""
     report = last_report(entry) if entry.hub_id else None
-    if report is None:
-        return True
-    if entry.directory:
+    if report is not None and entry.directory:
         return paths.is_offline() or report.state is State.GOOD
-    return report.state is not State.DAMAGED
+    return report is None or report.state is not State.DAMAGED
 
 
 def target_directory(entry: ModelEntry) -> Path:
@@ -235,11 +232,10 @@ def _require_space(needed: int, directory: Path) -> None:
 
 def _name_commit(entry: ModelEntry, commit: str) -> None:
     """Record the commit of the revision, as huggingface_hub does."""
-    if entry.revision == commit:
-        return
-    ref = hub_folder(entry.hub_id) / "refs" / entry.revision
-    ref.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write(ref, commit.encode(), mode=0o666)
+    if entry.revision != commit:
+        ref = hub_folder(entry.hub_id) / "refs" / entry.revision
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write(ref, commit.encode(), mode=0o666)
 
 
 def _remove_empty(folder: Path, downloads: Sequence[FileDownload]) -> None:

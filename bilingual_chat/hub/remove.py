@@ -56,5 +56,5 @@ def _is_in_cache(folder: Path) -> bool:
 
 def _freed_bytes(path: Path) -> int:
     """Return the bytes that a removal frees: 0 for a link, or a file that has another name elsewhere."""
-    status = None if safe_stat.is_link(path) else safe_stat.status(path)
-    return status.st_size if status is not None and safe_stat.is_file(path) and status.st_nlink == 1 else 0
+    has_other_name = safe_stat.is_link(path) or getattr(safe_stat.status(path), "st_nlink", 0) > 1
+    return 0 if has_other_name else safe_stat.size_of(path) or 0

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from bilingual_chat.hub import state
-from bilingual_chat.hub.download import Progress
+from bilingual_chat.hub.download import OnProgress, Progress
 from bilingual_chat.hub.state import FileState, Report, State
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.catalogue import ModelEntry, require_here
 from bilingual_chat.storage import checksums, os_errors, safe_stat
 from bilingual_chat.storage.checksums import MD5, SHA256
-
-OnProgress = Callable[[Progress], None]
 
 
 def verify(entry: ModelEntry, on_progress: OnProgress | None = None) -> Report:
@@ -57,6 +56,5 @@ def _verify(entry: ModelEntry, directory: Path, name: str, on_read: Callable[[in
         raise BchatError("hub.not-read", status=ExitStatus.MODEL, path=path, reason=os_errors.reason(error)) from None
     found = state.compare(entry, name, size, digests, expected)
     recorded = record.digests if record is not None else {}
-    if found.state is State.UNKNOWN and any(recorded.get(each, digests[each]) != digests[each] for each in digests):
-        return FileState(name, size, State.CHANGED, found.withdrawn_md5)
-    return found
+    has_changed = any(recorded.get(each, digests[each]) != digests[each] for each in digests)
+    return replace(found, state=State.CHANGED) if has_changed and found.state is State.UNKNOWN else found

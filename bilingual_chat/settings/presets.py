@@ -14,6 +14,7 @@ from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.settings.toml_tables import KeyPath, WrongValue, fold_name
 
 PARAMETERS = tuple(each.name for each in fields(DecodingParameters))
+_DESCRIPTION = toml_tables.mapping(toml_tables.text, *LANGUAGES)
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,13 @@ def load_presets(
         toml_tables.name((name,), name)
         before = presets.get(name, Preset(name))
         values = dict(toml_tables.table((name,), table))
-        description = values.pop("description", None)
-        if description is not None:
-            description = toml_tables.mapping(toml_tables.text, *LANGUAGES)((name, "description"), description)
+        description = _DESCRIPTION((name, "description"), values.pop("description", {}))
         values = read_values((name,), values, also=("description",))
-        described = {**before.description, **(description or {})}
-        sources = {**before.sources, **dict.fromkeys(values, source)}
         presets[name] = Preset(
             name,
             MappingProxyType({**before.values, **values}),
-            MappingProxyType(described),
-            MappingProxyType(sources),
+            MappingProxyType({**before.description, **description}),
+            MappingProxyType({**before.sources, **dict.fromkeys(values, source)}),
         )
     return presets
 

@@ -7,7 +7,7 @@ them for these models. A model file that damages text is refused.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,10 +104,10 @@ class Tokenizer:
         """Return the normalised text, with ordinary spaces."""
         return str(self._model.normalize(_whole(text))).replace(SPACE, " ")
 
-    def spells(self, symbol: str, ids: Iterable[int]) -> bool:
-        """Return True if `ids` hold the token named `symbol`."""
-        token_id = self._model.piece_to_id(symbol)
-        return not self._model.is_unknown(token_id) and token_id in ids
+    def becomes_token(self, text: str) -> bool:
+        """Return True if the ids of `text` hold a token of that name."""
+        token_id = self._model.piece_to_id(text)
+        return not self._model.is_unknown(token_id) and token_id in self.encode(text)
 
     def has_all_bytes(self) -> bool:
         """Return True if the model has all bytes, so that it can encode any character."""
@@ -160,7 +160,7 @@ def _first_loss(tokenizer: Tokenizer, newline: str) -> str | None:
             return kind
     if newline != "\n" and len(tokenizer.encode(newline)) != 1:
         return "newline"
-    if any(tokenizer.spells(text, tokenizer.encode(text)) or not _survives(tokenizer, text) for text in _SPECIAL):
+    if any(tokenizer.becomes_token(text) or not _survives(tokenizer, text) for text in _SPECIAL):
         return "special"
     if not all(tokenizer.comes_back(text, tokenizer.normalize(text)) for text in _COMPATIBLE):
         return "other"

@@ -229,14 +229,11 @@ def _height_for_line(
     if key not in content._line_heights_cache:
         end = None if slice_stop is None else slice_stop + 1
         line = [grapheme for _, text, *_ in content.get_line(lineno) for grapheme in text][:end]
+        prefix = get_line_prefix or (lambda lineno, row: "")
         content._line_heights_cache[key] = _count_rows(
-            line, width, lambda row: _prefix_cells(get_line_prefix, lineno, row)
+            line, width, lambda row: fragment_list_width(to_formatted_text(prefix(lineno, row)))
         )
     return content._line_heights_cache[key]
-
-
-def _prefix_cells(get_line_prefix: GetLinePrefixCallable | None, lineno: int, row: int) -> int:
-    return fragment_list_width(to_formatted_text(get_line_prefix(lineno, row))) if get_line_prefix else 0
 
 
 def _count_rows(line: list[str], width: int, prefix_cells: Callable[[int], int]) -> int:
