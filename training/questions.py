@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 import tomllib
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 HELD_OUT = Path(__file__).parent / "heldout"
@@ -75,3 +78,25 @@ def asks_held_out(users: list[str]) -> bool:
     worded = [wording(user) for user in users]
     pairs = {tuple(worded[at : at + count]) for count in (2, 3) for at in range(len(worded) - count + 1)}
     return any(each in single for each in worded) or not pairs.isdisjoint(several)
+
+
+# -- for bchat sweep -----------------------------------------------------------------------------------
+
+
+def as_prompts(folder: Path) -> Iterator[dict[str, object]]:
+    """Yield the questions whose earlier replies are all given, as prompts of `bchat sweep`."""
+    for number, each in enumerate(questions(folder), start=1):
+        speakers = ["system" if turn.startswith(GIVEN) else "user" for turn in each.turns]
+        if any(first == second for first, second in pairwise(speakers)):
+            continue  # the model's own replies stand between the turns
+        said = [
+            {"speaker": speaker, "text": turn.removeprefix(GIVEN)}
+            for speaker, turn in zip(speakers, each.turns, strict=True)
+        ]
+        pattern = REFUSAL.pattern if each.right == "REFUSE" else each.right
+        yield {"id": f"{each.kind}-{each.lang}-{number}", "utterances": said, "pattern": f"(?is){pattern}"}
+
+
+if __name__ == "__main__":
+    for prompt in as_prompts(Path(sys.argv[1]) if sys.argv[1:] else HELD_OUT):
+        print(json.dumps(prompt, ensure_ascii=False))
