@@ -330,6 +330,7 @@ def test_bad_texts_are_one_sentence_on_the_command_line(run: Run, lang: str, tmp
 # -- speed --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_figures_come_one_after_another(short: None) -> None:
     """Each result has one figure more than the one before; the last has all, and everything fits the context."""
     said: list[str] = []
@@ -348,6 +349,7 @@ def test_figures_come_one_after_another(short: None) -> None:
     assert all(each.share == pytest.approx(each.tokens_per_s / each.limit) for each in last.decodes)
 
 
+@pytest.mark.slow
 def test_a_small_context_is_not_exceeded(saved: Path, short: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The context has 64 positions: longer measurements are shortened or left out."""
     for name, value in {"PROMPT": 512, "SHORT": 128, "LONG": 1500, "MOST_STEPS": 64, "ENOUGH_STEPS": 64}.items():
@@ -503,6 +505,7 @@ FIGURES = {
 }
 
 
+@pytest.mark.slow
 def test_json_is_one_object_with_every_figure(run: Run, short: None) -> None:
     ran = run("bench", "--json")
     assert ran.status == 0
@@ -533,6 +536,7 @@ def test_the_table_names_its_figures_in_both_languages(run: Run, short: None, la
     assert messages.render("bench.turns", lang, tokens=51) in ran.err
 
 
+@pytest.mark.slow
 def test_quality_as_json_names_the_judged_text(run: Run, tmp_path: Path) -> None:
     (tmp_path / "chat.txt").write_text(CHAT)
     ran = run("bench", "--quality", "chat.txt", "--json", "--quantize", "none")

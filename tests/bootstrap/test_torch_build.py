@@ -411,6 +411,7 @@ def test_the_question_states_the_size_in_both_languages() -> None:
     assert "約 3 GB" in on_a_terminal(b"n\n", language="ja_JP.UTF-8")[1]
 
 
+@pytest.mark.slow
 def test_keys_typed_before_the_question_do_not_answer_it() -> None:
     """A "y" typed too early was meant for the chat."""
     assert not on_a_terminal(b"\n", early=b"y\n")[0]

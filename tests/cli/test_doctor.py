@@ -70,6 +70,7 @@ def test_offline_sends_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.remedy is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lang", messages.LANGUAGES)
 def test_on_a_terminal_and_for_a_bug_report(lang: str, machine: Path) -> None:
     terminal = Terminal(real("doctor", "--lang", lang), columns=100, rows=50, HOME=str(machine), **OF_MACHINE)

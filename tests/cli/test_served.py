@@ -133,6 +133,7 @@ def test_a_hostile_error_of_a_server_is_shown_but_does_not_act(run: RunHere, ser
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", ran.err)
 
 
+@pytest.mark.slow
 def test_a_server_needs_no_torch(server: Served) -> None:
     """A laptop that only speaks to a server starts in the time that the tokenizer takes."""
     statement = (

@@ -67,6 +67,7 @@ def numbers_everywhere(cache: KVCache, context: int) -> None:
             tensor.fill_(1e4)
 
 
+@pytest.mark.slow
 def test_the_step_for_every_position_is_the_pass_for_its_own(pair: Any) -> None:
     plain, model, log = pair
     ids = torch.randint(0, 50, (CONTEXT,))
@@ -109,6 +110,7 @@ def test_another_cache_is_not_written_by_the_recording_of_the_first(pair: Any) -
     torch.testing.assert_close(model.run(torch.arange(1), 5, third), plain.run(torch.arange(1), 5, expected))
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_recorded_steps_go_on(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, model, _ = pair
 

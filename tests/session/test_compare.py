@@ -288,6 +288,7 @@ def test_on_the_embedded_model_take_gives_the_very_reply_that_was_shown(tmp_path
         assert session.conversation.turns[-1].finish in (FinishReason.STOP, FinishReason.LENGTH)
 
 
+@pytest.mark.slow
 def test_on_the_embedded_model_side_by_side_has_the_probabilities_of_alone_to_the_last_bit() -> None:
     """At such a temperature thousands of tokens are close, and one bit sometimes changes the choice."""
     engine = open_model(ModelEntry("demo", directory=str(paths.demo_model_dir()))).engine

@@ -188,6 +188,7 @@ FILES_OF_WIDE_TEXT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_memory")
 @pytest.mark.parametrize("data", FILES_OF_WIDE_TEXT.values(), ids=FILES_OF_WIDE_TEXT)
 def test_wide_characters_take_no_more_than_four_times_the_size(tmp_path: Path, data: bytes) -> None:
