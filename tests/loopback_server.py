@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -128,6 +128,8 @@ class _Answerer(BaseHTTPRequestHandler):
 
     def send(self, answer: Answer) -> None:
         self.close_connection = True
+        if self.headers.get("Connection") == "close":  # as uvicorn; http.client then gives its socket away
+            answer = replace(answer, headers={"Connection": "close", **answer.headers})
         self.send_response(answer.status)
         for name, value in {"Content-Type": answer.kind, "Transfer-Encoding": "chunked", **answer.headers}.items():
             self.send_header(name, value)

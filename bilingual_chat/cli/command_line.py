@@ -205,6 +205,25 @@ def pull(
     models.pull(known, display, name, accept_withdrawn=accept, only_tokenizer=tokenizer)
 
 
+@command(app, "cli.serve", *CONFIG, "accept_withdrawn")
+def serve(
+    options: Options,
+    display: Display,
+    name: str,
+    only_print: Annotated[bool, typer.Option("--print", help="option.print")] = False,
+    gpus: Annotated[int, typer.Option("--gpus", metavar="N", min=1, max=64, help="option.gpus")] = 1,
+    machines: Annotated[int, typer.Option("--machines", metavar="N", min=1, max=1000, help="option.machines")] = 1,
+    memory: Annotated[float, typer.Option("--gpu-memory", metavar="GB", min=1, max=1000, help="option.memory")] = 24,
+    host: Annotated[str, typer.Option("--host", metavar="HOST", help="option.host")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="PORT", min=1, max=65535, help="option.port")] = 8000,
+) -> None:
+    from bilingual_chat.cli import serve
+
+    known, accept = load_configuration(options, display), options.accept_withdrawn
+    plan = serve.Plan(gpus=gpus, machines=machines, memory=memory * 1e9, host=host, port=port)
+    (serve.print_command if only_print else serve.run)(known, display, name, plan, accept_withdrawn=accept)
+
+
 @command(app, "cli.rm", *CONFIG, name="rm")
 def remove(options: Options, display: Display, name: str) -> None:
     from bilingual_chat.cli import models

@@ -20,7 +20,7 @@ from bilingual_chat.text.sanitize import inward
 
 # Commands and options of the shell that are not chat commands.
 OF_SHELL = {
-    **{name: name for name in ("ask", "bench", "chat", "doctor", "transcripts", "where")},
+    **{name: name for name in ("ask", "bench", "chat", "doctor", "serve", "transcripts", "where")},
     "rm": "rm NAME",
     "device": "--device auto|cpu|cuda|mps",
     "quantize": "--quantize auto|none|int8|w8a8|int4",

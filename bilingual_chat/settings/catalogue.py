@@ -64,6 +64,9 @@ class ModelEntry:
     context_length: int = 0  # positions
     preset: str = "card"
     parameters: int = 0
+    layers: int = 0
+    heads: int = 0
+    hidden_size: int = 0
     dtype: str = ""  # the smallest lossless dtype
     licence: str = ""
     description: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # by language
@@ -365,6 +368,9 @@ _READERS: dict[str, toml_tables.Read] = {
     "context_length": toml_tables.count(_MOST_POSITIONS),
     "preset": toml_tables.name,
     "parameters": toml_tables.count(_MOST_PARAMETERS),
+    "layers": toml_tables.count(_MOST_POSITIONS),
+    "heads": toml_tables.count(_MOST_POSITIONS),
+    "hidden_size": toml_tables.count(_MOST_POSITIONS),
     "dtype": toml_tables.choice(*DTYPES),
     "licence": toml_tables.text,
     "description": toml_tables.mapping(toml_tables.text, *LANGUAGES),

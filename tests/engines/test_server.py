@@ -114,6 +114,9 @@ def test_a_request_has_ids_and_every_setting_that_acts(start: Start) -> None:
             "repetition_penalty": 1.1,
             "min_tokens": 2,
             "seed": 7,
+            "min_p": 0.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
             "max_tokens": 3,
             "stop_token_ids": [EOS],
             "return_token_ids": True,
@@ -146,7 +149,23 @@ def test_a_setting_is_sent_applied_here_or_refused(each: str) -> None:
         except BchatError as error:
             return error.key
 
-    assert each == "stop" or body(changed) != body(DecodingParameters())  # the session stops at strings
+    # The session stops at strings; the scope of a penalty does not matter without one.
+    assert each in ("stop", "penalty_scope") or body(changed) != body(DecodingParameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "scope"), [("repetition_penalty", "all"), ("presence_penalty", "reply"), ("frequency_penalty", "reply")]
+)
+def test_a_penalty_is_sent_only_in_the_scope_that_a_server_counts(name: str, scope: str) -> None:
+    parameters = replace(DecodingParameters(), **{name: 1.5})
+
+    def body(scope: str) -> dict[str, Any]:
+        return completions.request_body(PROMPT, replace(parameters, penalty_scope=scope), "m", EOS, 9)
+
+    assert body(scope)[name] == 1.5
+    with pytest.raises(BchatError) as raised:
+        body("reply" if scope == "all" else "all")
+    assert raised.value.key == "server.scope"
 
 
 def test_an_event_may_hold_several_ids_one_or_none(start: Start) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from bilingual_chat.engines.protocol import Chunk
@@ -24,8 +23,13 @@ _SENT_AS = {
     "repetition_penalty": "repetition_penalty",
     "min_new_tokens": "min_tokens",
     "seed": "seed",
+    "min_p": "min_p",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
 }
-_APPLIED_HERE = ("max_new_tokens", "stop")  # the first together with the context
+# vLLM counts the tokens of prompt and reply for the first, of the reply alone for the others.
+_SCOPE = {"repetition_penalty": "all", "presence_penalty": "reply", "frequency_penalty": "reply"}
+_APPLIED_HERE = ("max_new_tokens", "stop", "penalty_scope")  # the first together with the context
 _DEFAULTS = DecodingParameters()
 
 
@@ -36,10 +40,13 @@ def request_body(
 
     Raises BchatError (USAGE) for a setting that servers lack: another distribution would be sampled without a word.
     """
-    for each in fields(parameters):
-        name, value = each.name, getattr(parameters, each.name)
-        if name not in _SENT_AS and name not in _APPLIED_HERE and value != getattr(_DEFAULTS, name):
+    for name, value in vars(parameters).items():
+        if value == getattr(_DEFAULTS, name):
+            continue
+        if name not in _SENT_AS and name not in _APPLIED_HERE:
             raise BchatError("server.setting", status=ExitStatus.USAGE, name=name)
+        if _SCOPE.get(name, parameters.penalty_scope) != parameters.penalty_scope:
+            raise BchatError("server.scope", status=ExitStatus.USAGE, name=name, scope=_SCOPE[name])
     values = {sent: getattr(parameters, name) for name, sent in _SENT_AS.items()}
     return {
         "model": served_model,

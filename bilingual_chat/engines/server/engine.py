@@ -57,8 +57,9 @@ class ServerEngine:
         self, prompt_ids: Sequence[int], parameters: DecodingParameters, progress: Progress | None = None
     ) -> Generator[Chunk, None, None]:
         """See `Engine.complete`. Raises BchatError (MODEL): the server fails or is late; ValueError for wrong ids."""
-        for _, chunk in self._complete_all([prompt_ids], [parameters], MOST_REQUESTS, ()):
-            yield chunk
+        with closing(self._complete_all([prompt_ids], [parameters], 1, ())) as chunks:
+            for _, chunk in chunks:
+                yield chunk
 
     def complete_many(
         self,

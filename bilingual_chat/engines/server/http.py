@@ -104,6 +104,7 @@ class Request:
         self._client, self._path = client, client.server.path + path
         self._body = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None  # `_connection` gives its own away with the response
         self._is_closed = threading.Event()
         self._stage, self._due = "connect", float("inf")
         self._end = float("inf")
@@ -117,10 +118,10 @@ class Request:
     def close(self) -> None:
         """Close the connection; the server then stops computing. Any thread may call this."""
         self._is_closed.set()
-        sock = self._connection.sock if self._connection is not None else None
-        if sock is not None:
+        if self._socket is not None:
             with suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # of an SSLSocket too: another thread reads from it
+                # Not the method of an SSLSocket: another thread reads from it.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def has_got_token(self) -> None:
         """Report a token: the next one has its own deadline."""
@@ -181,13 +182,13 @@ class Request:
         try:
             self._connect()
             self._set_stage("first")
-            response = self._respond()
-            if response.status != 200:
-                raise _refusal(client, response)
-            if "event-stream" in response.headers.get("content-type", ""):
-                yield from _read_events(client, response)
-            else:
-                yield Event(_read_object(client, response))
+            with self._respond() as response:
+                if response.status != 200:
+                    raise _refusal(client, response)
+                if "event-stream" in response.headers.get("content-type", ""):
+                    yield from _read_events(client, response)
+                else:
+                    yield Event(_read_object(client, response))
         except ssl.SSLCertVerificationError:
             raise client.error("server.certificate") from None
         except (OSError, http.client.HTTPException) as error:
@@ -203,8 +204,9 @@ class Request:
             if server.is_encrypted
             else http.client.HTTPConnection(server.host, server.port, timeout=timeout)
         )
+        self._connection = connection  # which is closed however this ends
         connection.connect()
-        self._connection = connection
+        self._socket = connection.sock
         connection.sock.settimeout(DEADLINES.total)  # the receiver shuts the socket down much earlier
         if self._is_closed.is_set():
             raise OSError
