@@ -134,9 +134,7 @@ def parse_settings(text: str) -> dict[str, Any]:
         elif not equals:
             values, typed = typed[:1], typed[1:]
         if not values:
-            raise BchatError(
-                "command.value-missing", status=ExitStatus.USAGE, name=name, example=RANGES[name].example
-            )
+            raise BchatError("command.value-missing", status=ExitStatus.USAGE, name=name, example=RANGES[name].example)
         changes[name] = _value(name, values)
     return changes
 

@@ -321,6 +321,7 @@ def test_json_has_everything_and_reads_back(run: Run) -> None:
         "precision",
         "device",
         "settings",
+        "filters",
         "usage",
         "timings",
         "dropped_turns",
