@@ -1,16 +1,13 @@
-"""Several rows in one pass: four replies beside one, lookahead on and off, late beside early.
-
-Interleaved.
+"""Measure passes of several rows: four replies against one, lookahead on and off, late and early turns. Interleaved.
 
     python benchmarks/at_once.py /tmp/4b --quantize int8
     python benchmarks/at_once.py /tmp/4b --quantize int8 --turns --rounds 15
     python benchmarks/at_once.py /tmp/4b --quantize int8 --tuning '-mavx2 -mfma'   # as on a processor without AVX-512
     python benchmarks/at_once.py --questions                # lookahead on the embedded model's own replies
 
-Four replies share the reading of the weights. Lookahead cannot change a reply, so both ways say the same: what
-is compared is the time. On random weights it is measured where nothing it tries comes true, which is its price;
-with --questions on replies of the embedded model, some of which say again what was said before. With --turns: the first
-token after a message of 20, in a conversation that begins with it and in longer ones.
+Four replies read the weights once. Lookahead never changes a reply: only the time differs. On random weights all its
+guesses fail, which shows its cost; --questions measures it on the embedded model's replies, some of which repeat
+earlier text. --turns measures the first token after a message of 20 tokens, at the start of a conversation and later.
 """
 
 from __future__ import annotations
@@ -114,8 +111,10 @@ def at_once(directory: Path, quantize: QuantizeName, rounds: int) -> None:
 
 
 def late_beside_early(directory: Path, quantize: QuantizeName, rounds: int) -> None:
-    """Engines that map the same weights, each with a conversation in its cache. A message differs from the one before
-    in its first token, so that what is timed is a pass over the message and nothing else."""
+    """Open engines that map the same weights, each with a conversation in its cache.
+
+    Successive messages differ in their first token, so that exactly one pass over the message is timed.
+    """
     ids = torch.randint(10, 5000, (20 * TURN,), generator=torch.Generator().manual_seed(0)).tolist()
 
     def asker(turn: int) -> Callable[[], object]:

@@ -1,14 +1,14 @@
-"""A GPT-NeoX model directory as GGUF files, for llama.cpp: the same weights, named and ordered as it wants them.
+"""Convert a GPT-NeoX model directory to GGUF files for llama.cpp: the same weights under its names, in its order.
 
-What it wants was read from its converter for `GPTNeoXForCausalLM` (conversion/gptneox.py) and its loader
+Source: llama.cpp's converter for `GPTNeoXForCausalLM` (conversion/gptneox.py) and its loader
 (src/models/gptneox.cpp) of autumn 2026:
-- The rows of query_key_value lie head by head here (query, key, value of head 0, then of head 1, …); there all
-  queries come first, then all keys, then all values.
-- Vectors (norms, biases) are float32; there is always an output matrix, also where it is the embedding.
-- A vocabulary of the type "none" needs its size only: ids go in and logits come out.
+- The rows of query_key_value are ordered by head in the directory (query, key, value of head 0, then of head 1, …);
+  in GGUF all queries come first, then all keys, then all values.
+- Vectors (norms, biases) are float32; there is always an output matrix, even for tied embeddings.
+- A vocabulary of the type "none" needs its size only: token ids in, logits out.
 
-8 and 4 bits are made from the BF16 file by llama.cpp's own quantiser, so that its mixtures are its own (with
-Q4_0 the output matrix has 6 bits).
+llama.cpp's own quantizer makes 8 and 4 bits from the BF16 file, with its usual mixtures (with Q4_0 the output matrix
+has 6 bits).
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""bchat beside transformers and llama.cpp, on the same weights, interleaved: medians and ratios.
+"""Compare bchat with transformers and llama.cpp on the same weights, interleaved: medians and ratios.
 
     python benchmarks/full_size.py 4b /tmp/4b --dtype bfloat16
     python benchmarks/side_by_side.py /tmp/4b
     python benchmarks/side_by_side.py /tmp/4b --layers 2      # minutes less, to see that it runs
     python benchmarks/side_by_side.py --check                 # do llama.cpp and bchat compute the same?
 
-Memory bandwidth changes from minute to minute on shared machines. So the peers of a group, each loaded in its own
-process, take turns (A B C A B C …), each figure has the bandwidth beside it that was read from bchat's weights in
-that round, and what counts is the median of the ratios of a round. llama.cpp: pip install '.[bench]'.
+The memory bandwidth of shared machines changes from minute to minute. So the peers of a group, each in its own
+process, take turns (A B C A B C …); the bandwidth on bchat's weights is measured in each round; the result is the
+median of the ratios within rounds. llama.cpp: pip install '.[bench]'.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""The wait from Enter to the first words of a reply, with and without reading ahead while one types. Interleaved.
+"""Measure the time from Enter to the first characters, with and without prefill during typing. Interleaved.
 
     python benchmarks/typed_ahead.py /tmp/4b --quantize int8
-    python benchmarks/typed_ahead.py /tmp/4b --quantize int8 --keys    # what a key waits for its echo meanwhile
+    python benchmarks/typed_ahead.py /tmp/4b --quantize int8 --keys    # the latency of a key's echo during prefill
 
-A person is imitated: so many keys a second, then Enter. Three messages: one that is typed, one that is pasted and
-looked at for some seconds, and the first of a conversation that is gone on with, after ten seconds of reading it.
-With --keys bchat runs on a terminal of its own, which gets a key each tenth of a second while the model reads a
-conversation, and then while it does not.
+The user is simulated: some keys a second, then Enter. Three messages: a typed one, a pasted one that is sent after some
+seconds, and the first of a resumed conversation, after ten seconds of reading. With --keys bchat runs on its own
+terminal, which gets a key each tenth of a second, first during a prefill and then without one.
 """
 
 from __future__ import annotations

@@ -37,9 +37,9 @@ def tokenizer() -> Tokenizer:
 
 @dataclass(frozen=True)
 class Script:
-    """One completion: its tokens (or a text, encoded), then its end: a finish reason, or what is raised.
+    """One completion: its tokens (or a text to encode), then its end: a finish reason, or an exception to raise.
 
-    `end` None: it breaks off without a word.
+    `end` None: it ends without a finish.
     """
 
     said: str | Sequence[int] = ""

@@ -1,8 +1,8 @@
 """bchat as a program, over a scripted model: `python -m tests.scripted_bchat SCRIPT ARGUMENTS…`.
 
-SCRIPT is JSON: `replies`, one text after the other; `step_s`, seconds for each token; `load_s`, seconds
-for loading; `load_error`, what loading fails with; `passes` over a prompt, a step each, before the reply;
-`heard`, a file that gets what is read ahead.
+SCRIPT is JSON: `replies`, a list of texts; `step_s`, seconds for each token; `load_s`, seconds for loading;
+`load_error`, the error of loading; `passes` over a prompt, a step each, before the reply; `heard`, a file that gets
+the prefilled text.
 """
 
 from __future__ import annotations

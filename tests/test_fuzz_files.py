@@ -1,6 +1,6 @@
-"""The whole program over damaged files: whatever a file, a link or the disk says, one sentence and a known status.
+"""The whole program over damaged files, links and disks: one sentence and a known status in every case.
 
-Every file that bchat reads on its own is there: settings, the hub's cache, a model's directory, bchat's own caches.
+The files are all that bchat reads automatically: settings, the hub's cache, a model's directory, bchat's own caches.
 `FUZZ_CASES=100000 python3 -m tests tests/test_fuzz_files.py` runs longer; a failure names its number, and
 `FUZZ_FIRST=NUMBER FUZZ_CASES=1` runs that one again.
 """

@@ -1,8 +1,8 @@
 """The corpus of the embedded model: a seeded stream of conversations made from `data/`.
 
-`conversation(random.Random(seed))` gives a list of (user, reply) pairs. What is written by hand (questions
-in many wordings, words, phrases, facts) lies in `data/`; what is combined (slots, follow-ups, noise in the
-user's typing) is made here. Deterministic: the same generator state gives the same conversation.
+`conversation(random.Random(seed))` returns a list of (user, reply) pairs. `data/` has the handwritten material
+(questions in many wordings, words, phrases, facts); this module combines it (slots, follow-ups, noise in the user's
+typing). Deterministic: the same generator state gives the same conversation.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     python training/evaluate.py [bilingual_chat/hub/demo] [--preset balanced] [--failures] [--write training/SCORES.md]
 
-The held-out questions (`heldout/`) were written before the data and are not consulted for it; those of `development/` are.
+The held-out questions (`heldout/`) were written before the data and never influenced it; those of `development/` do.
 A file has a table for each kind, with rows for each language: the turns of the user, then a pattern. A turn that begins
-with "< " is a reply given to the model; elsewhere its own replies stand between the turns.
-A reply is right where the pattern is found in it after NFKC and case folding ("REFUSE": where it refuses); else it is
-refused where it says that this is beyond the model; else it is false.
+with "< " is a given reply; the model writes the other replies.
+A reply is right if it contains the pattern after NFKC and case folding ("REFUSE": if it refuses). Otherwise it is
+refused if it declines the question, else false.
 """
 
 from __future__ import annotations

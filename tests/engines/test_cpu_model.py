@@ -1,7 +1,7 @@
-"""Our own kernels beside torch, 8 and 4 bits beside 16.
+"""Our own kernels compared with torch, and 8 and 4 bits with 16.
 
-Models are random, with weights large enough that context matters. What is compiled here is what a
-person's machine compiles, and once more without its vector instructions of the newest kind.
+Models are random, with weights large enough that context matters. The kernels are compiled as for users, and once more
+without the newest vector instructions.
 """
 
 from __future__ import annotations
@@ -125,9 +125,11 @@ def cache_for(model: GptNeox | CpuNeox) -> KVCache:
 def test_logits_are_those_of_torch_with_the_same_weights(
     library: ctypes.CDLL, precision: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torch computes in float32 what each weight stands for. Where activations are rounded to bfloat16, ours are
-    at least as near to that as torch's own bfloat16 is, with half as much to spare; so are 8 bits, beside torch with
-    activations rounded to them."""
+    """The reference is torch in float32 on the dequantized weights.
+
+    With bfloat16 activations, our error is at most 1.5 times that of torch's own bfloat16; with 8 bits, of torch with
+    activations rounded to 8 bits.
+    """
     config, weights = network(precision, **options)
     ids = some_ids(70)
     oracle = GptNeox(config, exactly(weights))
@@ -223,7 +225,7 @@ def test_unwanted_rows_still_write_their_keys_and_values(library: ctypes.CDLL, p
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_what_lay_in_the_memory_of_the_cache_is_never_seen(library: ctypes.CDLL, precision: str) -> None:
-    """No numbers at all, for one: with an odd and an even number of positions, and where a later one was taken back."""
+    """For example NaN: with odd and even numbers of positions, and after a later position was dropped."""
     config, weights = network(precision)
     model, ids = native_network(config, weights, library, precision), some_ids(40)
     whole = model.logits(model.run(ids, 0, cache_for(model)))
@@ -242,8 +244,10 @@ def test_what_lay_in_the_memory_of_the_cache_is_never_seen(library: ctypes.CDLL,
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_how_many_threads_compute_changes_no_bit(library: ctypes.CDLL, precision: str) -> None:
-    """Each has a share and then helps the others; more threads than there is work for, too. One has heads enough to
-    look at keys and values with three times as many rows at once."""
+    """Each thread has a share and then helps the others; also with more threads than work.
+
+    One model has enough heads for attention over three times as many rows at once.
+    """
     config, weights = network(precision)
     ids = some_ids(90)
     found = []
@@ -431,8 +435,7 @@ def test_without_a_compiler_torch_computes_the_same_weights(
 def test_auto_takes_the_most_exact_that_leaves_room(
     monkeypatch: pytest.MonkeyPatch, free: float, expected: str | None
 ) -> None:
-    """The 4B model: 8.6 GB in 16 bits, 5.0 in 8, 3.3 in 4, each with its cache; None is the model as it is (which is
-    then refused, if it does not fit)."""
+    """The 4B model takes 8.6 GB in 16 bits, 5.0 in 8, 3.3 in 4, with its cache. None: 16 bits, refused if too large."""
     sizes = {"hidden_size": 2816, "num_hidden_layers": 36, "num_attention_heads": 22, "intermediate_size": 11264}
     raw = {"model_type": "gpt_neox", "vocab_size": 65536, "max_position_embeddings": 2048, **sizes}
     monkeypatch.setattr(device, "available_memory", lambda: int(free * 1e9))

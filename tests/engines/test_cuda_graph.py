@@ -1,6 +1,6 @@
-"""Recorded steps: the step that serves every position beside the pass that knows its own, and when it is recorded.
+"""CUDA graphs: the step for any position equals the pass for a known one; the time of the capture.
 
-What a GPU does with a recording is tested where there is one; here a recording does its work anew each time.
+Graphs are replayed on a GPU only; elsewhere a stand-in runs the step again.
 """
 
 from __future__ import annotations

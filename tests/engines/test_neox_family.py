@@ -1,7 +1,7 @@
-"""Each model of the family: a small one in its exact file layout, its card's example, its card's settings.
+"""Each model of the family: a small one in its exact file layout, with its card's example and settings.
 
-The oracle of every sampled token is transformers: its GPTNeoXForCausalLM in float32 on the same
-weights, and its own logits processors.
+The oracle of every sampled token is transformers' GPTNeoXForCausalLM in float32 on the same weights, with
+transformers' logits processors.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ def expected_logprobs(model: Any, prompt_ids: list[int], chunks: list[Chunk], se
 
 @pytest.mark.parametrize("name", CARDS)
 def test_a_model_of_the_family_behaves_like_its_card(name: str) -> None:
-    """From both formats alike: found in the hub's cache, the card's example to the byte and the id,
-    and a reply whose every token has the probability that transformers gives it under the card's settings.
+    """From both formats: bchat finds it in the hub's cache and renders the card's example to the byte and the id.
+
+    Every token of a reply has the probability that transformers gives it under the card's settings.
     """
     card, model, config = CARDS[name], random_model(CARDS[name]), load_config()
     entry = catalogue.find(config.catalogue, config.catalogue[name].hub_id)

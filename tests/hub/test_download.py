@@ -695,9 +695,9 @@ def test_a_hub_that_has_answered_is_waited_for_with_patience(served: Hub, monkey
 
 @pytest.fixture
 def no_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A resolver that never answers, as where packets to it vanish; the names that it was asked for.
+    """A resolver that never answers, as behind a firewall that drops packets; gives the requested names.
 
-    And a huggingface_hub that has not yet asked for its list of agents, as it does for its own headers.
+    huggingface_hub's list of agents is unset, so that building its headers would fetch it.
     """
     monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", None, raising=False)
     asked, end = list[str](), threading.Event()

@@ -1,4 +1,4 @@
-"""What the model reads is what bchat put there: verified on the ids of real sentencepiece models.
+"""The ids of a prompt hold bchat's separators and labels only; on real sentencepiece models.
 
 A longer run: FORGERIES=100000 python -m pytest tests/text/test_prompt_ids.py
 """
