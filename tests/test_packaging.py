@@ -31,7 +31,7 @@ KERNELS = (
 )
 SENTENCES = (
     *("text", "settings", "transcript", "hub", "engines", "session", "terminal"),
-    *("commands", "cli", "bench", "bootstrap", "forms"),
+    *("commands", "cli", "bench", "report", "bootstrap", "forms"),
 )
 DATA = {
     "bilingual_chat/configs/models.toml",
@@ -40,6 +40,8 @@ DATA = {
     "bilingual_chat/hub/demo/model.safetensors",
     "bilingual_chat/hub/demo/spiece.model",
     "bilingual_chat/bench/talk.txt",
+    "bilingual_chat/explore/report/references.bib",
+    "bilingual_chat/explore/report/style.css",
     *(f"bilingual_chat/engines/kernels/{name}" for name in KERNELS),
     *(f"bilingual_chat/messages/{room}.json" for room in SENTENCES),
     "bilingual_chat/py.typed",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -243,6 +244,22 @@ def bench(
     from bilingual_chat.cli import bench
 
     (bench.measure_quality if quality else bench.measure_speed)(options, display, name, quantize or [], as_json)
+
+
+@command(app, "cli.report", *DISPLAY)
+def report(
+    options: Options,
+    display: Display,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="option.report-directory")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="option.report-output")] = None,
+    in_terminal: Annotated[bool, typer.Option("--terminal", help="option.report-terminal")] = False,
+    preset: Annotated[Path | None, typer.Option("--preset-out", metavar="FILE", help="option.report-preset")] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="MEASURE", help="option.report-by")] = None,
+    baseline: Annotated[int, typer.Option("--baseline", metavar="CELL", help="option.report-baseline")] = 0,
+) -> None:
+    from bilingual_chat.cli import report
+
+    report.report(display, directory, output, preset, by, baseline, in_terminal)
 
 
 @command(app, "cli.where", *DISPLAY)

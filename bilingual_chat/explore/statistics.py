@@ -139,12 +139,16 @@ def differences(means: Array, baseline: int, seed: int = 0) -> list[Difference]:
     means: of shape (prompts, cells). p: the paired t test, Holm's correction over all cells (Holm 1979). Differences
     without any spread have the p of a sign test, 2^(1 − prompts): t is undefined there. The baseline's own p is NaN.
     """
-    paired = means - means[:, [baseline]]
-    lows, highs = _intervals(paired, seed)
-    each = [column[~np.isnan(column)] for column in paired.T]
-    tests = [math.nan if cell == baseline else _p_value(column) for cell, column in enumerate(each)]
-    values = zip(each, lows, highs, tests, holm(tests), strict=True)
+    lows, highs = _intervals(means - means[:, [baseline]], seed)
+    pairs, tests = _paired_tests(means, baseline)
+    values = zip(pairs, lows, highs, tests, holm(tests), strict=True)
     return [Difference(_mean_of(d), float(low), float(high), len(d), *both) for d, low, high, *both in values]
+
+
+def _paired_tests(means: Array, baseline: int) -> tuple[list[Array], list[float]]:
+    """Return the differences that are there, and the p of each cell."""
+    pairs = [column[~np.isnan(column)] for column in (means - means[:, [baseline]]).T]
+    return pairs, [math.nan if cell == baseline else _p_value(pair) for cell, pair in enumerate(pairs)]
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -279,7 +283,8 @@ def indistinguishable(means: Array, best: int) -> list[int]:
     A cell is told apart by a paired difference with a Holm-corrected p below 0.05. Cells without two common prompts
     are in the set.
     """
-    return [cell for cell, difference in enumerate(differences(means, best)) if not difference.is_significant]
+    corrected = holm(_paired_tests(means, best)[1])
+    return [cell for cell, p in enumerate(corrected) if not p < 1 - CONFIDENCE]
 
 
 # -- variance -------------------------------------------------------------------------------------------

@@ -152,10 +152,10 @@ CHAT_ROOMS = (
     "session/compare.py",
     "cli/chat.py",
 )
-SHELL_ROOMS = ("cli/", "bench/", "bootstrap/", "__main__.py")
+SHELL_ROOMS = ("cli/", "bench/", "explore/", "bootstrap/", "__main__.py")
 # Said by a key that is put together: what is described, and where.
 CHAT_KEYS = ("command.", "parameter.", "brief.", "examples.", "layer.", "help.", "finish.", "session.same-")
-SHELL_KEYS = ("cli.", "option.", "bench.", "path.", "models.legend")
+SHELL_KEYS = ("cli.", "option.", "bench.", "path.", "report.", "models.legend")
 
 
 @cache

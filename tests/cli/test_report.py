@@ -1,0 +1,92 @@
+"""`bchat report` from its command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.runs import Run
+from tests.sweeps import write_sweep
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    return write_sweep(tmp_path / "sweep")
+
+
+def test_a_report_is_written_into_the_directory(run: Run, sweep: Path) -> None:
+    ran = run("report", str(sweep))
+    assert (ran.status, ran.out) == (0, "")
+    assert "report.html" in ran.err
+    assert (sweep / "report.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_report_replaces_itself_and_nothing_else(run: Run, sweep: Path, tmp_path: Path) -> None:
+    output = tmp_path / "mine.html"
+    for _ in range(2):
+        assert run("report", str(sweep), "-o", str(output)).status == 0
+    output.write_text("my own page", "utf-8")
+    ran = run("report", str(sweep), "-o", str(output))
+    assert ran.status == 2
+    assert "exists" in ran.err
+    assert output.read_text("utf-8") == "my own page"
+    assert run("report", str(sweep), "-o", str(tmp_path)).status == 2
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence(run: Run, sweep: Path, tmp_path: Path) -> None:
+    ran = run("report", str(sweep), "-o", str(tmp_path / "no" / "such" / "r.html"))
+    assert ran.status == 1
+    assert ran.err.startswith("Cannot write")
+
+
+def test_the_terminal_gets_the_map_and_no_file(run: Run, sweep: Path) -> None:
+    ran = run("report", str(sweep), "--terminal")
+    assert ran.status == 0
+    assert "★" in ran.out
+    assert "\x1b" not in ran.out
+    assert "score" in ran.err
+    assert not (sweep / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["winner", "勝者", 'a "b"', "calm"])
+def test_bchat_loads_the_preset_that_it_wrote(run: Run, sweep: Path, tmp_path: Path, name: str) -> None:
+    file = tmp_path / f"{name}.toml"
+    assert run("report", str(sweep), "--preset-out", str(file)).status == 0
+    listed = run("presets", "--config", str(file))
+    assert (listed.status, listed.err) == (0, "")
+    row = next(line for line in listed.out.splitlines() if line.strip().startswith(f"{name}\t"))
+    assert "temp=0.3" in row
+    assert "max=64" in row
+    asked = run("ask", "Hi", "--model", "demo", "--config", str(file), "--preset", name, "--json")
+    assert asked.json["settings"]["temperature"] == 0.3
+
+
+def test_another_measure_chooses_another_preset(run: Run, sweep: Path, tmp_path: Path) -> None:
+    file = tmp_path / "varied.toml"
+    assert run("report", str(sweep), "--by", "distinct2", "--preset-out", str(file)).status == 0
+    assert "temperature = 1.0" in file.read_text("utf-8")
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_what_does_not_fit_is_one_sentence_with_the_remedy(run: Run, sweep: Path, tmp_path: Path, lang: str) -> None:
+    (tmp_path / "empty").mkdir()
+    for arguments, status in [
+        ([str(tmp_path / "missing")], 4),
+        ([str(tmp_path / "empty")], 4),
+        ([str(sweep), "--by", "scores"], 2),
+        ([str(sweep), "--baseline", "6"], 2),
+    ]:
+        ran = run("report", *arguments, "--lang", lang)
+        assert (ran.status, ran.out) == (status, "")
+        assert len(ran.err.splitlines()) == 1
+        assert ran.err.rstrip()[-1] in ".。?？"
+
+
+def test_an_unfinished_sweep_is_named_so(run: Run, sweep: Path) -> None:
+    path = sweep / "replies.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:50]) + b"{broken\n")
+    ran = run("report", str(sweep))
+    assert ran.status == 0
+    assert "50 of 108" in ran.err
+    assert "1 damaged line of" in ran.err
