@@ -178,6 +178,14 @@ class Continue:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """Give another reply, with candidate `rank` in place of token `number` of the last one (both from 1)."""
+
+    number: int
+    rank: int
+
+
+@dataclass(frozen=True)
 class Edit:
     """Put this text into the input line. With `replaces_last`, sending it undoes the last turn first."""
 
@@ -206,7 +214,7 @@ class Differences:
     labels: tuple[str, ...]
 
 
-Action = Retry | Continue | Edit | Compare | Differences | Leave | None
+Action = Retry | Continue | Branch | Edit | Compare | Differences | Leave | None
 
 
 @dataclass(frozen=True)

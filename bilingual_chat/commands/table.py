@@ -165,6 +165,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             takes_several=True,
         ),
         Command("take", compare.take, "NUMBER", (), compare.take_choices),
+        Command("branch", continuing.branch, "TOKEN [CANDIDATE]"),
         Command("last", replies.last),
         Command("prompt", conversation.show_prompt, "[ids] [TEXT]", (), conversation.ids_choice),
     ),

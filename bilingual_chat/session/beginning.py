@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.model import Model
 from bilingual_chat.text.conversation import Turn
 from bilingual_chat.text.prompt import Beginning
+
+CANDIDATES = 5
 
 
 def given_by_user(text: str) -> Beginning:
@@ -17,8 +21,37 @@ def given_by_user(text: str) -> Beginning:
 def whole_reply(turn: Turn, model: Model) -> Beginning:
     """Return the reply as a beginning: with its generated ids if they are known and still spell it, else encoded."""
     given = given_part(turn)
-    ids = generated_ids(turn, model)
-    return Beginning(turn.reply, given=given) if ids is None else Beginning(given, ids, given)
+    ids, is_stopped = _read_ids(turn, model)  # the ids before a stop string may hold a part of it
+    return Beginning(turn.reply, given=given) if ids is None or is_stopped else Beginning(given, ids, given)
+
+
+def kept_tokens(turn: Turn, model: Model, number: int) -> Beginning:
+    """Return the reply in front of token `number` (from 1) as a beginning.
+
+    Raises BchatError (USAGE): the ids of the reply are not known, or it has fewer tokens.
+    """
+    given, ids = given_part(turn), known_ids(turn, model)
+    if ids is None:
+        raise BchatError("branch.unknown", status=ExitStatus.USAGE)
+    if not 1 <= number <= len(ids):
+        raise BchatError("branch.token", status=ExitStatus.USAGE, number=number, most=len(ids))
+    return Beginning(given, ids[: number - 1], given)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A token that the model could take. `probability` is its share of the unmodified distribution, 0 to 1."""
+
+    token_id: int
+    probability: float
+
+
+def candidates_after(ids: Sequence[int], model: Model) -> tuple[Candidate, ...]:
+    """Return the likeliest tokens after `ids`, the best first. Raises BchatError as `Engine.score` does."""
+    *_, last = model.engine.score(ids)
+    probabilities = last[-1].softmax(-1)
+    best = probabilities.topk(CANDIDATES)
+    return tuple(map(Candidate, best.indices.tolist(), best.values.tolist()))
 
 
 def given_part(turn: Turn) -> str:
@@ -27,19 +60,24 @@ def given_part(turn: Turn) -> str:
     return given if isinstance(given, str) and turn.reply.startswith(given) else ""
 
 
-def generated_ids(turn: Turn, model: Model) -> tuple[int, ...] | None:
-    """Return the recorded ids of a reply, if this model's tokenizer spells the reply with them.
-
-    None for a reply that a stop string ended: its ids hold the stop string.
-    """
-    recorded = turn.details.get("reply_ids")
-    if not isinstance(recorded, Sequence) or isinstance(recorded, str):
-        return None
-    ids = tuple(each for each in recorded if isinstance(each, int))
-    try:
-        detokenizer = model.detokenizer(Beginning(given_part(turn), ids))
-    except (IndexError, OverflowError, ValueError):  # of another vocabulary
-        return None
-    if detokenizer.stopped or turn.reply not in (detokenizer.text, detokenizer.text + detokenizer.finish()):
-        return None
+def known_ids(turn: Turn, model: Model) -> tuple[int, ...] | None:
+    """Return the recorded ids of a reply up to a stop string, if this model's tokenizer spells the reply with them."""
+    ids, _ = _read_ids(turn, model)
     return ids
+
+
+def _read_ids(turn: Turn, model: Model) -> tuple[tuple[int, ...] | None, bool]:
+    """Return the ids of `known_ids`, and True if a stop string follows them."""
+    recorded = turn.details.get("reply_ids")
+    if not isinstance(recorded, Sequence) or not all(isinstance(each, int) for each in recorded):
+        return None, False
+    detokenizer = model.detokenizer(Beginning(given_part(turn)))
+    try:
+        for number, token_id in enumerate(recorded):
+            detokenizer.push(token_id)
+            if detokenizer.stopped:
+                return (tuple(recorded[:number]) if detokenizer.text == turn.reply else None), True
+    except (IndexError, OverflowError, ValueError):  # of another vocabulary
+        return None, False
+    is_spelled = turn.reply in (detokenizer.text, detokenizer.text + detokenizer.finish())
+    return (tuple(recorded) if is_spelled else None), False

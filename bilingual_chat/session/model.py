@@ -38,6 +38,10 @@ class ChatTokenizer(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
+    reserved_ids: frozenset[int]  # not text: the end of a reply, and other special tokens
+
+    def piece(self, token_id: int) -> str | bytes: ...
+
     def encode_prompt(
         self, utterances: Sequence[Utterance], format: PromptFormat, *, asks: bool = True, begin: str = ""
     ) -> Prompt: ...

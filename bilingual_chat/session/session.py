@@ -14,7 +14,13 @@ from pathlib import Path
 from bilingual_chat.engines.protocol import Progress
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.session.beginning import given_by_user, whole_reply
+from bilingual_chat.session.beginning import (
+    Candidate,
+    candidates_after,
+    given_by_user,
+    kept_tokens,
+    whole_reply,
+)
 from bilingual_chat.session.model import Completion, Model
 from bilingual_chat.session.saved import SavedConversation
 from bilingual_chat.session.turn import Request, RunningReply, dropped_details, remarks_after, turn_of
@@ -91,6 +97,34 @@ class Session(SavedConversation):
         """
         turn = self.require_reply()
         return self._answer(turn.user, change, turn, begin=partial(whole_reply, turn), extends=True)
+
+    def branch(self, number: int, rank: int) -> Events:
+        """Give another reply that takes candidate `rank` instead of token `number` of the last one (both from 1).
+
+        Raises BchatError: see `candidates`; the candidate ends the reply.
+        """
+        turn = self.require_reply()
+        return self._answer(turn.user, NO_CHANGE, turn, begin=partial(self._branch, turn, number, rank))
+
+    def candidates(self, number: int) -> tuple[Candidate, ...]:
+        """Return the likeliest tokens in place of token `number` of the last reply, the best first.
+
+        Raises BchatError (USAGE): no reply, no such token, ids that are not recorded; MODEL: a server.
+        """
+        model, turn = self.model(), self.require_reply()
+        return self._candidates(kept_tokens(turn, model, number), turn, model)
+
+    def _candidates(self, kept: Beginning, turn: Turn, model: Model) -> tuple[Candidate, ...]:
+        before = self.conversation.without_last_turn()
+        prompt = self._fit(model, before, turn.user, self.settings.parameters, kept)
+        return candidates_after(prompt.ids, model)
+
+    def _branch(self, turn: Turn, number: int, rank: int, model: Model) -> Beginning:
+        kept = kept_tokens(turn, model, number)
+        chosen = self._candidates(kept, turn, model)[rank - 1]
+        if chosen.token_id in model.tokenizer.reserved_ids:
+            raise BchatError("branch.end", status=ExitStatus.USAGE, rank=rank)
+        return replace(kept, ids=(*kept.ids, chosen.token_id))
 
     def _answer(
         self,

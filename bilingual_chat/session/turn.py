@@ -141,6 +141,8 @@ def _beginning_details(request: Request, completion: Completion) -> dict[str, An
     details: dict[str, Any] = {"begin": beginning.given} if beginning.given else {}
     if beginning.text == beginning.given:
         details["reply_ids"] = [*beginning.ids, *completion.reply_ids]
+    if beginning.ids:
+        details["kept_tokens"] = len(beginning.ids)  # the first ones, of an earlier reply
     if request.extends is not None:
         earlier = request.extends.details
         names = ("settings", "seed", "prompt_digest", "usage", "timings")

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import closing, nullcontext
 
 from bilingual_chat.commands import models, table
-from bilingual_chat.commands.app import Action, App, Compare, Continue, Differences, Edit, Leave, Retry
+from bilingual_chat.commands.app import Action, App, Branch, Compare, Continue, Differences, Edit, Leave, Retry
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.compare import compare
@@ -96,6 +96,8 @@ class Chat:
             self._show(session.retry(action.change))
         elif isinstance(action, Continue):
             self._show(session.extend(action.change))
+        elif isinstance(action, Branch):
+            self._show(session.branch(action.number, action.rank))
         elif isinstance(action, Compare):
             self._compare(action)
         elif isinstance(action, Differences):

@@ -62,8 +62,11 @@ class Detokenizer:
             self._shown_of_held = len(self._held_stop)
 
     def also_stop_at(self, texts: Iterable[str]) -> None:
-        """Stop before each of `texts`, too. What was pushed before stays whole."""
+        """Stop before each of `texts`, too. One may begin in the text so far, which stays whole."""
         self._stop_strings += tuple(texts)
+        unshown = self._held_stop[self._shown_of_held :]
+        _, self._held_stop = _split_partial(self.text + unshown, self._stop_strings)
+        self._shown_of_held = len(self._held_stop) - len(unshown)
 
     def push(self, token_id: int) -> str:
         """Return the text that this token completes; "" once `stopped`."""
@@ -145,6 +148,6 @@ def _split_partial(text: str, wholes: tuple[str, ...]) -> tuple[str, str]:
     """Split off the longest end of `text` that is a proper beginning of one of `wholes`."""
     longest = max((len(whole) for whole in wholes), default=0) - 1
     for start in range(max(0, len(text) - longest), len(text)):
-        if any(whole.startswith(text[start:]) for whole in wholes):
+        if any(len(whole) > len(text) - start and whole.startswith(text[start:]) for whole in wholes):
             return text[:start], text[start:]
     return text, ""

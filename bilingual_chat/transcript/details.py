@@ -118,6 +118,7 @@ _KNOWN: dict[str, Callable[[object], bool]] = {
     "dropped_turns": is_count,
     "dropped_characters": is_count,
     "begin": _is_text,
+    "kept_tokens": is_count,
     "reply_ids": lambda value: isinstance(value, Sequence) and all(map(is_count, value)),
     "parts": lambda value: isinstance(value, Sequence) and all(isinstance(part, Mapping) for part in value),
 }

@@ -190,18 +190,22 @@ def test_a_token_costs_the_same_however_long_the_reply() -> None:
 @given(
     begin=st.lists(st.sampled_from(["a", "\n", "ユーザー", "ユーザ", ":", "シ"]), max_size=4).map("".join),
     pieces=st.lists(st.sampled_from(["a", "\n", "ユーザー", "ー", ":", "システム", " ", "\nユー"]), max_size=6),
+    added=st.lists(st.sampled_from(["aa", "a\n", "ザー:", "\nユーザー: "]), max_size=2, unique=True),
 )
 @settings(max_examples=500, deadline=None)
-def test_a_stop_string_may_begin_in_the_first_words_and_never_cuts_them(begin: str, pieces: list[str]) -> None:
+def test_a_stop_string_may_begin_in_the_first_words_and_never_cuts_them(
+    begin: str, pieces: list[str], added: list[str]
+) -> None:
     """The slow oracle: the first stop string in the whole text that ends after the first words."""
     detokenizer = Detokenizer(lambda number: pieces[number], stop_strings=STOPS)
     detokenizer.start_with(begin)
+    detokenizer.also_stop_at(added)
     shown = "".join(detokenizer.push(number) for number in range(len(pieces)))
     shown += detokenizer.finish()
     whole = begin + "".join(pieces)
     ends = [
         (at + len(stop), at)
-        for stop in STOPS
+        for stop in (*STOPS, *added)
         for at in range(len(whole))
         if whole.startswith(stop, at) and at + len(stop) > len(begin)
     ]
