@@ -167,6 +167,18 @@ def ask(
     chat.ask(options, display, text or [], as_json)
 
 
+@command(app, "cli.replay", "model", "server", *CONFIG, "device", "quantize", "accept_withdrawn", "like")
+def replay(
+    options: Options,
+    display: Display,
+    path: Annotated[str, typer.Argument(metavar="FILE|DIR")],
+    check: Annotated[bool, typer.Option("--check", help="option.check")] = False,
+) -> None:
+    from bilingual_chat.cli import replay
+
+    exit_with(replay.run(options, display, path, is_check=check))
+
+
 @command(app, "cli.presets", *CONFIG)
 def presets(options: Options, display: Display) -> None:
     from bilingual_chat.commands.settings import preset_rows

@@ -22,6 +22,7 @@ from bilingual_chat.text.sanitize import inward
 OF_SHELL = {
     **{name: name for name in ("ask", "bench", "chat", "doctor", "serve", "transcripts", "where")},
     "rm": "rm NAME",
+    "replay": "replay FILE|DIR",
     "report": "report DIR",
     "device": "--device auto|cpu|cuda|mps",
     "quantize": "--quantize auto|none|int8|w8a8|int4",

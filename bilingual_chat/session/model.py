@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 class ChatTokenizer(Protocol):
     """The tokenizer of a chat: `text.tokenizer.Tokenizer`, or that of a model of another family."""
 
+    @property
+    def vocab_size(self) -> int: ...
+
     def encode(self, text: str) -> list[int]: ...
 
     def decode(self, ids: Sequence[int]) -> str: ...

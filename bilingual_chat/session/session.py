@@ -222,13 +222,13 @@ class Session(SavedConversation):
     @property
     def text(self) -> str:
         """All messages and replies as the one text that a base model continues."""
-        return "".join(u.text for u in _sent_to_model(self.conversation, prompt.PLAIN).utterances())
+        return "".join(u.text for u in sent_to_model(self.conversation, prompt.PLAIN).utterances())
 
     def context_used(self, model: Model) -> int:
         """Return the number of tokens that the conversation takes of the context, without the next message."""
         if self.is_completing:
             return model.count((Utterance(Speaker.USER, self.text[self._dropped :]),))
-        sent = _sent_to_model(self.conversation, self.format)
+        sent = sent_to_model(self.conversation, self.format)
         return model.count(Conversation(sent.opening, sent.turns[self._dropped :]).utterances())
 
     def _user_beginning(self, model: Model) -> Beginning:
@@ -247,7 +247,7 @@ class Session(SavedConversation):
         room = min(parameters.max_new_tokens, context // 2)
         try:
             return prompt.fit(
-                _sent_to_model(before, model.format),
+                sent_to_model(before, model.format),
                 message,
                 model.format,
                 partial(model.encode_prompt, beginning=beginning),
@@ -317,7 +317,7 @@ class Session(SavedConversation):
         self.start_over(loaded.conversation, journal, loaded)
 
 
-def _sent_to_model(conversation: Conversation, format: PromptFormat) -> Conversation:
+def sent_to_model(conversation: Conversation, format: PromptFormat) -> Conversation:
     """Return the turns that a prompt holds. An empty reply would teach the model silence, so its turn is left out.
 
     A base model continues one text: every turn belongs to it, a persona does not.

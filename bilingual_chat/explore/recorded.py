@@ -1,0 +1,257 @@
+"""Reads the replies that a file records, with everything that a replay needs: transcripts, `ask --json`, sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from bilingual_chat.messages import Phrase
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.settings import decoding
+from bilingual_chat.settings.decoding import DecodingParameters
+from bilingual_chat.storage import safe_read
+from bilingual_chat.text.conversation import Conversation, FinishReason, Turn
+from bilingual_chat.transcript import document, files
+from bilingual_chat.transcript.details import is_count
+from bilingual_chat.transcript.safe_json import JsonError, parse
+
+MANIFEST, REPLIES = "manifest.json", "replies.jsonl"
+_FACTS = ("model", "precision", "device")
+_MOST_IDS = 1 << 20
+_MOST_REPLIES = 512 << 20  # bytes of replies.jsonl
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The tokens that one call of the engine added to a reply. `ids` None: a record of an older bchat."""
+
+    parameters: DecodingParameters
+    ids: tuple[int, ...] | None
+    finish: FinishReason
+    prompt_digest: str = ""  # "" if it is not recorded
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A reply as a file records it.
+
+    where: its place in the file. prompt_ids: None if `before` and `message` rebuild the prompt. begin: the first words
+    of the reply, which the user set. segments: several if the reply was continued; none if
+    that happened without its ids. facts: what else it depends
+    on, by name. seed: as recorded beside the settings. width: replies that were computed at a time.
+    """
+
+    where: Phrase
+    text: str
+    segments: tuple[Segment, ...]
+    facts: Mapping[str, str]
+    prompt_ids: tuple[int, ...] | None = None
+    before: Conversation = field(default_factory=Conversation)
+    message: str = ""
+    dropped: int = 0
+    begin: str = ""
+    seed: int | None = None
+    width: int = 1
+    filters: str = ""  # in their order, "" if not recorded
+
+    @property
+    def model(self) -> str:
+        return self.facts.get("model", "")
+
+
+def read_recorded(path: Path) -> list[Recorded]:
+    """Return the replies that `path` records. Raises BchatError (DATA): unreadable, damaged, or without a reply."""
+    if path.is_dir():
+        found = list(_of_sweep(path))
+    else:
+        asked = _ask_objects(files.read_file(path), path)
+        found = [_of_ask(each, where, path) for where, each in asked] or list(_of_transcript(path))
+    if not found:
+        raise BchatError("replay.nothing", status=ExitStatus.DATA, path=path)
+    return found
+
+
+def _ask_objects(data: bytes, path: Path) -> list[tuple[Phrase, dict[str, Any]]]:
+    """Return the objects that `ask --json` printed: the whole file, or one a line; none if it is another file."""
+    try:
+        value = parse(data)
+        return [(Phrase("replay.line", number=1), value)] if _is_of_ask(value) else []
+    except JsonError:
+        pass
+    found: list[tuple[Phrase, dict[str, Any]]] = []
+    for number, line in enumerate(data.splitlines(), start=1):
+        where = Phrase("replay.line", number=number)
+        try:
+            value = parse(line) if line.strip() else None
+        except JsonError:
+            value = line
+        if _is_of_ask(value):
+            found.append((where, value))
+        elif found and value is not None:
+            raise _damaged(path, where)
+        elif value is not None:
+            return []
+    return found
+
+
+def _is_of_ask(value: object) -> bool:
+    return isinstance(value, dict) and "prompt_ids" in value and "reply_ids" in value
+
+
+# -- one reply ----------------------------------------------------------------------------------------
+
+
+def _of_ask(fields: Mapping[str, Any], where: Phrase, path: Path) -> Recorded:
+    return Recorded(
+        where,
+        _text(fields, "reply", where, path),
+        (_segment(fields, _ids(fields, "reply_ids", where, path), where, path),),
+        facts_of(fields),
+        _ids(fields, "prompt_ids", where, path),
+        begin=_begin(fields),
+        filters=_filters(fields.get("filters")),
+    )
+
+
+def _of_sweep(directory: Path) -> Iterator[Recorded]:
+    try:
+        manifest = safe_read.read_json(directory / MANIFEST, files.MAX_BYTES, 10_000_000)
+        data = safe_read.read_bytes(directory / REPLIES, _MOST_REPLIES)
+    except (OSError, ValueError):
+        raise BchatError("replay.no-sweep", status=ExitStatus.DATA, path=directory) from None
+    model = manifest.get("model")
+    facts = facts_of({**model, "model": model.get("name")} if isinstance(model, Mapping) else {})
+    whole = data[: data.rfind(b"\n") + 1]  # the last line may be written in part
+    for number, line in enumerate(whole.splitlines(), start=1):
+        where = Phrase("replay.line", number=number)
+        try:
+            row = parse(line)
+        except JsonError:
+            raise _damaged(directory / REPLIES, where) from None
+        if not isinstance(row, dict):
+            raise _damaged(directory / REPLIES, where)
+        yield _of_row(row, facts, where, directory / REPLIES)
+
+
+def _of_row(row: Mapping[str, Any], facts: Mapping[str, str], where: Phrase, path: Path) -> Recorded:
+    settings = {each.name: row[each.name] for each in fields(DecodingParameters) if each.name in row}
+    recorded = {"settings": settings, "finish_reason": row.get("finish")}
+    width = row.get("width", 1)
+    return Recorded(
+        where,
+        _text(row, "reply", where, path),
+        (_segment(recorded, _ids(row, "ids", where, path), where, path),),
+        facts,
+        _ids(row, "prompt_ids", where, path),
+        width=width if is_count(width) else 1,
+        filters=_filters(row.get("order")),
+    )
+
+
+def _of_transcript(path: Path) -> Iterator[Recorded]:
+    """Yield every reply that says how it was generated, those that were not chosen too."""
+    loaded = document.read_document(path)
+    conversation = loaded.conversation
+    for index, turn in enumerate(conversation.turns):
+        before = Conversation(conversation.opening, conversation.turns[:index])
+        for number, reply in enumerate(turn.replies, start=1):
+            key = "replay.turn" if len(turn.replies) == 1 else "replay.reply"
+            where = Phrase(key, turn=index + 1, number=number)
+            if "settings" in reply.details:
+                yield _of_turn(reply, before, where, path)
+    before = conversation
+    for number, reply in enumerate(loaded.pending_replies, start=1):
+        if "settings" in reply.details:
+            where = Phrase("replay.reply", turn=len(conversation.turns) + 1, number=number)
+            yield _of_turn(reply, before, where, path)
+
+
+def _of_turn(turn: Turn, before: Conversation, where: Phrase, path: Path) -> Recorded:
+    details = {**turn.details, "finish_reason": turn.finish.value}
+    ids = _ids(details, "reply_ids", where, path) if "reply_ids" in details else None
+    dropped = details.get("dropped_turns") or details.get("dropped_characters") or 0
+    return Recorded(
+        where,
+        turn.reply,
+        tuple(_segments(details, ids, where, path)),
+        facts_of(details),
+        before=before,
+        message=turn.user,
+        dropped=dropped if is_count(dropped) else 0,
+        begin=_begin(details),
+        seed=details.get("seed"),
+        filters=_filters(details.get("filters")),
+    )
+
+
+def _segments(details: Mapping[str, Any], ids: tuple[int, ...] | None, where: Phrase, path: Path) -> Iterator[Segment]:
+    """Yield the parts of a reply that was continued; the counts of tokens say where each ended."""
+    parts = details.get("parts", ())
+    if parts and ids is None:  # of a reply that was continued although its ids were not known
+        return
+    start = 0
+    for part in parts:
+        usage = part.get("usage")
+        count = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
+        if not isinstance(count, int) or not is_count(count):
+            raise _damaged(path, where)
+        yield _segment(part, ids and ids[start : start + count], where, path)
+        start += count
+    yield _segment(details, ids and ids[start:], where, path)
+
+
+def _segment(details: Mapping[str, Any], ids: tuple[int, ...] | None, where: Phrase, path: Path) -> Segment:
+    settings = details.get("settings")
+    try:
+        finish = FinishReason(str(details.get("finish_reason")))
+        values = {
+            each.name: decoding.checked(each.name, settings[each.name])
+            for each in fields(DecodingParameters)
+            if isinstance(settings, Mapping) and each.name in settings
+        }
+    except (BchatError, ValueError):
+        raise _damaged(path, where) from None
+    digest = details.get("prompt_digest")
+    return Segment(DecodingParameters(**values), ids, finish, digest if isinstance(digest, str) else "")
+
+
+def _begin(details: Mapping[str, Any]) -> str:
+    begin = details.get("begin")
+    return begin if isinstance(begin, str) else ""
+
+
+def _filters(value: object) -> str:
+    """Return the names of filters as a sweep writes them."""
+    return " > ".join(map(str, value)) if isinstance(value, list) else value if isinstance(value, str) else ""
+
+
+def facts_of(details: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a reply depends on beside prompt and settings, by name, as text."""
+    facts = {name: str(details[name]) for name in _FACTS if details.get(name) is not None}
+    run = details.get("run")
+    for name, value in run.items() if isinstance(run, Mapping) else ():
+        if isinstance(value, Mapping):
+            facts |= {f"{name}.{each}": str(version) for each, version in value.items()}
+        else:
+            facts[name] = str(value)
+    return facts
+
+
+def _ids(fields: Mapping[str, Any], name: str, where: Phrase, path: Path) -> tuple[int, ...]:
+    value = fields.get(name)
+    if not isinstance(value, Sequence) or isinstance(value, str) or not all(map(is_count, value)):
+        raise _damaged(path, where)
+    return tuple(value[:_MOST_IDS])
+
+
+def _text(fields: Mapping[str, Any], name: str, where: Phrase, path: Path) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise _damaged(path, where)
+    return value
+
+
+def _damaged(path: Path, where: Phrase) -> BchatError:
+    return BchatError("replay.damaged", status=ExitStatus.DATA, path=path, where=where)
