@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "transcript-1.schema.json").read_bytes())
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "transcript-2.schema.json").read_bytes())
 TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float)}
 TYPES["null"] = type(None)
 KNOWN = {

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bilingual_chat.engines.penalties import first_step
 from bilingual_chat.engines.protocol import Chunk, Progress
-from bilingual_chat.engines.sampling import choose
+from bilingual_chat.engines.sampling import choose, unmodified
 from bilingual_chat.engines.token_rules import TokenRules
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.settings.decoding import DecodingParameters
@@ -61,7 +61,10 @@ class Generation:
     def add(self, logits: Tensor) -> Chunk:
         """Choose the next token from float32 `logits` (vocabulary,)."""
         with limit_threads(1):
-            token, logprob = choose(logits, self._step, self._generator)
+            before = unmodified(logits)
+            choice = choose(logits, self._step, self._generator, [each for each, _ in before.top])
+            token, logit = choice.token, logits[choice.token]
+            rank = 1 + int((logits > logit).sum())
         finish = None
         if token in self._step.rules.eos_ids:
             finish = FinishReason.STOP
@@ -70,7 +73,18 @@ class Generation:
             self._new_tokens += 1
             finish = None if self.remaining else FinishReason.LENGTH
         self.is_done = finish is not None
-        return Chunk(token, logprob, self.cached_tokens, finish)
+        return Chunk(
+            token,
+            choice.logprob,
+            self.cached_tokens,
+            finish,
+            raw_logprob=float(logit) - before.shift,
+            entropy=before.entropy,
+            rank=rank,
+            top=before.top,
+            kept=choice.kept,
+            removed=choice.removed,
+        )
 
 
 def random_numbers(seed: int | None) -> torch.Generator:

@@ -46,6 +46,14 @@ class Chunk:
     logprob: float  # natural log, in the filtered distribution that the token was drawn from
     cached_tokens: int  # prompt tokens that the KV cache already held; the same in every chunk
     finish: FinishReason | None = None
+    # The unmodified distribution, before all filters; None where an engine does not know it.
+    raw_logprob: float | None = None  # natural log, of the token
+    entropy: float | None = None  # nats
+    rank: int | None = None  # of the token; 1 is the most likely
+    top: tuple[tuple[int, float], ...] = ()  # the five most likely: id, natural log
+    # The distribution after the filters; greedy decoding leaves one token.
+    kept: tuple[tuple[int, float], ...] = ()  # its five most likely: id, natural log
+    removed: tuple[tuple[int, str], ...] = ()  # the ids of `top` that a filter excluded, and its setting
 
 
 class Engine(Protocol):

@@ -7,7 +7,9 @@ Of equal scores at a cut, the lower ids are kept: as many as transformers keeps,
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,36 +18,84 @@ from torch import Tensor
 from bilingual_chat.engines.penalties import PENALTIES, Filter, Step
 from bilingual_chat.settings.decoding import DecodingParameters, filter_order
 
+SHOWN = 5  # tokens of a distribution that are recorded
 _TOP_H_TOKENS = 100  # transformers' limit
 
 
-def choose(logits: Tensor, step: Step, generator: torch.Generator) -> tuple[int, float]:
-    """Return the next token id, and its log probability in the distribution that it was drawn from.
+class Choice(NamedTuple):
+    """A token, and the distribution that it was drawn from. See `Chunk`."""
 
-    logits: float32 (vocabulary,), finite. Temperature 0 is greedy: the best of the penalized scores.
-    Raises BchatError if the filters exclude every token.
+    token: int
+    logprob: float
+    kept: tuple[tuple[int, float], ...]
+    removed: tuple[tuple[int, str], ...]
+
+
+def choose(logits: Tensor, step: Step, generator: torch.Generator, watched: Sequence[int] = ()) -> Choice:
+    """Choose the next token.
+
+    logits: float32 (vocabulary,), finite. watched: ids for which `Choice.removed` tells the filter that excluded them.
+    Temperature 0 is greedy: the best of the penalized scores. Raises BchatError if the filters exclude every token.
     """
-    scores = filtered(logits, step)
+    removed: dict[int, str] = {}
+    scores = filtered(logits, step, watched, removed)
     if step.parameters.temperature == 0:
         best = int(scores.argmax())
-        return best, float(scores.log_softmax(-1)[best])
+        others = ((each, removed.get(each, "temperature")) for each in watched if each != best)
+        return Choice(best, float(scores.log_softmax(-1)[best]), ((best, 0.0),), tuple(others))
     ids = _true_indices(scores > -math.inf)
     logprobs = scores[ids].double().log_softmax(-1)
     index = draw(logprobs.exp(), generator)
-    return int(ids[index]), float(logprobs[index])
+    kept = ((int(ids[at]), logprob) for at, logprob in best_of(logprobs))
+    return Choice(int(ids[index]), float(logprobs[index]), tuple(kept), tuple(removed.items()))
 
 
-def filtered(logits: Tensor, step: Step) -> Tensor:
-    """Return the scores after all filters, -inf for excluded tokens. Raises as `choose` does."""
+def best_of(values: Tensor, count: int = SHOWN) -> list[tuple[int, float]]:
+    """Return (index, value) of the `count` highest; of equal ones, the lower indices first."""
+    least = torch.topk(values, min(count, len(values))).values[-1]
+    found = _true_indices(values >= least)
+    listed = zip(found.tolist(), values[found].tolist(), strict=True)
+    return sorted(listed, key=lambda each: (-each[1], each[0]))[:count]
+
+
+def filtered(logits: Tensor, step: Step, watched: Sequence[int] = (), removed: dict[int, str] | None = None) -> Tensor:
+    """Return the scores after all filters, -inf for excluded tokens. Raises as `choose` does.
+
+    removed: gets the name of the filter that excluded each of `watched`, if one did.
+    """
     scores = logits.clone()
-    for apply in _filters(step.parameters):
+    for name, apply in _filters(step.parameters):
         scores = apply(scores, step)
+        if removed is not None and len(removed) < len(watched):
+            for each, score in zip(watched, scores[list(watched)].tolist(), strict=True):
+                if score == -math.inf:
+                    removed.setdefault(each, name)
     return scores
 
 
 @lru_cache(maxsize=64)  # rows of a batch
-def _filters(parameters: DecodingParameters) -> tuple[Filter, ...]:
-    return tuple(_FILTERS[name] for name in filter_order(parameters) if name in _FILTERS)
+def _filters(parameters: DecodingParameters) -> tuple[tuple[str, Filter], ...]:
+    return tuple((name, _FILTERS[name]) for name in filter_order(parameters))
+
+
+def unmodified(logits: Tensor) -> Unmodified:
+    """Return what is recorded of the distribution of `logits`, float32 (vocabulary,)."""
+    values = logits.numpy()
+    above = values - values.max()
+    weights = np.exp(above)
+    total = float(weights.sum(dtype=np.float64))
+    log_total = math.log(total)
+    entropy = max(0.0, log_total - float(np.dot(weights, above)) / total)
+    shift = float(values.max()) + log_total
+    return Unmodified(shift, entropy, tuple((each, logit - shift) for each, logit in best_of(logits)))
+
+
+class Unmodified(NamedTuple):
+    """The distribution before all filters. `shift`: subtracted from a logit, it gives the log probability."""
+
+    shift: float
+    entropy: float
+    top: tuple[tuple[int, float], ...]
 
 
 def draw(probabilities: Tensor, generator: torch.Generator) -> int:

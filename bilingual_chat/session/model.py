@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bilingual_chat import __version__
 from bilingual_chat.engines import protocol
+from bilingual_chat.engines.protocol import Chunk
 from bilingual_chat.engines.weights.files import digest_model, digest_tokenizer, find_weights
 from bilingual_chat.engines.weights.withdrawn import check_withdrawn
 from bilingual_chat.messages import Phrase
@@ -174,6 +175,7 @@ class Completion:
     cached_tokens: int
     first_token_s: float | None  # None if no token came
     total_s: float
+    chunks: tuple[Chunk, ...] = ()  # the tokens with their probabilities, the end token included
 
     @property
     def tokens_per_second(self) -> float | None:

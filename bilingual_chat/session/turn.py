@@ -18,6 +18,7 @@ from bilingual_chat.settings.decoding import DecodingParameters, as_record, filt
 from bilingual_chat.storage.checksums import short_digest
 from bilingual_chat.text.conversation import FinishReason, Turn
 from bilingual_chat.text.prompt import Prompt
+from bilingual_chat.transcript import probabilities
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class RunningReply:
         self._detokenizer.also_stop_at(request.parameters.stop)
         self.begun = self._detokenizer.text  # the part that exists already
         self._loop = LoopDetector()
-        self._ids: list[int] = []
+        self._chunks: list[Chunk] = []
         self._cached_tokens = 0
         self._began = time.perf_counter()
         self._first_token_s: float | None = None
@@ -71,6 +72,7 @@ class RunningReply:
         if self._first_token_s is None:
             self._first_token_s = self._total_s
         self._cached_tokens = chunk.cached_tokens
+        self._chunks.append(chunk)
         piece = self._text_of(chunk)
         finish = self._finish_at(chunk)
         if finish is not None:
@@ -88,19 +90,19 @@ class RunningReply:
             self._request.model.record,
             self._request.prompt,
             self._detokenizer.text,
-            tuple(self._ids),
+            tuple(each.token_id for each in self._chunks if each.finish is not FinishReason.STOP),
             self._finish,
             self._request.parameters,
             self._cached_tokens,
             self._first_token_s,
             self._total_s,
+            tuple(self._chunks),
         )
 
     def _text_of(self, chunk: Chunk) -> str:
         if chunk.finish is FinishReason.STOP:
             # Only here: a reply that is cut drops the text held back, which is part of a label or of a character.
             return self._detokenizer.finish()
-        self._ids.append(chunk.token_id)
         return self._detokenizer.push(chunk.token_id)
 
     def _finish_at(self, chunk: Chunk) -> FinishReason | None:
@@ -126,8 +128,15 @@ def turn_of(request: Request, completion: Completion) -> Turn:
         "timings": completion.timings,
         **dropped_details(completion.prompt),
         **_beginning_details(request, completion),
+        **probabilities.pack(_chunks_of(request, completion)),
     }
     return Turn(request.message, completion.reply, completion.finish, details)
+
+
+def _chunks_of(request: Request, completion: Completion) -> tuple[Chunk, ...]:
+    """Return the tokens of the whole reply, those of the reply that it continues included."""
+    earlier = probabilities.unpack(request.extends.details) if request.extends else ()
+    return probabilities.continued(earlier, completion.prompt.beginning.ids, completion.chunks)
 
 
 def digest_ids(ids: Iterable[int]) -> str:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.settings import decoding
+from bilingual_chat.transcript.probabilities import MOST_CHARACTERS
 from bilingual_chat.transcript.safe_json import parse_prefix
 
 _LARGEST = 2**63 - 1
@@ -119,6 +120,7 @@ _KNOWN: dict[str, Callable[[object], bool]] = {
     "dropped_characters": is_count,
     "begin": _is_text,
     "kept_tokens": is_count,
+    "probabilities": lambda value: isinstance(value, str) and len(value) <= MOST_CHARACTERS,
     "reply_ids": lambda value: isinstance(value, Sequence) and all(map(is_count, value)),
     "parts": lambda value: isinstance(value, Sequence) and all(isinstance(part, Mapping) for part in value),
 }

@@ -4,7 +4,7 @@
      "utterances": [{"speaker": "ユーザー", "text": …},
                     {"speaker": "システム", "text": …, "finish_reason": "stop", "settings": …}]}
 
-docs/transcript-1.schema.json describes it. `read_document` also reads a journal, and a bare list of utterances as on
+docs/transcript-2.schema.json describes it. `read_document` also reads a journal, and a bare list of utterances as on
 the card. The first `opening` utterances are the opening. The others alternate, the user first; the last message may
 have no reply.
 """
@@ -28,7 +28,7 @@ from bilingual_chat.transcript.safe_json import JsonError, encode, excess, parse
 from bilingual_chat.transcript.schema import SchemaError
 
 FORMAT = "bchat-transcript"
-VERSION = 1
+VERSION = 2  # 1: no texts among the settings, neither filters nor probabilities
 _FIELDS = ("format", "version", "opening", "utterances")
 
 
@@ -171,7 +171,7 @@ def _is_document(data: bytes) -> bool:
     except JsonError:
         return False
     # Not one of a newer version: fields that this version does not know would be lost.
-    return isinstance(value, dict) and value.get("format") == FORMAT and value.get("version") == VERSION
+    return isinstance(value, dict) and value.get("format") == FORMAT and value.get("version") in range(1, VERSION + 1)
 
 
 def _peek(path: Path) -> bytes | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bilingual_chat.engines import sampling
 from bilingual_chat.engines.penalties import Step, first_step
-from bilingual_chat.engines.sampling import choose, draw, filtered
+from bilingual_chat.engines.sampling import choose, draw, filtered, unmodified
 from bilingual_chat.engines.token_rules import TokenRules
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.settings.decoding import DecodingParameters, filter_order
@@ -248,7 +248,7 @@ def test_greedy_takes_the_best_penalised_score_and_draws_nothing() -> None:
     parameters = replace(PLAIN, temperature=0.0, repetition_penalty=1.5)
     generator = torch.Generator().manual_seed(1)
     before = generator.get_state()
-    token, logprob = choose(logits, step_after([0, 2], 2, parameters, 4), generator)
+    token, logprob, *_ = choose(logits, step_after([0, 2], 2, parameters, 4), generator)
     assert token == 1
     assert logprob == pytest.approx(float(torch.tensor([2.0 / 1.5, 1.9, -1.5, 0.0]).log_softmax(-1)[1]))
     assert torch.equal(before, generator.get_state())
@@ -256,7 +256,9 @@ def test_greedy_takes_the_best_penalised_score_and_draws_nothing() -> None:
 
 def test_the_log_probability_is_that_of_the_filtered_distribution() -> None:
     """With top_k = 1 there is nothing else to choose: log 1."""
-    token, logprob = choose(random_logits(50, 2), step_after([0], 1, replace(PLAIN, top_k=1), 50), torch.Generator())
+    token, logprob, *_ = choose(
+        random_logits(50, 2), step_after([0], 1, replace(PLAIN, top_k=1), 50), torch.Generator()
+    )
     assert token == int(random_logits(50, 2).argmax())
     assert logprob == pytest.approx(0.0, abs=1e-12)
 
@@ -279,6 +281,50 @@ def test_the_ends_of_the_range_draw_no_impossible_token(
     assert draw(torch.tensor([0.0, 0.5, 0.0, 0.5, 0.0], dtype=torch.float64), torch.Generator()) == place
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_the_unmodified_distribution_is_that_of_the_logits(seed: int) -> None:
+    """In float64: entropy, the five most likely, and what turns a logit into a log probability."""
+    logits = hard_logits(3000, seed).clamp(min=-1e4)
+    exact = logits.double().log_softmax(-1)
+    found = unmodified(logits)
+    assert found.entropy == pytest.approx(float(-(exact.exp() * exact).sum()), abs=2e-4)
+    assert [each for each, _ in found.top] == sorted(range(3000), key=lambda each: (-float(logits[each]), each))[:5]
+    for each, logprob in found.top:
+        assert logprob == pytest.approx(float(exact[each]), abs=1e-4)
+        assert float(logits[each]) - found.shift == pytest.approx(float(exact[each]), abs=1e-4)
+
+
+def test_each_removed_token_is_removed_by_the_filter_that_is_named() -> None:
+    """Without the filters from that one on it is still there; with it, it is gone."""
+    generator = torch.Generator().manual_seed(3)
+    pick = pick_from(generator)
+    named = set()
+    for case in range(300):
+        parameters = replace(PLAIN, **{name: pick(*values) for name, values in SETTINGS.items()})
+        step = step_after([1, 2, 1, 2, 4, 1, 5, 5, 1], 5, parameters, 60)
+        logits = hard_logits(60, case).clamp(min=-1e4)
+        watched = [each for each, _ in unmodified(logits).top]
+        try:
+            choice = choose(logits, step, torch.Generator(), watched)
+        except BchatError:
+            continue
+        order = filter_order(parameters)
+        for each, name in choice.removed:
+            named.add(name)
+            if parameters.temperature == 0 and name == "temperature":
+                continue
+            for last, is_there in ((order.index(name), True), (order.index(name) + 1, False)):
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(sampling, "filter_order", lambda _, shown=order[:last]: shown)
+                    sampling._filters.cache_clear()
+                    assert bool(filtered(logits, step)[each] > -math.inf) is is_there
+        sampling._filters.cache_clear()
+        ours = filtered(logits, step)
+        assert {each for each, _ in choice.removed} >= {each for each in watched if ours[each] == -math.inf}
+        assert choice.kept[0][0] == int(ours.argmax())
+    assert named > {"top_k", "top_p", "min_p", "temperature", "no_repeat_ngram_size", "min_new_tokens"}
+
+
 def test_one_number_is_drawn_a_token_whatever_the_filter_leaves() -> None:
     """The generator's state after a token does not depend on the number of candidates."""
     states = []
@@ -294,6 +340,6 @@ def test_one_number_is_drawn_a_token_whatever_the_filter_leaves() -> None:
 def test_a_temperature_near_zero_is_greedy_not_an_overflow(temperature: float) -> None:
     """Scores divided by it leave float32; the favourite is still the only one left."""
     step = step_after([0], 1, replace(PLAIN, temperature=temperature, top_p=0.9), 50)
-    token, logprob = choose(random_logits(50, 2), step, torch.Generator())
+    token, logprob, *_ = choose(random_logits(50, 2), step, torch.Generator())
     assert token == int(random_logits(50, 2).argmax())
     assert logprob == pytest.approx(0.0, abs=1e-6)

@@ -72,7 +72,7 @@ def test_a_saved_document_has_the_cards_shape_and_reads_as_japanese(tmp_path: Pa
     write_document(path, LOADED)
     assert "仮想現実" in path.read_text("utf-8")
     value = json.loads(path.read_bytes())
-    assert (value["format"], value["version"], value["opening"]) == ("bchat-transcript", 1, 2)
+    assert (value["format"], value["version"], value["opening"]) == ("bchat-transcript", 2, 2)
     assert value["utterances"][2:] == [
         {"speaker": "ユーザー", "text": TURN.user},
         {"speaker": "システム", "text": TURN.reply, "finish_reason": "length", **DETAILS},
@@ -152,7 +152,7 @@ def said(*speakers: str) -> list[dict[str, str]]:
         (3, "misshapen"),
         ({}, "not-a-transcript"),
         ({"format": "other", "utterances": []}, "not-a-transcript"),
-        ({"format": "bchat-transcript", "version": 2}, "newer"),
+        ({"format": "bchat-transcript", "version": 3}, "newer"),
         ({"format": "bchat-transcript", "version": 10**90}, "newer"),
         ({"format": "bchat-transcript", "version": 10**300}, "invalid"),
         ({"format": "bchat-transcript", "version": True}, "misshapen"),
@@ -230,7 +230,7 @@ def test_surrogate_escapes_are_joined_or_replaced(tmp_path: Path) -> None:
 def test_a_file_that_is_not_a_transcript_is_not_overwritten_without_asking(tmp_path: Path) -> None:
     """For example /save ~/.bashrc."""
     path = tmp_path / ".bashrc"
-    for foreign in (b"alias l=ls\n", b"", json.dumps(CARD).encode(), b'{"format": "bchat-transcript", "version": 2}'):
+    for foreign in (b"alias l=ls\n", b"", json.dumps(CARD).encode(), b'{"format": "bchat-transcript", "version": 3}'):
         path.write_bytes(foreign)
         with pytest.raises(BchatError) as raised:
             write_document(path, LOADED)
@@ -298,7 +298,7 @@ def test_a_written_document_obeys_the_published_schema(tmp_path: Path) -> None:
         value = json.loads(write_document(tmp_path / "a.json", loaded).read_bytes())
         assert faults(value, SCHEMA) == []
     for broken in (
-        {"version": 2},
+        {"version": 1},
         {"created": "today"},
         {"opening": -1},
         {"utterances": [{"speaker": "user", "text": ""}]},
