@@ -35,7 +35,7 @@ class Options:
     device: Annotated[str | None, Option("--device", metavar="auto|cpu|cuda|mps", help="option.device")] = None
     quantize: Annotated[str | None, Option("--quantize", metavar=QUANTIZE, help="option.quantize")] = None
     accept_withdrawn: Annotated[bool, Option("--accept-withdrawn", help="option.accept-withdrawn")] = False
-    server: Annotated[str | None, Option("--server", metavar="URL|NAME", help="option.server")] = None
+    server: Annotated[str | None, Option("--server", metavar="URL|NAME,…", help="option.server")] = None
     like: Annotated[str | None, Option("--like", metavar="NAME", help="option.like")] = None
     encoding: Annotated[str | None, Option("--encoding", metavar="NAME", help="option.encoding")] = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from bilingual_chat.settings import toml_tables
 from bilingual_chat.settings.toml_tables import KeyPath, WrongValue, fold_name
 
 _SHOWN = 200  # characters of a wrong URL
+MOST_WEIGHT = 1000
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -26,6 +28,7 @@ class Server:
     url: str  # without "/v1" and a final "/"
     model: str = ""  # a model of the catalogue or a directory: tokenizer and prompt format
     served_model: str = ""  # the model's name on the server; "" if the server is to say
+    weight: float = 1.0  # share of the work beside other servers
 
     @property
     def host(self) -> str:
@@ -98,6 +101,15 @@ def find_server(name: str, servers: Mapping[str, Server]) -> Server:
     )
 
 
+def find_servers(names: str, servers: Mapping[str, Server]) -> tuple[Server, ...]:
+    """Return the servers of a list with commas; "all" means every one of [servers]. Raises as `find_server` does."""
+    if fold_name(names) == "all" and servers:
+        return tuple(servers.values())
+    return tuple(
+        dict.fromkeys(find_server(name.strip(), servers) for name in re.split("[,，、]", names) if name.strip())
+    )
+
+
 def load_servers(tables: Mapping[str, Any], known: Mapping[str, Server] = MappingProxyType({})) -> dict[str, Server]:
     """Return `known` servers by name, updated with the tables below [servers]. Raises WrongValue."""
     toml_tables.check_size((), tables)
@@ -121,8 +133,15 @@ def _read_url(path: KeyPath, value: Any) -> str:
         raise WrongValue(path, Phrase(error.key, **error.values)) from None
 
 
+def _read_weight(path: KeyPath, value: Any) -> float:
+    if not 0 < (weight := toml_tables.number(path, value)) <= MOST_WEIGHT:
+        raise WrongValue(path, Phrase("server.weight", most=MOST_WEIGHT))
+    return weight
+
+
 _READERS: dict[str, toml_tables.Read] = {
     "url": _read_url,
     "model": toml_tables.path,
     "served_model": toml_tables.name,
+    "weight": _read_weight,
 }

@@ -103,6 +103,25 @@ def test_the_model_of_a_server_is_known_by_its_name_there(
     assert (ran.status, said in ran.err) == (status, True), ran.err
 
 
+@pytest.mark.parametrize("names", ["lab,gone", "gone、lab", "all", "http://127.0.0.1:1,lab"])
+def test_of_several_servers_those_that_are_down_are_left_out_with_a_sentence(
+    run: RunHere, server: Served, tmp_path: Path, names: str
+) -> None:
+    down = ["[servers.gone]", 'url = "http://127.0.0.1:1"']
+    ran = run(*lab(tmp_path, server, *down), "ask", "--server", names, "--model", "demo", "--json", "元気？")
+    assert ran.status == 0, ran.err
+    assert ran.json["reply"] == "はい、元気です。"
+    assert ran.json["server"]["url"] == server.url
+    assert "Cannot reach http://127.0.0.1:1 " in ran.err
+    assert "The other servers do its work." in ran.err
+
+
+def test_if_all_servers_are_down_that_is_the_error(run: RunHere) -> None:
+    ran = run("ask", "--server", "http://127.0.0.1:1,http://127.0.0.1:2", "--model", "demo", "Hi")
+    assert ran.status == 3
+    assert "Cannot reach" in ran.err
+
+
 def test_a_name_that_no_server_has_is_refused_with_the_nearest(run: RunHere, server: Served, tmp_path: Path) -> None:
     ran = run(*lab(tmp_path, server), "ask", "--server", "lba", "Hi")
     assert ran.status == 2

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from bilingual_chat.engines.protocol import Chunk
 from bilingual_chat.engines.server import completions, http
-from bilingual_chat.engines.server.engine import ServerEngine, open_server
+from bilingual_chat.engines.server.engine import ServerEngine, Vocabulary, open_server
 from bilingual_chat.engines.server.http import Deadlines, make_client
+from bilingual_chat.engines.server.several import SeveralServers
 from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.settings.servers import Server, find_server
 from bilingual_chat.text.conversation import FinishReason
@@ -60,6 +62,14 @@ def start() -> Iterator[Start]:
         context.__exit__(None, None, None)
 
 
+@pytest.fixture
+def free_port() -> int:
+    """A port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "DEADLINES", Deadlines(pause=0.01))
@@ -67,8 +77,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def engine_at(url: str, key: str = "", **more: Any) -> ServerEngine:
     client = make_client(find_server(url, {}), {"BCHAT_API_KEY": key})
-    options = {"name": "m", "served_model": "m", "eos_id": EOS, "vocab_size": SIZE, "context_length": 256}
-    return ServerEngine(client, **{**options, **more})
+    return ServerEngine(client, Vocabulary(EOS, SIZE), "m", "m", **{"context_length": 256, **more})
 
 
 def complete(url: str, parameters: DecodingParameters = GREEDY, **more: Any) -> list[Chunk]:
@@ -367,20 +376,18 @@ def test_a_failure_before_the_first_token_is_repeated(start: Start, bad: Answer)
 @pytest.mark.parametrize("bad", [Answer([], 400), Answer([], 500), Answer([], 429, headers={"Retry-After": "9999"})])
 def test_a_failure_that_another_attempt_would_not_cure_is_reported_at_once(start: Start, bad: Answer) -> None:
     served = start(bad)
-    assert failure(served.url)[1].key == "server.status"
+    assert failure(served.url)[1].key == ("server.unavailable" if bad.status == 500 else "server.status")
     assert len(served.bodies) == 1
 
 
 def test_attempts_end(start: Start) -> None:
     served = start(*[Answer([b'{"error":"busy"}'], 503)] * 9)
-    assert failure(served.url)[1].key == "server.status"
+    assert failure(served.url)[1].key == "server.unavailable"
     assert len(served.bodies) == http.DEADLINES.attempts
 
 
-def test_a_server_that_is_not_there_is_reported() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    assert failure(f"http://127.0.0.1:{port}")[1].key == "server.unreachable"
+def test_a_server_that_is_not_there_is_reported(free_port: int) -> None:
+    assert failure(f"http://127.0.0.1:{free_port}")[1].key == "server.unreachable"
 
 
 @pytest.mark.parametrize(
@@ -424,7 +431,7 @@ def test_ctrl_c_while_nothing_comes_closes_the_connection(start: Start, monkeypa
     def interrupt(request: http.Request) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(http.Request, "check_deadline", interrupt)
+    monkeypatch.setattr(http.Request, "find_lateness", interrupt)
     with pytest.raises(KeyboardInterrupt):
         complete(served.url)
     assert served.gone.wait(5)
@@ -547,18 +554,111 @@ def test_nothing_is_asked_for_no_requests(start: Start) -> None:
     assert served.paths == []
 
 
+# -- several servers --------------------------------------------------------------------------------------
+
+
+def several(*urls: str, weights: Sequence[float] = (1, 1, 1)) -> SeveralServers:
+    engines = [engine_at(url) for url in urls]
+    for engine, weight in zip(engines, weights, strict=False):
+        engine._client = replace(engine._client, server=replace(engine._client.server, weight=weight))
+    return SeveralServers(engines)
+
+
+def replies_of(engine: SeveralServers, count: int, whole: set[int] | None = None, **more: Any) -> dict[int, list[int]]:
+    """The tokens of each reply, -1 at its end. `whole`: gets the replies that have ended."""
+    replies: dict[int, list[int]] = {}
+    requests = [replace(LONG, seed=seed) for seed in range(count)]
+    for index, chunk in engine.complete_many([PROMPT] * count, requests, **more):
+        assert index not in replies or replies[index][-1] != -1, "a reply came again"
+        replies.setdefault(index, []).append(chunk.token_id if chunk.finish is None else -1)
+        if whole is not None and chunk.finish is not None:
+            whole.add(index)
+    return replies
+
+
+def expected_replies(count: int) -> dict[int, list[int]]:
+    return {at: [*(t for step in range(4) for t in (10 + at, 300 + step)), -1] for at in range(count)}
+
+
+@pytest.mark.parametrize(("weights", "share"), [((1, 1), (20, 40)), ((3, 1), (32, 58))])
+def test_replies_are_spread_over_all_servers_by_weight(
+    start: Start, weights: tuple[float, float], share: tuple[int, int]
+) -> None:
+    one, other = start(reply_to=slowly), start(reply_to=slowly)
+    engine = several(one.url, other.url, weights=weights)
+    assert replies_of(engine, 60, width=8) == expected_replies(60)
+    assert len(one.bodies) + len(other.bodies) == 60
+    assert share[0] <= len(one.bodies) <= share[1]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [[tokens(1), RESET], [RESET], [tokens(1)], [], [tokens(1), HOLD], [HOLD]],
+)
+def test_the_work_of_a_server_that_dies_is_done_by_the_others_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch, end: list[bytes | float | str]
+) -> None:
+    """Whether it refuses, breaks off or falls silent: each reply comes whole, once, from one server."""
+    monkeypatch.setattr(http, "DEADLINES", Deadlines(first=0.5, between=0.5, pause=0.01, attempts=2))
+    answered: list[int] = []
+    whole: set[int] = set()
+    again: list[int] = []
+
+    def dying(body: dict[str, Any]) -> Answer:
+        answered.append(body["seed"])
+        return slowly(body) if len(answered) <= 5 else Answer(end)
+
+    def living(body: dict[str, Any]) -> Answer:
+        again.extend({body["seed"]} & whole)
+        return slowly(body)
+
+    engine = several(start(reply_to=dying).url, start(reply_to=living).url)
+    assert replies_of(engine, 30, whole, width=8) == expected_replies(30)
+    assert again == []
+
+
+def test_a_server_that_is_not_there_is_left_for_the_others(start: Start, free_port: int) -> None:
+    lives = start(reply_to=slowly)
+    engine = several(f"http://127.0.0.1:{free_port}", lives.url)
+    assert replies_of(engine, 10, width=4) == expected_replies(10)
+    assert ids_of(list(several(f"http://127.0.0.1:{free_port}", start().url).complete(PROMPT, GREEDY))) == RECORDED_IDS
+
+
+def test_the_last_servers_error_is_reported(start: Start, free_port: int) -> None:
+    engine = several(f"http://127.0.0.1:{free_port}", start(Answer([], is_cut=True), Answer([]), Answer([])).url)
+    with pytest.raises(BchatError) as raised:
+        replies_of(engine, 1)
+    assert raised.value.key in ("server.unreachable", "server.broke-off")
+
+
+def test_an_error_that_every_server_would_report_ends_the_work(start: Start) -> None:
+    bad = lambda body: Answer([b'{"error":"too long"}'], 400)  # noqa: E731
+    one, other = start(reply_to=bad), start(reply_to=bad)
+    with pytest.raises(BchatError) as raised:
+        replies_of(several(one.url, other.url), 10, width=2)
+    assert raised.value.key == "server.status"
+    assert len(one.bodies) + len(other.bodies) <= 2
+
+
+def test_the_rest_of_a_reply_that_is_not_wanted_is_not_given_out(start: Start) -> None:
+    unwanted: set[int] = set()
+    seen = []
+    engine = several(start(reply_to=slowly).url, start(reply_to=slowly).url)
+    requests = [replace(LONG, seed=seed) for seed in range(4)]
+    for index, _ in engine.complete_many([PROMPT] * 4, requests, unwanted=unwanted):
+        seen.append(index)
+        unwanted.add(index)
+    assert sorted(seen) == [0, 1, 2, 3]
+
+
 # -- opening ----------------------------------------------------------------------------------------------
 
 
 def open_at(served: Served, **more: Any) -> ServerEngine:
-    options: dict[str, Any] = {
-        "names": ["demo"],
-        "name": "demo",
-        "eos_id": EOS,
-        "vocab_size": SIZE,
-        "context_length": 0,
-    }
-    return open_server(Server("lab", served.url, served_model=more.pop("served_model", "")), **{**options, **more})
+    name, *aliases = more.get("names", ["demo"])
+    entry = ModelEntry(name, tuple(aliases), context_length=more.get("context_length", 0))
+    server = Server("lab", served.url, served_model=more.get("served_model", ""))
+    return open_server(server, entry, Vocabulary(EOS, SIZE), other_names=more.get("other_names", ()))
 
 
 def test_opening_asks_for_the_models_and_one_token(start: Start) -> None:

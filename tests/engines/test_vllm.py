@@ -22,7 +22,7 @@ import pytest
 
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.protocol import Chunk, Engine, OpenOptions
-from bilingual_chat.engines.server.engine import ServerEngine, open_server
+from bilingual_chat.engines.server.engine import ServerEngine, Vocabulary, open_server
 from bilingual_chat.engines.server.http import make_client
 from bilingual_chat.engines.server.launch import Layout, command
 from bilingual_chat.messages.errors import BchatError
@@ -121,10 +121,8 @@ def served(server: Server, monkeypatch: pytest.MonkeyPatch) -> ServerEngine:
 
 
 def open_at(server: Server, vocab_size: int = 0) -> ServerEngine:
-    size = vocab_size or tokenizer().vocab_size
-    return open_server(
-        server, names=["demo"], name="demo", eos_id=tokenizer().eos_id, vocab_size=size, context_length=1024
-    )
+    vocabulary = Vocabulary(tokenizer().eos_id, vocab_size or tokenizer().vocab_size)
+    return open_server(server, load_config(environment={}).catalogue["demo"], vocabulary)
 
 
 @pytest.fixture(scope="module")

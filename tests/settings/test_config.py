@@ -237,6 +237,7 @@ WRONG_FILES: dict[str, tuple[str, int, str]] = {
     "model's slip": ('[models.x]\nhub_id = "a/b"\n\n[models.x.prompt]\nseparater = "|"', 5, "Did you mean separator?"),
     "inline slip": ('[models.x]\nprompt = { seperator = "|" }', 2, "Did you mean separator?"),
     "server's slip": ('[servers.lab]\nurl = "http://x"\nmodle = "sft"', 3, "Did you mean model?"),
+    "server's weight": ('[servers.lab]\nurl = "http://x"\nweight = 0', 3, "weight must be above 0"),
     "server without a URL": ('[servers.lab]\nmodel = "sft"', 1, "'lab' needs url"),
     "no URL of a server": ('[servers.lab]\nurl = "x:8000"', 2, "is not the URL of a server"),
     "a password in a URL": ('[servers.lab]\nurl = "http://me:pw@x"', 2, "must not contain a user name"),

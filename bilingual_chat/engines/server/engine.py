@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import queue
-from collections import deque
 from collections.abc import Container, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bilingual_chat.engines.protocol import Chunk, Progress
 from bilingual_chat.engines.server import completions
 from bilingual_chat.engines.server.completions import Reply, request_body
-from bilingual_chat.engines.server.http import Client, Request, Results, fetch_object, make_client, receive
+from bilingual_chat.engines.server.http import Client, Request, Results, events_of, fetch_object, make_client
+from bilingual_chat.engines.server.schedule import Schedule
 from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.settings.servers import Server
 from bilingual_chat.settings.toml_tables import fold_name
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 MOST_REQUESTS = 256  # at a time; vLLM computes as many together, and lets others wait
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """The ids of a tokenizer: other ids are refused both ways."""
+
+    eos_id: int
+    size: int
+
+
 class ServerEngine:
     """A model on a server. One completion at a time, or many in one `complete_many`.
 
@@ -30,18 +39,25 @@ class ServerEngine:
     """
 
     precision = "served"  # no server reports it
+    most_requests = MOST_REQUESTS
     can_prefill = False
 
     def __init__(
-        self, client: Client, *, name: str, served_model: str, eos_id: int, vocab_size: int, context_length: int
+        self, client: Client, vocabulary: Vocabulary, name: str, served_model: str, context_length: int
     ) -> None:
-        """served_model: its name on the server. vocab_size: the tokenizer's; other ids are refused both ways."""
+        """served_model: its name on the server."""
         self._client, self._name, self.served_model = client, name, served_model
-        self._eos_id, self._vocab_size, self._context_length = eos_id, vocab_size, context_length
+        self._eos_id, self._vocab_size = vocabulary.eos_id, vocabulary.size
+        self._context_length = context_length
 
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def weight(self) -> float:
+        """The share of the work that this server gets, beside that of other servers."""
+        return self._client.server.weight
 
     @property
     def context_length(self) -> int:
@@ -57,7 +73,7 @@ class ServerEngine:
         self, prompt_ids: Sequence[int], parameters: DecodingParameters, progress: Progress | None = None
     ) -> Generator[Chunk, None, None]:
         """See `Engine.complete`. Raises BchatError (MODEL): the server fails or is late; ValueError for wrong ids."""
-        with closing(self._complete_all([prompt_ids], [parameters], 1, ())) as chunks:
+        with closing(self.complete_many([prompt_ids], [parameters])) as chunks:
             for _, chunk in chunks:
                 yield chunk
 
@@ -75,7 +91,8 @@ class ServerEngine:
 
         No server promises the same reply beside other replies: `is_exact` changes nothing.
         """
-        yield from self._complete_all(prompts, requests, width, unwanted)
+        self.check_prompts(prompts)
+        yield from Schedule([self], prompts, requests, unwanted=unwanted, width=width).run()
 
     def prefill(self, ids: Sequence[int]) -> Iterator[int]:
         """Do nothing: a server caches prefixes by itself."""
@@ -93,66 +110,28 @@ class ServerEngine:
         parameters = DecodingParameters(temperature=0.0, max_new_tokens=1)
         body = request_body([self._eos_id], parameters, self.served_model, self._eos_id, 1)
         body["stop_token_ids"] = [self._eos_id, self._vocab_size - 1]
-        request, reply = Request(self._client, completions.PATH, body), self._reply([self._eos_id], 1)
-        request.start()
-        with closing(request):
-            for _, event in receive([request], request.results):
-                if list(reply.take(event)):
-                    return
+        reply = self._reply([self._eos_id], 1)
+        with closing(events_of(Request(self._client, completions.PATH, body))) as events:
+            while not reply.is_done:
+                list(reply.take(next(events, None)))
 
-    def _complete_all(
-        self,
-        prompts: Sequence[Sequence[int]],
-        requests: Sequence[DecodingParameters],
-        width: int,
-        unwanted: Container[int],
-    ) -> Generator[tuple[int, Chunk], None, None]:
-        """Run up to `width` requests at a time; yield (index, chunk). Closes the connections of replies that end."""
-        results: Results = queue.SimpleQueue()
-        prepared = [
-            self._prepare(index, ids, parameters, results)
-            for index, (ids, parameters) in enumerate(zip(prompts, requests, strict=True))
-        ]
-        waiting = deque(prepared)
-        running: dict[int, Request] = {}
+    def check_prompts(self, prompts: Iterable[Sequence[int]]) -> None:
+        """Raise BchatError if a prompt fills the context, ValueError for ids outside the vocabulary."""
+        for ids in prompts:
+            if not ids or min(ids) < 0 or max(ids) >= self._vocab_size:  # a server may exit at such an id
+                raise ValueError("at least one id is needed, each within the tokenizer's vocabulary")
+            if len(ids) >= self._context_length:
+                raise BchatError("engine.prompt-too-long", prompt=len(ids), context=self._context_length)
 
-        def start_next() -> None:
-            if waiting:
-                request, _ = waiting.popleft()
-                running[request.index] = request
-                request.start()
-
-        try:
-            for _ in range(width):
-                start_next()
-            for index, event in receive(running.values(), results) if running else ():
-                if index not in running:
-                    continue
-                reply = prepared[index][1]
-                for chunk in reply.take(event):
-                    running[index].has_got_token()
-                    yield index, chunk
-                if reply.is_done or index in unwanted:
-                    running.pop(index).close()
-                    start_next()
-                if not running:
-                    return
-        finally:
-            for request in running.values():
-                request.close()
-
-    def _prepare(
-        self, index: int, prompt_ids: Sequence[int], parameters: DecodingParameters, results: Results
+    def prepare(
+        self, number: int, prompt_ids: Sequence[int], parameters: DecodingParameters, results: Results
     ) -> tuple[Request, Reply]:
-        """Raises BchatError if the prompt fills the context, ValueError for ids outside the vocabulary."""
+        """Return a request and its reply, not yet sent. Raises BchatError (USAGE) for a setting that servers lack."""
         ids, context = list(prompt_ids), self._context_length
-        if not ids or min(ids) < 0 or max(ids) >= self._vocab_size:  # a server may exit at such an id
-            raise ValueError("at least one id is needed, each within the tokenizer's vocabulary")
-        if len(ids) >= context:
-            raise BchatError("engine.prompt-too-long", prompt=len(ids), context=context)
+        self.check_prompts([ids])
         most = min(parameters.max_new_tokens, context - len(ids))
         body = request_body(ids, parameters, self.served_model, self._eos_id, most)
-        return Request(self._client, completions.PATH, body, index=index, results=results), self._reply(ids, most)
+        return Request(self._client, completions.PATH, body, number=number, results=results), self._reply(ids, most)
 
     def _reply(self, ids: Sequence[int], most_tokens: int) -> Reply:
         return Reply(self._client, ids, vocab_size=self._vocab_size, eos_id=self._eos_id, most_tokens=most_tokens)
@@ -174,34 +153,20 @@ def served_models(client: Client) -> list[Mapping[str, Any]]:
 
 
 def open_server(
-    server: Server,
-    *,
-    names: Iterable[str],
-    other_names: Iterable[str] = (),
-    name: str,
-    eos_id: int,
-    vocab_size: int,
-    context_length: int,
+    server: Server, entry: ModelEntry, vocabulary: Vocabulary, *, other_names: Iterable[str] = ()
 ) -> ServerEngine:
     """Return an engine for one model of a server, after one request of one token has shown that ids go both ways.
 
-    names: all names of the model; the server's model must have one of them, or be its only one and have none of
-    `other_names`: a different model would be recorded under this name.
-    context_length: the model's, 0 if unknown; the server may allow less.
+    The server's model must have a name of `entry`, or be its only one and have none of `other_names`: a different model
+    would be recorded under this name.
     Raises BchatError: MODEL for a server that fails, USAGE for a key that must not be sent.
     """
     client = make_client(server)
-    model = _choose(client, served_models(client), names, other_names)
+    model = _choose(client, served_models(client), entry.names, other_names)
     most = model.get("max_model_len")
-    limits = [each for each in (context_length, most) if isinstance(each, int) and each > 0]
-    engine = ServerEngine(
-        client,
-        name=name,
-        served_model=str(model["id"]),
-        eos_id=eos_id,
-        vocab_size=vocab_size,
-        context_length=min(limits, default=2048),
-    )
+    limits = [each for each in (entry.context_length, most) if isinstance(each, int) and each > 0]
+    context_length = min(limits, default=2048)
+    engine = ServerEngine(client, vocabulary, entry.name, str(model["id"]), context_length)
     engine.check()
     return engine
 

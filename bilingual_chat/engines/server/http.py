@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,11 +80,11 @@ class Event:
 
 
 Result = Event | Exception | None  # None: the response has ended
-Results = queue.SimpleQueue[tuple[int, Result]]  # with the index of the request
+Results = queue.SimpleQueue[tuple[int, Result]]  # with the number of the request
 
 
 class Request:
-    """One request. Its thread puts (index, result) into `results`: events, then None or what went wrong.
+    """One request. Its thread puts (number, result) into `results`: events, then None or what went wrong.
 
     `body` None: a GET. A request is repeated only while nothing of its response has come.
     """
@@ -95,10 +95,10 @@ class Request:
         path: str,
         body: Mapping[str, Any] | None = None,
         *,
-        index: int = 0,
+        number: int = 0,
         results: Results | None = None,
     ) -> None:
-        self.index = index
+        self.number = number
         self.results: Results = results or queue.SimpleQueue()
         self._has_events = False
         self._client, self._path = client, client.server.path + path
@@ -127,14 +127,15 @@ class Request:
         """Report a token: the next one has its own deadline."""
         self._set_stage("between")
 
-    def check_deadline(self) -> None:
-        """Raise BchatError (MODEL) if the server is late."""
+    def find_lateness(self) -> BchatError | None:
+        """Return an error (MODEL) if the server is late."""
         now = time.monotonic()
         if now > self._end:
-            raise self._client.error("server.late.total", seconds=f"{DEADLINES.total:.0f}")
+            return self._client.error("server.late.total", seconds=f"{DEADLINES.total:.0f}")
         if now > self._due:
             seconds = f"{getattr(DEADLINES, self._stage):g}"
-            raise self._client.error(f"server.late.{self._stage}", seconds=seconds)
+            return self._client.error(f"server.late.{self._stage}", seconds=seconds)
+        return None
 
     def _set_stage(self, stage: str) -> None:
         self._stage, self._due = stage, time.monotonic() + getattr(DEADLINES, stage)
@@ -174,7 +175,7 @@ class Request:
         if not isinstance(result, Event):
             self._due = self._end = float("inf")
         if not self._is_closed.is_set():
-            self.results.put((self.index, result))
+            self.results.put((self.number, result))
 
     def _exchange(self) -> Iterator[Event]:
         """Send the request and yield the events of its response. Raises BchatError and _Retryable."""
@@ -227,32 +228,34 @@ class Request:
         return self._connection.getresponse()
 
 
-def fetch_object(client: Client, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-    """Return the JSON object of a response that is no stream. Raises BchatError (MODEL). Ctrl-C works."""
-    request = Request(client, path, body)
-    request.start()
-    with closing(request):
-        for _, event in receive([request], request.results):
-            return event.data if event is not None else {}
-    raise AssertionError("receive ends with an exception")
+def fetch_object(client: Client, path: str) -> Mapping[str, Any]:
+    """Return the JSON object at `path`. Raises BchatError (MODEL). Ctrl-C works."""
+    return next(events_of(Request(client, path))).data
 
 
-def receive(requests: Iterable[Request], results: Results) -> Iterator[tuple[int, Event | None]]:
-    """Yield (index of a request, event), and (index, None) at the end of a response, until the caller stops.
-
-    Raises what a request raised, and BchatError (MODEL) if one of `requests`, which the caller may change, is late.
-    """
+def receive(requests: Callable[[], Iterable[Request]], results: Results) -> Iterator[tuple[int, Result]]:
+    """Yield (number of a request, result) until the caller stops; an error for each of `requests` that is late."""
     checked = time.monotonic()
     while True:
         with suppress(queue.Empty):
-            index, result = results.get(timeout=POLL_S)
-            if isinstance(result, Exception):
-                raise result
-            yield index, result
+            yield results.get(timeout=POLL_S)
         if time.monotonic() - checked > POLL_S:
             checked = time.monotonic()
-            for request in list(requests):
-                request.check_deadline()
+            for request in requests():
+                if (error := request.find_lateness()) is not None:
+                    yield request.number, error
+
+
+def events_of(request: Request) -> Generator[Event, None, None]:
+    """Send a request and yield the events of its response. Raises BchatError (MODEL). Ctrl-C works."""
+    request.start()
+    with closing(request):
+        for _, result in receive(lambda: [request], request.results):
+            if isinstance(result, Exception):
+                raise result
+            if result is None:
+                return
+            yield result
 
 
 class _Retryable(Exception):
@@ -320,7 +323,8 @@ def _refusal(client: Client, response: http.client.HTTPResponse) -> _Retryable |
     text = _body_text(response)
     if status in (401, 403):
         return client.error("server.key-refused" if client.key else "server.key-missing", variable=KEY_VARIABLE)
-    error = client.error("server.status", code=status, reason=text or response.reason[:_SHOWN])
+    key = "server.unavailable" if status >= 500 else "server.status"
+    error = client.error(key, code=status, reason=text or response.reason[:_SHOWN])
     if status in _RETRYABLE:
         wait = response.headers.get("retry-after", "").strip()
         return _Retryable(error, float(wait) if re.fullmatch(r"\d{1,6}", wait) else 0.0)
