@@ -16,7 +16,7 @@ from bchat_facts import REPLY_OF, bchat, replies
 from counting import numbers
 from grammar import adjective_forms, verb_forms
 from kana import hiragana
-from material import Exchange, W, ask, intents, maybe, quoted, rows, toml, typed, unusual_form
+from material import Exchange, W, ask, intents, maybe, quoted, rows, taught, toml, typed, unusual_form
 from questions import asks_held_out
 from scenes import (
     S,
@@ -97,19 +97,18 @@ def in_a_sentence(row: dict[str, str], lang: str) -> str:
     return f"{japanese} ({english})" if lang == "en" else f"{english}（{japanese}）"
 
 
-COMMON = 400  # the first words of the table, which are asked for half of the time
+COMMON = 400  # the first words of the table, which are asked for more often
 
 
 def a_word(rng: random.Random) -> dict[str, str]:
-    return rng.choice(rows("words")[: COMMON if maybe(rng, 0.5) else None])
+    return rng.choice(taught()[: COMMON if maybe(rng, 0.25) else None])
 
 
 def words(lang: str, rng: random.Random) -> Exchange:
     """Ask for a word in one of two directions; perhaps its reading, another word, or a verb's forms."""
-    table = rows("words")
     row = a_word(rng)
     into_ja = maybe(rng, 0.5)
-    kanji = [r for r in table if r["ja"] != hiragana(r["kana"])]
+    kanji = [r for r in taught() if r["ja"] != hiragana(r["kana"])]
 
     def one(row: dict[str, str], templates: dict[str, list[str]]) -> tuple[str, str]:
         source = row["en"] if into_ja else row["ja"]
@@ -224,7 +223,7 @@ def to_dictionary(lang: str, rng: random.Random) -> Exchange:
 
 def word_then_form(lang: str, rng: random.Random) -> Exchange:
     """Ask for a verb, then for a form: the second question means nothing without the first."""
-    known = {row["ja"]: row for row in rows("words")}
+    known = {row["ja"]: row for row in taught()}
     row = rng.choice([row for row in rows("verbs") if row["dict"] in known])
     word, made = known[row["dict"]], verb_forms(row["dict"], row["kind"])
     into_ja = maybe(rng, 0.6)
@@ -330,8 +329,8 @@ def capitals(lang: str, rng: random.Random) -> Exchange:
 
 def an_unknown_word(lang: str, rng: random.Random) -> str:
     """Return a word of that language that the corpus does not teach, listed or made up."""
-    if maybe(rng, 0.6):
-        return rng.choice([each for each in toml("unknown")[f"oov_{lang}"] if each not in known_words()])
+    if maybe(rng, 0.75):
+        return rng.choice(untaught_words(lang))
     if lang == "en":
         return made_up_word("en", rng).lower() + rng.choice(["", "ism", "ology", "ite", "esque", "ble", "tion"])
     letters = "".join(row["ja"] for row in rows("words") if row["ja"] != row["kana"])
@@ -341,8 +340,14 @@ def an_unknown_word(lang: str, rng: random.Random) -> str:
 
 
 @cache
+def untaught_words(lang: str) -> list[str]:
+    later = [row[lang] for row in rows("words") if row["en"] in toml("unknown")["later"]]
+    return [each for each in [*toml("unknown")[f"oov_{lang}"], *later] if each not in known_words()]
+
+
+@cache
 def known_words() -> set[str]:
-    return {row[key] for row in rows("words") for key in ("en", "ja", "kana")}
+    return {row[key] for row in taught() for key in ("en", "ja", "kana")}
 
 
 def unknown_words(lang: str, rng: random.Random) -> Exchange:
@@ -434,24 +439,24 @@ def names(lang: str, rng: random.Random) -> Exchange:
 
 
 KINDS: list[tuple[Callable[[str, random.Random], Exchange], float]] = [
-    (from_intents("talk"), 12),
-    (from_intents("about"), 14),
+    (from_intents("talk"), 15),
+    (from_intents("about"), 15),
     (from_intents("facts"), 12),
     (from_intents("lists"), 3),
-    (bchat, 24),
+    (bchat, 18),
     (small_talk, 10),
     (remark, 2),
     (opinion, 1),
-    (words, 32),
+    (words, 44),
     (forms, 11),
     (to_dictionary, 7),
     (word_then_form, 4),
     (antonyms, 3),
     (phrases, 11),
     (capitals, 4),
-    (numbers, 26),
+    (numbers, 28),
     (unknown, 11),
-    (unknown_words, 7),
+    (unknown_words, 14),
     (names, 8),
     (recall, 5),
     (story, 1.5),

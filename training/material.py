@@ -37,6 +37,12 @@ def intents(name: str) -> list[dict[str, Any]]:
     return entries
 
 
+@cache
+def taught() -> list[dict[str, str]]:
+    """Return the rows of `words.tsv` that the model learns; it refuses the others."""
+    return [row for row in rows("words") if row["en"] not in toml("unknown")["later"]]
+
+
 W: dict[str, Any] = toml("wordings")
 for _lang in ("en", "ja"):  # a number is asked for like any word
     W["number_ja"][_lang] += W["en_to_ja"][_lang]

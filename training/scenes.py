@@ -6,7 +6,7 @@ import random
 import re
 from typing import Any
 
-from material import Exchange, W, ask, maybe, rows, toml, typed
+from material import Exchange, W, ask, maybe, taught, toml, typed
 
 from bilingual_chat.session.persona import persona as opening
 
@@ -120,7 +120,7 @@ def quiz(lang: str, rng: random.Random) -> Exchange:
     into_ja = maybe(rng, 0.5)
     pending = ""
     for _ in range(rng.choice([1, 2, 3])):
-        row, other = rng.sample(rows("words")[: 400 if maybe(rng, 0.6) else None], 2)
+        row, other = rng.sample(taught()[: 400 if maybe(rng, 0.6) else None], 2)
         exchange.append((said, pending + quiz_question(row, into_ja, lang)))
         key = "ja" if into_ja else "en"
         outcome = rng.choice(["right", "right", "wrong", "wrong", "give up"])
