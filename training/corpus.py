@@ -443,7 +443,7 @@ KINDS: list[tuple[Callable[[str, random.Random], Exchange], float]] = [
     (from_intents("about"), 15),
     (from_intents("facts"), 12),
     (from_intents("lists"), 3),
-    (bchat, 18),
+    (bchat, 20),
     (small_talk, 10),
     (remark, 2),
     (opinion, 1),
