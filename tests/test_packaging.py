@@ -31,7 +31,7 @@ KERNELS = (
 )
 SENTENCES = (
     *("text", "settings", "transcript", "hub", "engines", "session", "terminal"),
-    *("commands", "cli", "bench", "report", "bootstrap", "forms"),
+    *("commands", "cli", "bench", "report", "duel", "bootstrap", "forms"),
 )
 DATA = {
     "bilingual_chat/configs/models.toml",

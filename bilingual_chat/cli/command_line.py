@@ -274,6 +274,19 @@ def report(
     report.report(display, directory, output, preset, by, baseline, in_terminal)
 
 
+@command(app, "cli.duel", *DISPLAY)
+def duel(
+    options: Options,
+    display: Display,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="option.report-directory")],
+    cells: Annotated[list[str] | None, typer.Option("--cells", metavar="N,M", help="option.duel-cells")] = None,
+    pairs: Annotated[Path | None, typer.Option("--pairs", metavar="FILE", help="option.duel-pairs")] = None,
+) -> None:
+    from bilingual_chat.cli import duel
+
+    duel.duel(display, directory, cells or [], pairs)
+
+
 @command(app, "cli.where", *DISPLAY)
 def where(options: Options, display: Display) -> None:
     from bilingual_chat.storage import paths

@@ -24,6 +24,7 @@ OF_SHELL = {
     "rm": "rm NAME",
     "replay": "replay FILE|DIR",
     "report": "report DIR",
+    "duel": "duel DIR",
     "device": "--device auto|cpu|cuda|mps",
     "quantize": "--quantize auto|none|int8|w8a8|int4",
     "server": "--server URL|NAME",

@@ -25,6 +25,7 @@ _SECTIONS: tuple[tuple[str, Callable[[Section], str]], ...] = (
     ("variance", sections.variance),
     ("prompts", sections.prompts),
     ("problems", sections.problems),
+    ("duels", sections.duels),
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bilingual_chat.explore.duel import read_judgements, win_rates
 from bilingual_chat.explore.report import heat_map, plots
 from bilingual_chat.explore.report.analysis import Analysis, Measured, is_cut
 from bilingual_chat.explore.report.layout import Layout, show
@@ -270,6 +271,23 @@ def _quote(about: Section, reply: Reply) -> str:
         f"<blockquote><p>{escape_lines(text)}</p>"
         f"<footer>#{reply.cell} {escape(about.labels[reply.cell])} · {prompt}</footer></blockquote>"
     )
+
+
+def duels(about: Section) -> str:
+    """Return the win rates of a blind comparison; "" without one."""
+    results, words = about.analysis.results, about.words
+    judgements = read_judgements(results.directory)
+    rows = []
+    for each in win_rates(results, judgements):
+        rate = f"<td>{number(each.rate.mean)}</td><td>{interval(each.rate.low, each.rate.high)}</td>"
+        counts = "".join(f"<td>{count}</td>" for count in (each.wins, each.ties, each.losses, each.bad))
+        rows.append(f"<tr><th>#{each.cell} {escape(about.labels[each.cell])}</th>{rate}{counts}</tr>")
+    if not rows:
+        return ""
+    names = ("cell", "rate", "wins", "ties", "losses", "bad")
+    cells = (f"<th{' colspan=2' if name == 'rate' else ''}>{words(f'duel.column.{name}')}</th>" for name in names)
+    table = f"<table><tr>{''.join(cells)}</tr>{''.join(rows)}</table>"
+    return f'<p>{words("duel.intro", judgements=len(judgements))}</p><div class="wide">{table}</div>'
 
 
 # -- methods --------------------------------------------------------------------------------------------

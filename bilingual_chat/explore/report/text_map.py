@@ -12,7 +12,7 @@ from bilingual_chat.explore.report.svg import extent
 BEST, NEAR = "★", "○"
 BARS = "▁▂▃▄▅▆▇█"
 _COLORS = (254, 195, 152, 116, 80, 73, 37, 30, 23)  # of xterm's 256
-_WHITE_FROM = 5  # the level from which text is white
+_WHITE_FROM = 6  # the level from which text is white
 
 Line = list[tuple[str, str]]  # parts: text, style
 
