@@ -108,8 +108,10 @@ def _facts(app: App, turn: Turn) -> Iterable[tuple[str, str]]:
     if "prompt_tokens" in usage:
         values = {"tokens": _text(usage["prompt_tokens"]), "cached": _text(usage.get("cached_tokens", 0))}
         yield "prompt", app.text(Phrase("last.prompt-tokens", **values))
-    if "completion_tokens" in usage:
-        yield "reply", app.text(Phrase("last.reply-tokens", tokens=_text(usage["completion_tokens"])))
+    generated = details.get("reply_ids")  # also those before /continue
+    tokens = len(generated) if isinstance(generated, Sequence) else usage.get("completion_tokens")
+    if tokens is not None:
+        yield "reply", app.text(Phrase("last.reply-tokens", tokens=_text(tokens)))
     yield "begin", shortened(_text(details.get("begin")), _SHOWN)
     if isinstance(parts := details.get("parts"), Sequence):
         yield "parts", app.text(Phrase("last.continued", count=len(parts)))
