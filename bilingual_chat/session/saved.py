@@ -91,8 +91,8 @@ class SavedConversation:
         """
         before = self.conversation if replaces is None else self.conversation.without_last_turn()
         if extends and replaces is not None:
-            if turn.reply == replaces.reply and not turn.is_whole:
-                return None
+            if turn.reply == replaces.reply and (not turn.is_whole or turn.finish is replaces.finish):
+                return None  # nothing came
             self._earlier_choices.append(replaces.alone())
             turn = turn.after(replaces.others)
             return self._set_last(before.with_turn(turn), turn.alone(), is_replaced=True, extends=True)

@@ -225,6 +225,15 @@ def test_a_model_that_adds_nothing_says_that_the_reply_is_complete(tmp_path: Pat
     assert session.conversation.turns[-1].finish is FinishReason.STOP
 
 
+def test_a_complete_reply_that_gets_no_more_text_stays_the_same_turn(tmp_path: Path) -> None:
+    session, _ = make_session(tmp_path, ["一", ""])
+    drain(session.reply("質問"))
+    before = session.conversation
+    assert drain(session.extend()).keys == ["session.nothing-added"]
+    assert session.conversation == before
+    assert session.step_back() is None
+
+
 def test_a_message_without_a_reply_has_nothing_to_continue(tmp_path: Path) -> None:
     session, _ = make_session(tmp_path)
     with refused("session.nothing-to-undo"):
