@@ -38,9 +38,9 @@ class Recorded:
     """A reply as a file records it.
 
     where: its place in the file. prompt_ids: None if `before` and `message` rebuild the prompt. begin: the first words
-    of the reply, which the user set. segments: several if the reply was continued; none if
-    that happened without its ids. facts: what else it depends
-    on, by name. seed: as recorded beside the settings. width: replies that were computed at a time.
+    of the reply, which the user set. kept: the ids after them that /branch kept of another reply. segments: several if
+    the reply was continued; none if that happened without its ids. facts: what else it depends on, by name.
+    seed: as recorded beside the settings. width: replies that were computed at a time.
     """
 
     where: Phrase
@@ -52,6 +52,7 @@ class Recorded:
     message: str = ""
     dropped: int = 0
     begin: str = ""
+    kept: tuple[int, ...] = ()
     seed: int | None = None
     width: int = 1
     filters: str = ""  # in their order, "" if not recorded
@@ -181,6 +182,7 @@ def _of_turn(turn: Turn, before: Conversation, where: Phrase, path: Path) -> Rec
         message=turn.user,
         dropped=dropped if is_count(dropped) else 0,
         begin=_begin(details),
+        kept=(ids or ())[: _kept_tokens(details)],
         seed=details.get("seed"),
         filters=_filters(details.get("filters")),
     )
@@ -191,7 +193,7 @@ def _segments(details: Mapping[str, Any], ids: tuple[int, ...] | None, where: Ph
     parts = details.get("parts", ())
     if parts and ids is None:  # of a reply that was continued although its ids were not known
         return
-    start = 0
+    start = _kept_tokens(details)
     for part in parts:
         usage = part.get("usage")
         count = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
@@ -215,6 +217,13 @@ def _segment(details: Mapping[str, Any], ids: tuple[int, ...] | None, where: Phr
         raise _damaged(path, where) from None
     digest = details.get("prompt_digest")
     return Segment(DecodingParameters(**values), ids, finish, digest if isinstance(digest, str) else "")
+
+
+def _kept_tokens(details: Mapping[str, Any]) -> int:
+    """Return how many tokens /branch kept of another reply: those in front of the first call."""
+    first = next(iter(details.get("parts", ())), details)
+    kept = first.get("kept_tokens", 0)
+    return kept if is_count(kept) else 0
 
 
 def _begin(details: Mapping[str, Any]) -> str:

@@ -146,7 +146,7 @@ def _calls_of(index: int, reply: Recorded, model: Model) -> Iterator[_Call]:
     """Yield a call for each segment: the recorded ids of the segments before belong to its prompt."""
     if not reply.segments:
         raise _Unfit(Phrase("replay.no-ids"))
-    earlier: tuple[int, ...] = ()
+    earlier = reply.kept
     for number, segment in enumerate(reply.segments, start=1):
         is_last = number == len(reply.segments)
         prompt = _prompt_of(reply, Beginning(reply.begin, earlier, reply.begin), model)

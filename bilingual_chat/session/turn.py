@@ -154,7 +154,7 @@ def _beginning_details(request: Request, completion: Completion) -> dict[str, An
         details["kept_tokens"] = len(beginning.ids)  # the first ones, of an earlier reply
     if request.extends is not None:
         earlier = request.extends.details
-        names = ("settings", "seed", "prompt_digest", "usage", "timings")
+        names = ("settings", "seed", "prompt_digest", "kept_tokens", "usage", "timings")
         part = {name: earlier[name] for name in names if name in earlier}
         ended = {"characters": len(request.extends.reply), "finish_reason": request.extends.finish.value}
         details["parts"] = [*earlier.get("parts", ()), {**ended, **part}]

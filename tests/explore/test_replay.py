@@ -87,6 +87,17 @@ def problems(verdicts: list[Verdict]) -> list[str]:
 # -- the same -----------------------------------------------------------------------------------------
 
 
+def test_a_reply_from_another_token_comes_again_also_continued(session: Session, model: Model, tmp_path: Path) -> None:
+    """The tokens that /branch kept are the other reply's; those after them are computed again."""
+    drain(session.reply("What is your favourite food?"))
+    drain(session.branch(4, 2))
+    drain(session.branch(6, 3))
+    drain(session.extend(SettingsChange(values={"max_new_tokens": 3})))
+    for file in (saved(session, tmp_path), journal(session)):
+        verdicts = replay(read_recorded(file), model)
+        assert [verdict.is_identical for verdict in verdicts] == [True, True, True]
+
+
 def test_every_reply_of_a_conversation_comes_again(session: Session, model: Model, tmp_path: Path) -> None:
     """From its journal and from a saved document: retried, edited, compared and chosen ones, under a persona."""
     session.open_with(persona("You are a cook."))
