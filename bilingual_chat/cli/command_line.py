@@ -6,6 +6,7 @@ Commands import what they need themselves, so that `bchat --help` takes 0.2 s.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -70,12 +71,12 @@ def _after_lost_output(error: OSError, status: int) -> int:
     discard_output()  # first, because a Display flushes the stream
     if isinstance(error, BrokenPipeError):
         return ExitStatus.CLOSED_PIPE
-    report_lost_output(error, Display(initial_language(_language_option(sys.argv[1:]))))
+    report_lost_output(error, Display(_initial_language()))
     return status or ExitStatus.FAILED
 
 
 def _run(arguments: list[str]) -> int:
-    lang = initial_language(_language_option(arguments))
+    lang = _initial_language()
     command = typer.main.get_command(app)
     _translate(command, lang)
     with suppress(AttributeError, ValueError):
@@ -107,14 +108,10 @@ def _run(arguments: list[str]) -> int:
         return ExitStatus.FAILED
 
 
-def _language_option(arguments: list[str]) -> str | None:
-    """Return the value of --lang before typer parses the arguments: the help must be in that language."""
-    for index, argument in enumerate(arguments):
-        if argument == "--lang":
-            return next(iter(arguments[index + 1 :]), None)
-        if argument.startswith("--lang="):
-            return argument.removeprefix("--lang=")
-    return None
+def _initial_language() -> str:
+    """Return the language of --lang before typer parses the arguments: the help must be in that language."""
+    given = re.search(r"(?:^|\0)--lang[=\0]([^\0]*)", "\0".join(sys.argv[1:]))
+    return initial_language(given[1] if given else None)
 
 
 def _translate(command: Any, lang: str) -> None:

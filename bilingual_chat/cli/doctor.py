@@ -105,7 +105,7 @@ def _locale(config: Config, display: Display) -> Iterator[Finding]:
 
 def _kernels(config: Config, display: Display) -> Iterator[Finding]:
     from bilingual_chat.engines.neox import build
-    from bilingual_chat.engines.precision import find_compiler
+    from bilingual_chat.engines.neox.build import find_compiler
 
     yield Finding("processor", Phrase("doctor.processor", count=os.cpu_count(), features=" ".join(build.features())))
     if problem := build.kernel_problem():
@@ -115,8 +115,7 @@ def _kernels(config: Config, display: Display) -> Iterator[Finding]:
 
 
 def _memory(config: Config, display: Display) -> Iterator[Finding]:
-    from bilingual_chat.engines.memory import available_memory
-    from bilingual_chat.engines.precision import PRECISIONS, least_memory, memory_in
+    from bilingual_chat.engines.memory import PRECISIONS, available_memory, least_memory, memory_in
     from bilingual_chat.settings.catalogue import DEFAULT_MODEL
 
     free, model = available_memory(), config.catalogue.get(DEFAULT_MODEL)

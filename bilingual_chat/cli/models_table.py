@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from bilingual_chat.engines.memory import available_memory
-from bilingual_chat.engines.precision import PRECISIONS, Precision, memory_in
+from bilingual_chat.engines.memory import PRECISIONS, Precision, available_memory, memory_in
 from bilingual_chat.hub.state import FileState, Report, State, last_report
 from bilingual_chat.messages import Phrase
 from bilingual_chat.settings import catalogue

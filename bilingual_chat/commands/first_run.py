@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bilingual_chat.engines import memory
-from bilingual_chat.engines.precision import least_memory
+from bilingual_chat.engines.memory import least_memory
 from bilingual_chat.settings.catalogue import DEFAULT_MODEL, ModelEntry, hub_folder, locate
 from bilingual_chat.storage import atomic, paths, safe_read, safe_stat
 

@@ -10,7 +10,7 @@ from bilingual_chat.commands.app import Action, App, Rows
 from bilingual_chat.commands.arguments import agrees, declines, unquoted, word
 from bilingual_chat.commands.first_run import Offer
 from bilingual_chat.engines import memory
-from bilingual_chat.engines.precision import least_memory
+from bilingual_chat.engines.memory import least_memory
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.persona import remark_on_persona

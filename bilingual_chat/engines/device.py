@@ -83,10 +83,8 @@ def pick_device(name: DeviceName, parameters: int) -> torch.device:
     if name == "auto":
         wants_gpu = parameters >= SMALL and torch.cuda.is_available()
         return torch.device("cuda" if wants_gpu else "cpu")
-    is_missing = (name == "cuda" and not torch.cuda.is_available()) or (
-        name == "mps" and not torch.backends.mps.is_available()
-    )
-    if is_missing:
+    is_available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not is_available[name]:
         raise BchatError("engine.device", status=ExitStatus.MODEL, device=name)
     return torch.device(name)
 

@@ -1,8 +1,9 @@
-"""The memory that a model needs, and the free memory of the machine and of this process's cgroup. No torch here."""
+"""The memory that a model needs in each precision, and the free memory of this machine and cgroup. No torch here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -14,21 +15,50 @@ UNLIMITED = 1 << 60  # cgroup v1 writes "no limit" as a number near 2**63
 _USUAL_CONTEXT = 2048  # positions, if an entry does not say
 
 
+@dataclass(frozen=True)
+class Precision:
+    name: str
+    weight: float  # bytes per weight, with scales
+    cache: int  # bytes per value of the KV cache
+
+
+# The most exact first.
+PRECISIONS = (
+    Precision("float32", 4, 4),
+    Precision("bfloat16", 2, 2),
+    # Averages: embeddings keep 16 bits, and int4 has an 8-bit head, so the vocabulary matters a little.
+    Precision("int8", 1.04, 2),
+    Precision("int4", 0.6, 2),
+)
+
+
 def needed_memory(parameters: int, cache_elements: int, itemsize: int) -> int:
     """Return the bytes of weights and a full KV cache in values of `itemsize` bytes, and of activations."""
     return (parameters + cache_elements) * itemsize + WORKING_MEMORY
 
 
 def estimate_memory(entry: ModelEntry, itemsize: int) -> int:
-    """Estimate `needed_memory` from a catalogue entry, within a few percent; 0 if its size is unknown.
+    """Estimate `needed_memory` from a catalogue entry, within a few percent; 0 if its size is unknown."""
+    return memory_in(Precision("", itemsize, itemsize), entry)
+
+
+def memory_in(precision: Precision, entry: ModelEntry) -> int:
+    """Estimate the bytes of weights, a full KV cache and activations, within a few percent; 0 if the size is unknown.
 
     The KV cache follows from the usual shape: 12·layers·hidden² parameters, hidden about 80 times the layers.
     """
     if not entry.parameters:
         return 0
     hidden = (entry.parameters * 80 / 12) ** (1 / 3)
-    cache = 2 * hidden * (hidden / 80) * (entry.context_length or _USUAL_CONTEXT)
-    return needed_memory(entry.parameters, int(cache), itemsize)
+    cache = int(2 * hidden * (hidden / 80) * (entry.context_length or _USUAL_CONTEXT))
+    return int(entry.parameters * precision.weight) + cache * precision.cache + WORKING_MEMORY
+
+
+def least_memory(entry: ModelEntry) -> int:
+    """Return the least memory with which auto opens a model: that of the narrowest fast precision."""
+    from bilingual_chat.engines.neox.build import find_compiler  # 10 ms, which a list of models need not wait for
+
+    return memory_in(PRECISIONS[-1 if find_compiler() else 1], entry)
 
 
 def available_memory(root: Path = Path("/")) -> int | None:

@@ -210,12 +210,6 @@ def shaped(pattern: re.Pattern[str], kind: str) -> Read:
     return read
 
 
-def flag(path: KeyPath, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong_type(path, "bool")
-    return value
-
-
 def count(most: int) -> Read:
     """Return a reader of integers from 0 to `most`."""
 
@@ -258,10 +252,16 @@ def fold_name(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
-def table(path: KeyPath, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise _wrong_type(path, "table")
-    return value
+def _typed(kind: type, name: str) -> Read:
+    def read(path: KeyPath, value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise _wrong_type(path, name)
+        return value
+
+    return read
+
+
+flag, table = _typed(bool, "bool"), _typed(Mapping, "table")
 
 
 def choice(*choices: str) -> Callable[[KeyPath, Any], str]:

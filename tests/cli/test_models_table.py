@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from bilingual_chat.cli import models_table
-from bilingual_chat.engines.memory import estimate_memory
-from bilingual_chat.engines.precision import PRECISIONS, memory_in
+from bilingual_chat.engines.memory import PRECISIONS, estimate_memory, memory_in
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import Config, load_config
 from bilingual_chat.terminal.display import Display

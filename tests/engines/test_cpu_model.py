@@ -21,13 +21,13 @@ from torch import Tensor
 
 from bilingual_chat.engines import device, local
 from bilingual_chat.engines.generation import limit_threads
+from bilingual_chat.engines.memory import PRECISIONS as PRECISION_TABLE
+from bilingual_chat.engines.memory import Precision, memory_in
 from bilingual_chat.engines.neox import build, cpu_model
 from bilingual_chat.engines.neox.config import HEAD, NeoxConfig, parse_config
 from bilingual_chat.engines.neox.cpu_model import CpuNeox
 from bilingual_chat.engines.neox.kv_cache import KVCache
 from bilingual_chat.engines.neox.torch_model import GptNeox
-from bilingual_chat.engines.precision import PRECISIONS as PRECISION_TABLE
-from bilingual_chat.engines.precision import Precision, memory_in
 from bilingual_chat.engines.weights import convert
 from bilingual_chat.engines.weights import quantize as quantizing
 from bilingual_chat.engines.weights.quantized_matrix import (

@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,6 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from bilingual_chat.engines.precision import find_compiler
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.storage import atomic, os_errors, own_files, paths
@@ -64,6 +64,14 @@ def _load() -> ctypes.CDLL:
             raise
     _build(command, path)
     return _open(path)
+
+
+def find_compiler() -> str | None:
+    """Return the C compiler for the CPU kernels; None on Windows, which has no POSIX threads."""
+    if sys.platform == "win32":
+        return None
+    found = map(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang"))
+    return next(filter(None, found), None)
 
 
 def _open(path: Path) -> ctypes.CDLL:
