@@ -83,9 +83,11 @@ def _sentence(verdict: Verdict) -> Phrase:
 def _token(token: Token) -> Phrase:
     if token.text is None:
         return Phrase("replay.end")
-    if token.probability is None:
-        return Phrase("replay.token", text=token.text)
-    return Phrase("replay.token-probability", text=token.text, percent=f"{100 * token.probability:.3g}")
+    known = {
+        name: f"{100 * value:.3g}" for name, value in (("then", token.then), ("now", token.now)) if value is not None
+    }
+    keys = {("then", "now"): "replay.token-both", ("then",): "replay.token-then", ("now",): "replay.token-now"}
+    return Phrase(keys.get(tuple(known), "replay.token"), text=token.text, **known)
 
 
 def _facts(verdict: Verdict) -> list[Phrase]:

@@ -13,7 +13,7 @@ from bilingual_chat.settings import decoding
 from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.storage import safe_read
 from bilingual_chat.text.conversation import Conversation, FinishReason, Turn
-from bilingual_chat.transcript import document, files
+from bilingual_chat.transcript import document, files, probabilities
 from bilingual_chat.transcript.details import is_count
 from bilingual_chat.transcript.safe_json import JsonError, parse
 
@@ -38,9 +38,9 @@ class Recorded:
     """A reply as a file records it.
 
     where: its place in the file. prompt_ids: None if `before` and `message` rebuild the prompt. begin: the first words
-    of the reply, which the user set. kept: the ids after them that /branch kept of another reply. segments: several if
-    the reply was continued; none if that happened without its ids. facts: what else it depends on, by name.
-    seed: as recorded beside the settings. width: replies that were computed at a time.
+    of the reply, which the user set; kept: the ids after them that were taken from another reply. segments: several if
+    the reply was continued; none if that happened without its ids. facts: what else it depends on, by name. seed: as
+    recorded beside the settings. width: replies that were computed at a time. probabilities: packed.
     """
 
     where: Phrase
@@ -56,6 +56,7 @@ class Recorded:
     seed: int | None = None
     width: int = 1
     filters: str = ""  # in their order, "" if not recorded
+    probabilities: str = ""
 
     @property
     def model(self) -> str:
@@ -172,36 +173,44 @@ def _of_transcript(path: Path) -> Iterator[Recorded]:
 def _of_turn(turn: Turn, before: Conversation, where: Phrase, path: Path) -> Recorded:
     details = {**turn.details, "finish_reason": turn.finish.value}
     ids = _ids(details, "reply_ids", where, path) if "reply_ids" in details else None
+    kept, segments = _segments(details, ids, where, path)
     dropped = details.get("dropped_turns") or details.get("dropped_characters") or 0
     return Recorded(
         where,
         turn.reply,
-        tuple(_segments(details, ids, where, path)),
+        segments,
         facts_of(details),
         before=before,
         message=turn.user,
         dropped=dropped if is_count(dropped) else 0,
         begin=_begin(details),
-        kept=(ids or ())[: _kept_tokens(details)],
+        kept=kept,
         seed=details.get("seed"),
         filters=_filters(details.get("filters")),
+        probabilities=str(details.get(probabilities.NAME, "")),
     )
 
 
-def _segments(details: Mapping[str, Any], ids: tuple[int, ...] | None, where: Phrase, path: Path) -> Iterator[Segment]:
-    """Yield the parts of a reply that was continued; the counts of tokens say where each ended."""
+def _segments(
+    details: Mapping[str, Any], ids: tuple[int, ...] | None, where: Phrase, path: Path
+) -> tuple[tuple[int, ...], tuple[Segment, ...]]:
+    """Return the ids that were taken from another reply (/branch), and the parts of a reply that was continued.
+
+    The counts of tokens say where each part ended.
+    """
     parts = details.get("parts", ())
     if parts and ids is None:  # of a reply that was continued although its ids were not known
-        return
-    start = _kept_tokens(details)
-    for part in parts:
-        usage = part.get("usage")
-        count = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
-        if not isinstance(count, int) or not is_count(count):
-            raise _damaged(path, where)
-        yield _segment(part, ids and ids[start : start + count], where, path)
-        start += count
-    yield _segment(details, ids and ids[start:], where, path)
+        return (), ()
+    counts = [part["usage"].get("completion_tokens") if isinstance(part.get("usage"), Mapping) else 0 for part in parts]
+    kept = details.get("kept_tokens", sum(counts) if all(map(is_count, counts)) else -1)
+    if not (is_count(kept) and all(map(is_count, counts)) and sum(counts) <= kept <= len(ids or ())):
+        raise _damaged(path, where)
+    start = kept - sum(counts)
+    segments = []
+    for part, size in zip(parts, counts, strict=True):
+        segments.append(_segment(part, ids and ids[start : start + size], where, path))
+        start += size
+    return (ids or ())[: kept - sum(counts)], (*segments, _segment(details, ids and ids[start:], where, path))
 
 
 def _segment(details: Mapping[str, Any], ids: tuple[int, ...] | None, where: Phrase, path: Path) -> Segment:
@@ -217,13 +226,6 @@ def _segment(details: Mapping[str, Any], ids: tuple[int, ...] | None, where: Phr
         raise _damaged(path, where) from None
     digest = details.get("prompt_digest")
     return Segment(DecodingParameters(**values), ids, finish, digest if isinstance(digest, str) else "")
-
-
-def _kept_tokens(details: Mapping[str, Any]) -> int:
-    """Return how many tokens /branch kept of another reply: those in front of the first call."""
-    first = next(iter(details.get("parts", ())), details)
-    kept = first.get("kept_tokens", 0)
-    return kept if is_count(kept) else 0
 
 
 def _begin(details: Mapping[str, Any]) -> str:

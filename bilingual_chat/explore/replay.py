@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from bilingual_chat.session.turn import Request, RunningReply, digest_ids
 from bilingual_chat.settings.decoding import filter_order
 from bilingual_chat.text.conversation import FinishReason, Speaker, Utterance
 from bilingual_chat.text.prompt import Beginning, Prompt
+from bilingual_chat.transcript import probabilities
 
 SHOWN = 20  # characters from a difference on
 _UNFINISHED = (FinishReason.INTERRUPTED, FinishReason.FAILED)
@@ -23,12 +25,14 @@ _UNFINISHED = (FinishReason.INTERRUPTED, FinishReason.FAILED)
 
 @dataclass(frozen=True)
 class Token:
-    """One side of a difference. text None: the end of the reply. probability: now, under the unmodified distribution;
-    None if the engine does not say.
+    """One side of a difference. text None: the end of the reply.
+
+    then, now: its probability under the unmodified distribution, as recorded and with this model; None if unknown.
     """
 
     text: str | None
-    probability: float | None
+    then: float | None
+    now: float | None
 
 
 @dataclass(frozen=True)
@@ -199,14 +203,14 @@ def _verdict(reply: Recorded, calls: Sequence[_Call], problem: Phrase | None, mo
     facts = tuple(_differing_facts(reply, model))
     if problem is not None:
         return Verdict(reply, 0, problem=problem, facts=facts)
-    first = 0
+    first = len(reply.kept)
     for call in calls:
         recorded = call.segment.ids
         at = call.differs_at
         if at is None and recorded is not None and len(call.ids) < len(recorded):
             at = len(call.ids)
         if at is not None:
-            return Verdict(reply, first + at, _difference(call, first, at, model), facts=facts)
+            return Verdict(reply, first + at, _difference(reply, call, first, at, model), facts=facts)
         if (found := call.problem()) is not None:
             return Verdict(reply, tokens, problem=found, facts=facts)
         first += len(recorded or ())
@@ -215,24 +219,30 @@ def _verdict(reply: Recorded, calls: Sequence[_Call], problem: Phrase | None, mo
     return Verdict(reply, tokens)
 
 
-def _difference(call: _Call, first: int, at: int, model: Model) -> Difference:
+def _difference(reply: Recorded, call: _Call, first: int, at: int, model: Model) -> Difference:
     """Return the difference at token `at` of a segment whose first token is number `first` of the reply."""
-    recorded = (call.segment.ids or ())[:at]
-    recorded_id = (call.segment.ids or ())[at : at + 1]
-    now_id = tuple(call.ids[at : at + 1])
-    probabilities = _probabilities([*call.prompt.ids, *recorded], [*recorded_id, *now_id], model)
+    before = (call.segment.ids or ())[:at]
+    recorded_id, now_id = (call.segment.ids or ())[at : at + 1], tuple(call.ids[at : at + 1])
+    then = _recorded_probabilities(reply, first + at)
+    now = _probabilities([*call.prompt.ids, *before], [*recorded_id, *now_id], model)
 
     def token(ids: tuple[int, ...]) -> Token:
-        return (
-            Token(
-                model.tokenizer.decode([*recorded, *ids])[len(model.tokenizer.decode(recorded)) :],
-                probabilities.get(ids[0]),
-            )
-            if ids
-            else Token(None, None)
-        )
+        if not ids:
+            return Token(None, None, None)
+        text = model.tokenizer.decode([*before, *ids])[len(model.tokenizer.decode(before)) :]
+        return Token(text, then.get(ids[0]), now.get(ids[0]))
 
     return Difference(first + at + 1, token(recorded_id), token(now_id))
+
+
+def _recorded_probabilities(reply: Recorded, index: int) -> dict[int, float]:
+    """Return the recorded probabilities of the token `index` and of the most likely ones in its place."""
+    chunks = probabilities.unpack({probabilities.NAME: reply.probabilities})
+    if index >= len(chunks):
+        return {}
+    chunk = chunks[index]
+    own = {} if chunk.raw_logprob is None else {chunk.token_id: chunk.raw_logprob}
+    return {each: math.exp(logprob) for each, logprob in {**dict(chunk.top), **own}.items()}
 
 
 def _probabilities(ids: list[int], wanted: list[int], model: Model) -> dict[int, float]:

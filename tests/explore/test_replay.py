@@ -126,9 +126,9 @@ def test_a_conversation_that_has_dropped_turns_comes_again(session: Session, mod
 
 def test_a_reply_that_was_begun_and_continued_comes_again(session: Session, model: Model, tmp_path: Path) -> None:
     session.begin_with("Well, I")
-    change = SettingsChange(values={"max_new_tokens": 5})
+    change = SettingsChange(values={"max_new_tokens": 5, "min_new_tokens": 5})
     drain(session.reply("What is your favourite food?", change))
-    drain(session.extend(SettingsChange(values={"max_new_tokens": 3, "temperature": 2.0})))
+    drain(session.extend(SettingsChange(values={"max_new_tokens": 3, "min_new_tokens": 3})))
     drain(session.extend(change))
     file = saved(session, tmp_path)
     (recorded,) = read_recorded(file)
@@ -141,6 +141,15 @@ def test_a_reply_that_was_begun_and_continued_comes_again(session: Session, mode
     verdict = only(replay(read_recorded(file), model))
     assert verdict.difference is not None
     assert 5 < verdict.difference.number <= 8
+
+
+def test_a_branch_comes_again_after_the_tokens_that_it_kept(session: Session, model: Model, tmp_path: Path) -> None:
+    drain(session.reply("What is your favourite food?"))
+    drain(session.branch(4, 3))
+    drain(session.extend())
+    records = read_recorded(saved(session, tmp_path))
+    assert [(len(each.kept), len(each.segments)) for each in records] == [(0, 1), (4, 2)]
+    assert [verdict.is_identical for verdict in replay(records, model)] == [True] * 2
 
 
 def test_an_interrupted_reply_comes_again_as_far_as_it_went(session: Session, model: Model, tmp_path: Path) -> None:
@@ -201,7 +210,7 @@ def test_one_edited_id_is_named_with_the_probabilities_of_both(asked: Path, mode
     assert difference is not None
     assert difference.number == 5
     assert difference.recorded.text == model.tokenizer.decode([300]) != difference.now.text
-    assert (difference.recorded.probability or 0) < (difference.now.probability or 0)
+    assert (difference.recorded.now or 0) < (difference.now.now or 0)
     assert verdict.facts == ()
 
 
@@ -224,8 +233,10 @@ def test_a_seed_that_is_not_that_of_the_settings_is_named(session: Session, mode
     drain(session.reply("What is your favourite food?", SettingsChange(values={"seed": 5})))
     change: Callable[[Any], Any] = lambda value: value["utterances"][1]["settings"].update(seed=6)  # noqa: E731
     verdict = only(replay(edited(saved(session, tmp_path), change), model))
-    assert verdict.difference is not None
     assert verdict.facts == (("seed", "5", "6"),)
+    assert verdict.difference is not None
+    recorded = verdict.difference.recorded
+    assert recorded.then == pytest.approx(recorded.now, rel=0.01), "the model is the same, then and now"
 
 
 def test_another_order_of_the_filters_is_named(asked: Path, model: Model) -> None:
@@ -300,6 +311,13 @@ def test_a_damaged_record_is_one_sentence(asked: Path, change: dict[str, Any], k
         edited(asked, lambda value: value.update(change))
     assert caught.value.key == key
     assert all(sentence(caught.value, lang) for lang in LANGUAGES)
+
+
+def test_more_kept_tokens_than_ids_are_damage(session: Session, tmp_path: Path) -> None:
+    drain(session.reply("Hello"))
+    with pytest.raises(BchatError) as caught:
+        edited(saved(session, tmp_path), lambda value: value["utterances"][1].update(kept_tokens=999))
+    assert caught.value.key == "replay.damaged"
 
 
 @pytest.mark.parametrize(

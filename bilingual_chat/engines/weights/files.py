@@ -43,7 +43,7 @@ def digest_model(directory: Path) -> str:
     """Return a digest of everything that decides the logits: config.json and the weight files, with their sizes.
 
     A file of at most 16 MiB is read whole, of a larger one 4096 blocks of 4 KiB at equal distances: other weights
-    differ in every block, so this is enough to tell models apart, in 0.1 s for 8 GB. Damage is the hub's to find.
+    differ in every block, so this is enough to tell models apart. Damage is found by `hub.verify`.
     Raises BchatError (MODEL).
     """
     return _digest([directory / CONFIG_FILE, *find_weights(directory)])
