@@ -154,6 +154,7 @@ class Shown:
     rows: list[tuple[str, ...]] = field(default_factory=list)
     steps: list[Any] = field(default_factory=list)  # of a download
     lang: str = "en"
+    has_color: bool = False
 
     @property
     def reply(self) -> str:
@@ -223,7 +224,7 @@ class Person:
         self.questions.append(question)
         return next(self.answers, "")
 
-    def flip(self, count: int, page: Callable[[int], str], first: int, hint: str) -> int | None:
+    def flip(self, count: int, page: Callable[[int], Any], first: int, hint: str) -> int | None:
         self.pages = [page(index) for index in range(count)]
         return self.choice
 

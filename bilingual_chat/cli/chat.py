@@ -16,7 +16,7 @@ from bilingual_chat.commands.first_run import SHOWN, Offer, find_offer, remember
 from bilingual_chat.commands.models import offer_phrase
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.session.model import Completion, open_model
+from bilingual_chat.session.model import Completion, Model, open_model
 from bilingual_chat.session.model_loader import open_in_background
 from bilingual_chat.session.session import Session
 from bilingual_chat.settings.catalogue import DEFAULT_MODEL
@@ -107,8 +107,10 @@ def _continue_from(session: Session, path: Path, display: Display) -> None:
     session.continue_from(loaded)
 
 
-def ask(options: Options, display: Display, words: list[str], as_json: bool) -> None:
+def ask(options: Options, display: Display, words: list[str], as_json: bool, with_logprobs: bool) -> None:
     """Print one reply to stdout while it is computed, or as one JSON object at the end."""
+    if with_logprobs and not as_json:
+        raise BchatError("cli.logprobs", status=ExitStatus.USAGE)
     startup = prepare(options, display)
     question = _question(words, options.encoding)
     if words and words != ["-"] and _has_unread_bytes(sys.stdin):
@@ -144,7 +146,8 @@ def ask(options: Options, display: Display, words: list[str], as_json: bool) -> 
         display.doing(None)
         display.end_reply()
     if as_json and session.last is not None:
-        display.put_json(_as_json(session.last))
+        tokens = {"tokens": _tokens_of(session.last, session.model())} if with_logprobs else {}
+        display.put_json(_as_json(session.last) | tokens)
 
 
 def _as_json(last: Completion) -> dict[str, object]:
@@ -165,6 +168,29 @@ def _as_json(last: Completion) -> dict[str, object]:
         "dropped_turns": last.prompt.dropped_turns,
         "dropped_characters": last.prompt.dropped_characters,
     }
+
+
+def _tokens_of(last: Completion, model: Model) -> list[dict[str, object]]:
+    """Return the tokens of a reply, the end token included, with their probabilities (natural logs, nats)."""
+
+    def named(token_id: int) -> dict[str, object]:
+        piece = model.tokenizer.piece(token_id)
+        data = piece.encode() if isinstance(piece, str) else piece
+        return {"id": token_id, "token": data.decode(errors="replace"), "bytes": list(data)}
+
+    return [
+        {
+            **named(each.token_id),
+            "logprob_sampled": each.logprob,
+            "logprob_model": each.raw_logprob,
+            "entropy": each.entropy,
+            "rank": each.rank,
+            "top": [{**named(token_id), "logprob": logprob} for token_id, logprob in each.top],
+            "kept": [{**named(token_id), "logprob": logprob} for token_id, logprob in each.kept],
+            "removed": [{**named(token_id), "filter": name} for token_id, name in each.removed],
+        }
+        for each in last.chunks
+    ]
 
 
 def _question(words: list[str], encoding: str | None) -> str:

@@ -158,10 +158,11 @@ def ask(
     display: Display,
     text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT|-]", help="option.text")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="option.json")] = False,
+    logprobs: Annotated[bool, typer.Option("--logprobs", help="option.logprobs")] = False,
 ) -> None:
     from bilingual_chat.cli import chat
 
-    chat.ask(options, display, text or [], as_json)
+    chat.ask(options, display, text or [], as_json, logprobs)
 
 
 @command(app, "cli.replay", "model", "server", *CONFIG, "device", "quantize", "accept_withdrawn", "like")

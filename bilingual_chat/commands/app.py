@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -26,10 +26,23 @@ if TYPE_CHECKING:
 Rows = list[tuple[str, ...]]
 
 
+@dataclass(frozen=True)
+class Page:
+    """A page to flip to. `text`: (style, text) pairs; the style "here" keeps its line on the screen."""
+
+    text: Sequence[tuple[str, str]]
+    heading: str = ""
+    rows: Rows = field(default_factory=list)
+    note: str = ""
+
+
 class Screen(Protocol):
     """Shows what bchat itself says. `terminal.display.Display` is one."""
 
     lang: str
+
+    @property
+    def has_color(self) -> bool: ...
 
     def text(self, said: Phrase | BchatError) -> str:
         """Return a sentence in `lang`."""
@@ -69,7 +82,7 @@ class Reader(Protocol):
     def ask(self, question: str) -> str:
         """Return the answer to a question of bchat's own, "" for none."""
 
-    def flip(self, count: int, page: Callable[[int], str], first: int, hint: str) -> int | None:
+    def flip(self, count: int, page: Callable[[int], str | Page], first: int, hint: str) -> int | None:
         """Show one of `count` pages at a time; return the index of the one that the user chose, None for none.
 
         page: the text of a page, of any origin. hint: the keys, shown below it. Only a reader with an editor can.

@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from bilingual_chat.commands import compare, continuing, conversation, files, models, replies, settings
+from bilingual_chat.commands import compare, continuing, conversation, files, models, replies, settings, tokens
 from bilingual_chat.commands.app import Action, App, Command
 from bilingual_chat.commands.arguments import shortened, word
 from bilingual_chat.messages import TABLE, Phrase
@@ -168,6 +168,8 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         ),
         Command("take", compare.take, "NUMBER", (), compare.take_choices),
         Command("branch", continuing.branch, "TOKEN [CANDIDATE]"),
+        Command("probs", tokens.show_probabilities, "[NUMBER]"),
+        Command("tokens", tokens.show_tokens, "TEXT"),
         Command("last", replies.last),
         Command("prompt", conversation.show_prompt, "[ids] [TEXT]", (), conversation.ids_choice),
     ),

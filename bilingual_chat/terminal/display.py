@@ -98,6 +98,11 @@ class Display:
         self.begin_reply()
 
     @property
+    def has_color(self) -> bool:
+        """True if colours may be used. https://no-color.org: any value but the empty string disables them, dim too."""
+        return self.is_terminal and not os.environ.get("NO_COLOR")
+
+    @property
     def out(self) -> TextIO:
         """The stream of replies."""
         return self._out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bilingual_chat.commands.app import App
+from bilingual_chat.commands.app import App, Page
 from bilingual_chat.terminal.display import Display
 from bilingual_chat.terminal.standard_input import StandardInput
 from bilingual_chat.text.sanitize import inward
@@ -27,7 +27,7 @@ class PlainReader:
     def ask(self, question: str) -> str:
         return ""
 
-    def flip(self, count: int, page: Callable[[int], str], first: int, hint: str) -> int | None:
+    def flip(self, count: int, page: Callable[[int], str | Page], first: int, hint: str) -> int | None:
         return None
 
     def refresh(self) -> None:

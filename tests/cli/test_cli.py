@@ -306,6 +306,20 @@ def test_the_device_is_one_of_four(run: Run) -> None:
     assert (ran.status, "auto, cpu, cuda, mps" in ran.err) == (ExitStatus.USAGE, True)
 
 
+def test_logprobs_are_in_the_json_and_need_it(run: Run) -> None:
+    """A server or a scripted engine knows no unmodified distribution: then its values are null."""
+    ran = run("ask", "--json", "--logprobs", "Hi", reply="猫")
+    tokens = ran.json["tokens"]
+    assert "".join(each["token"] for each in tokens[:-1]) == "猫"
+    assert bytes(byte for each in tokens[:-1] for byte in each["bytes"]).decode() == "猫"
+    assert set(tokens[0]) == {
+        *("id", "token", "bytes", "logprob_sampled", "logprob_model", "entropy", "rank", "top", "kept", "removed")
+    }
+    refused = run("ask", "--logprobs", "Hi")
+    assert refused.status == ExitStatus.USAGE
+    assert "--json" in refused.err
+
+
 def test_json_has_everything_and_reads_back(run: Run) -> None:
     ran = run(
         "ask", "--json", "Hi", "--seed", "5", "--set", "temp=0.5", "--set", "top_p=0.9", reply="Hello.\n" + HOSTILE

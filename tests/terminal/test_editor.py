@@ -18,7 +18,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from bilingual_chat.commands.app import App
+from bilingual_chat.commands.app import App, Page
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.terminal.editor import CommandCompleter, Editor
 from bilingual_chat.terminal.editor.history import SharedHistory
@@ -487,3 +487,18 @@ def test_a_page_fits_the_screen_and_cannot_act(lines: int, monkeypatch: pytest.M
     assert text.count("\n") < max(lines, 2)
     assert max(map(count_cells, text.split("\n"))) < 20
     assert "…" in text
+
+
+@pytest.mark.parametrize("here", [0, 30, 59])
+def test_of_a_long_page_the_token_that_is_looked_at_stays_on_the_screen(
+    here: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Styles follow their text through the line breaks; the table below keeps its room."""
+    screen = DummyOutput()
+    monkeypatch.setattr(screen, "get_size", lambda: Size(rows=12, columns=30))
+    words = [("shade-1" + " here" * (at == here), f"語{at} ") for at in range(60)]
+    shown = Pages(1, lambda index: Page(words, "heading", [("a", "b")], "note"), 0, "keys")._lines(screen)
+    text = "".join(part for _, part, *_ in shown)
+    assert f"語{here}" == "".join(part for style, part, *_ in shown if "class:here" in style).strip()
+    assert text.count("\n") < 12
+    assert text.endswith("\n\nheading\na  b\nnote\nkeys")

@@ -26,7 +26,7 @@ from prompt_toolkit.output import Output
 from prompt_toolkit.styles import Style
 
 from bilingual_chat.commands import table
-from bilingual_chat.commands.app import App, Command
+from bilingual_chat.commands.app import App, Command, Page
 from bilingual_chat.commands.arguments import folded
 from bilingual_chat.commands.table import COMMANDS
 from bilingual_chat.messages.errors import BchatError, ExitStatus
@@ -116,7 +116,7 @@ class Editor:
         except (EOFError, KeyboardInterrupt):
             return ""
 
-    def flip(self, count: int, page: Callable[[int], str], first: int, hint: str) -> int | None:
+    def flip(self, count: int, page: Callable[[int], str | Page], first: int, hint: str) -> int | None:
         """Let the user flip through pages; see `Reader.flip`. Keys typed ahead do not flip them."""
         application = Pages(count, page, first, hint).application(self._keys, self._screen)
         with self._instead_of_line(application):
