@@ -39,6 +39,9 @@ def report(
         display.say(Phrase("report.unfinished", done=done, expected=expected))
     if results.damaged:
         display.say(Phrase("report.lines-skipped", count=len(results.damaged), first=results.damaged[0]))
+    if analysis.main.is_constant and len(results.cells) > 1:
+        measure = Phrase(f"report.measure.{analysis.main.measure.name}")
+        display.say(Phrase("report.all-equal", measure=measure))
     if in_terminal:
         _show(analysis, display)
     if output is not None or not in_terminal:

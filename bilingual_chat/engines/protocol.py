@@ -43,7 +43,7 @@ class Chunk:
     """
 
     token_id: int
-    logprob: float  # natural log, in the filtered distribution that the token was drawn from
+    logprob: float | None  # natural log, in the filtered distribution that the token was drawn from; None if unknown
     cached_tokens: int  # prompt tokens that the KV cache already held; the same in every chunk
     finish: FinishReason | None = None
     # The unmodified distribution, before all filters; None where an engine does not know it.

@@ -323,12 +323,13 @@ def variance_components(values: Array) -> Components | None:
 def detectable_difference(means: Array, baseline: int) -> float:
     """Return the true difference from `baseline` that a test at 5 % finds with a power of 80 %, in the median cell.
 
-    (t(0.975) + t(0.8)) times the standard error of the paired difference. With four times the prompts it halves.
+    (t(0.975) + t(0.8)) times the standard error of the paired difference. With four times the prompts it halves. NaN
+    where differences have no spread, which says nothing about other prompts.
     """
     others = np.delete(means, baseline, axis=1) - means[:, [baseline]]
     counts, errors = np.sum(~np.isnan(others), axis=0), standard_errors(others)
     found = [_reach(int(count)) * float(error) for count, error in zip(counts, errors, strict=True) if count > 1]
-    return float(np.median(found)) if found else math.nan
+    return float(np.median(found)) or math.nan if found else math.nan
 
 
 def _reach(count: int) -> float:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
+from bilingual_chat.engines.protocol import Chunk
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.model import Model
+from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.text.conversation import Turn
 from bilingual_chat.text.prompt import Beginning
+from bilingual_chat.transcript import probabilities
 
 CANDIDATES = 5
+_ONE_TOKEN = DecodingParameters(temperature=0.0, max_new_tokens=1)
 
 
 def given_by_user(text: str) -> Beginning:
@@ -40,18 +46,31 @@ def kept_tokens(turn: Turn, model: Model, number: int) -> Beginning:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A token that the model could take. `probability` is its share of the unmodified distribution, 0 to 1."""
+    """A token that the model could take. `probability` is that of the unmodified distribution, 0 to 1."""
 
     token_id: int
     probability: float
 
 
-def candidates_after(ids: Sequence[int], model: Model) -> tuple[Candidate, ...]:
-    """Return the likeliest tokens after `ids`, the best first. Raises BchatError as `Engine.score` does."""
-    *_, last = model.engine.score(ids)
-    probabilities = last[-1].softmax(-1)
-    best = probabilities.topk(CANDIDATES)
-    return tuple(map(Candidate, best.indices.tolist(), best.values.tolist()))
+def recorded_candidates(turn: Turn, kept: Beginning) -> tuple[Candidate, ...]:
+    """Return the likeliest tokens after the `kept` ones of a reply, as recorded, the best first; () if they are not."""
+    chunks = probabilities.unpack(turn.details)
+    number = len(kept.ids)
+    is_known = number < len(chunks) and tuple(each.token_id for each in chunks[:number]) == kept.ids
+    return _candidates(chunks[number]) if is_known else ()
+
+
+def computed_candidates(ids: Sequence[int], model: Model) -> tuple[Candidate, ...]:
+    """Return the likeliest tokens after the ids of a prompt. Raises BchatError (MODEL) if the engine reports none."""
+    with closing(model.engine.complete(ids, _ONE_TOKEN)) as chunks:
+        candidates = _candidates(next(chunks))
+    if not candidates:
+        raise BchatError("branch.no-candidates", status=ExitStatus.MODEL, name=model.entry.name)
+    return candidates
+
+
+def _candidates(chunk: Chunk) -> tuple[Candidate, ...]:
+    return tuple(Candidate(token_id, math.exp(logprob)) for token_id, logprob in chunk.top)
 
 
 def given_part(turn: Turn) -> str:

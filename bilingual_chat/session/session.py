@@ -16,9 +16,10 @@ from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.beginning import (
     Candidate,
-    candidates_after,
+    computed_candidates,
     given_by_user,
     kept_tokens,
+    recorded_candidates,
     whole_reply,
 )
 from bilingual_chat.session.model import Completion, Model
@@ -115,13 +116,17 @@ class Session(SavedConversation):
         return self._candidates(kept_tokens(turn, model, number), turn, model)
 
     def _candidates(self, kept: Beginning, turn: Turn, model: Model) -> tuple[Candidate, ...]:
+        if recorded := recorded_candidates(turn, kept):
+            return recorded
         before = self.conversation.without_last_turn()
-        prompt = self._fit(model, before, turn.user, self.settings.parameters, kept)
-        return candidates_after(prompt.ids, model)
+        return computed_candidates(self._fit(model, before, turn.user, self.settings.parameters, kept).ids, model)
 
     def _branch(self, turn: Turn, number: int, rank: int, model: Model) -> Beginning:
         kept = kept_tokens(turn, model, number)
-        chosen = self._candidates(kept, turn, model)[rank - 1]
+        candidates = self._candidates(kept, turn, model)
+        if not 1 <= rank <= len(candidates):
+            raise BchatError("branch.rank", status=ExitStatus.USAGE, rank=rank, most=len(candidates))
+        chosen = candidates[rank - 1]
         if chosen.token_id in model.tokenizer.reserved_ids:
             raise BchatError("branch.end", status=ExitStatus.USAGE, rank=rank)
         return replace(kept, ids=(*kept.ids, chosen.token_id))
@@ -146,8 +151,8 @@ class Session(SavedConversation):
         if problem is not None:
             yield problem
         request = self._request(message, change, replaces, begin or self._user_beginning)
-        if extends:
-            request = replace(request, extends=replaces)
+        if begin is not None:
+            request = replace(request, source=replaces, extends=extends)
         was_saved = self._journal is None or self.is_saved  # if not, the user knows
         reply = RunningReply(request)
         try:

@@ -30,7 +30,8 @@ class Request:
     prompt: Prompt
     parameters: DecodingParameters
     preset: str
-    extends: Turn | None = None  # the reply continues this turn's
+    source: Turn | None = None  # the reply whose tokens the prompt ends with
+    extends: bool = False  # `source` itself goes on
 
 
 class RunningReply:
@@ -134,8 +135,8 @@ def turn_of(request: Request, completion: Completion) -> Turn:
 
 
 def _chunks_of(request: Request, completion: Completion) -> tuple[Chunk, ...]:
-    """Return the tokens of the whole reply, those of the reply that it continues included."""
-    earlier = probabilities.unpack(request.extends.details) if request.extends else ()
+    """Return the tokens of the whole reply, those kept of an earlier one included."""
+    earlier = probabilities.unpack(request.source.details) if request.source else ()
     return probabilities.continued(earlier, completion.prompt.beginning.ids, completion.chunks)
 
 
@@ -152,11 +153,11 @@ def _beginning_details(request: Request, completion: Completion) -> dict[str, An
         details["reply_ids"] = [*beginning.ids, *completion.reply_ids]
     if beginning.ids:
         details["kept_tokens"] = len(beginning.ids)  # the first ones, of an earlier reply
-    if request.extends is not None:
-        earlier = request.extends.details
+    if request.extends and request.source is not None:
+        earlier = request.source.details
         names = ("settings", "seed", "prompt_digest", "kept_tokens", "usage", "timings")
         part = {name: earlier[name] for name in names if name in earlier}
-        ended = {"characters": len(request.extends.reply), "finish_reason": request.extends.finish.value}
+        ended = {"characters": len(request.source.reply), "finish_reason": request.source.finish.value}
         details["parts"] = [*earlier.get("parts", ()), {**ended, **part}]
     return details
 

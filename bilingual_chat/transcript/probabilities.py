@@ -85,9 +85,10 @@ def _record(chunk: Chunk) -> list[Any]:
         [part for each, value in listed for part in (each, _milli(value))] for listed in (chunk.top, chunk.kept)
     )
     removed = [part for pair in chunk.removed for part in pair]
-    measures = [None if value is None else _milli(value) for value in (chunk.raw_logprob, chunk.entropy)]
+    values = (chunk.logprob, chunk.raw_logprob, chunk.entropy)
+    measures = [None if value is None else _milli(value) for value in values]
     end = [1] if chunk.finish is FinishReason.STOP else []
-    return [chunk.token_id, _milli(chunk.logprob), *measures, chunk.rank, top, kept, removed, *end]
+    return [chunk.token_id, *measures, chunk.rank, top, kept, removed, *end]
 
 
 def _milli(value: float) -> int:
@@ -98,7 +99,7 @@ def _chunk(record: Sequence[Any]) -> Chunk:
     token, logprob, raw, entropy, rank, top, kept, removed, *end = record
     return Chunk(
         _count(token),
-        _nats(logprob),
+        None if logprob is None else _nats(logprob),
         0,
         FinishReason.STOP if end else None,
         raw_logprob=None if raw is None else _nats(raw),

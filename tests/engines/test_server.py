@@ -129,6 +129,8 @@ def test_a_request_has_ids_and_every_setting_that_acts(start: Start) -> None:
             "max_tokens": 3,
             "stop_token_ids": [EOS],
             "return_token_ids": True,
+            "logprobs": 5,
+            "return_tokens_as_token_ids": True,
             "stream": True,
         }
     ]
@@ -213,6 +215,59 @@ def test_a_server_that_never_ends_gives_no_more_than_was_asked_for(start: Start)
     assert ids_of(chunks) == [10, 11, 12, 13]
     assert chunks[-1].finish is FinishReason.LENGTH
     assert served.gone.wait(5)
+
+
+# -- probabilities ----------------------------------------------------------------------------------------
+
+# Recorded from vLLM 0.32.0 at temperature 0.5, top_k 2, repetition_penalty 1.3: the same as without.
+LOGPROBS = {
+    "text_offset": [0],
+    "token_logprobs": [-0.4120599031448364],
+    "tokens": ["token_id:297"],
+    "top_logprobs": [
+        {
+            "token_id:297": -0.4120599031448364,
+            "token_id:268": -2.553158760070801,
+            "token_id:118": -3.936947822570801,
+            "token_id:364": -4.264405250549316,
+            "token_id:373": -4.620730876922607,
+        }
+    ],
+}
+
+
+def test_the_models_own_probabilities_come_with_each_token(start: Start) -> None:
+    parts = [tokens(297, logprobs=LOGPROBS), tokens(EOS, finish="stop", logprobs=None), DONE]
+    first, last = complete(start(Answer(parts)).url)
+    assert (first.raw_logprob, first.rank) == (-0.4120599031448364, 1)
+    assert [each for each, _ in first.top] == [297, 268, 118, 364, 373]
+    assert (first.logprob, first.entropy, first.kept, first.removed) == (None, None, (), ())
+    assert (last.raw_logprob, last.top) == (None, ())
+
+
+def test_a_token_outside_the_five_most_likely_has_no_rank(start: Start) -> None:
+    top = {**LOGPROBS["top_logprobs"][0], "token_id:9": -8.5}
+    chunk, *_ = complete(start(Answer([tokens(9, logprobs={"top_logprobs": [top]}), DONE])).url)
+    assert (chunk.raw_logprob, chunk.rank, len(chunk.top)) == (-8.5, None, 5)
+    assert 9 not in dict(chunk.top)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *(5, [], {}, {"top_logprobs": None}, {"top_logprobs": [None]}, {"top_logprobs": [[]]}, {"top_logprobs": []}),
+        *(
+            {"top_logprobs": [{"x": -1.0}]},
+            {"top_logprobs": [{"token_id:9": "x"}]},
+            {"top_logprobs": [{"token_id:8": -1}]},
+        ),
+        *({"top_logprobs": [{"token_id:9": float(bad)}]} for bad in ("nan", "inf", "-inf", "7")),
+        {"top_logprobs": [{f"token_id:{each}": -1.0 for each in range(100)}]},
+    ],
+)
+def test_odd_probabilities_never_cost_the_token(start: Start, odd: object) -> None:
+    chunk, *_ = complete(start(Answer([tokens(9, logprobs=odd), DONE])).url)
+    assert (chunk.token_id, chunk.raw_logprob, chunk.top) == (9, None, ())
 
 
 # -- ids --------------------------------------------------------------------------------------------------

@@ -165,6 +165,16 @@ def test_a_seed_repeats_a_reply_and_another_seed_does_not(served: ServerEngine) 
     assert ids_of(served, prompt, replace(SAMPLED, seed=8)) != first
 
 
+def test_probabilities_are_the_models_own_whatever_the_settings_are(served: ServerEngine, own: LocalEngine) -> None:
+    for prompt in prompts()[:10]:
+        theirs = list(served.complete(prompt, replace(GREEDY, repetition_penalty=1.15)))
+        ours = list(own.complete(prompt, replace(GREEDY, repetition_penalty=1.15)))
+        for one, other in zip(theirs, ours, strict=True):
+            assert one.raw_logprob == pytest.approx(other.raw_logprob, abs=1e-3)
+            assert one.rank in (None, other.rank)
+            assert [each for each, _ in one.top][:1] == [each for each, _ in other.top][:1]
+
+
 def test_the_end_of_a_sequence_is_a_stop_and_the_minimum_length_is_kept(served: ServerEngine) -> None:
     chunks = list(served.complete(prompts()[0], GREEDY))
     assert chunks[-1].finish is FinishReason.STOP

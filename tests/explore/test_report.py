@@ -170,10 +170,11 @@ def test_cells_that_are_no_grid_are_a_list_of_labels() -> None:
 
 
 def test_numbers_have_about_three_digits() -> None:
-    assert [number(value) for value in (0.0, 0.8333, 9.996, 44.58, 123.4, 12345.6, -0.5, math.nan, -0.001)] == [
-        *("0.00", "0.83", "10.0", "44.6", "123", "12,346", "−0.50", "–", "0.00"),
+    assert [number(value) for value in (0.0, 0.8333, 0.0123, 9.996, 44.58, 123.4, 12345.6)] == [
+        *("0.00", "0.83", "0.012", "10.0", "44.6", "123", "12,346"),
     ]
-    assert [signed(value) for value in (0.5, -0.5, 0.0, 0.001)] == ["+0.50", "−0.50", "0.00", "0.00"]
+    assert [number(value) for value in (-0.5, math.nan, -0.0001)] == ["−0.50", "–", "0.00"]
+    assert [signed(value) for value in (0.5, -0.5, 0.0, 0.0001)] == ["+0.50", "−0.50", "0.00", "0.00"]
     assert interval(math.nan, math.nan) == p_value(math.nan) == "–"
     assert [p_value(p) for p in (0.0, 0.0312, 1.0)] == ["< 0.001", "0.031", "1.000"]
     assert [level(value, 0, 1) for value in (0, 0.5, 1, math.nan)] == [0, 4, 8, -1]
@@ -321,6 +322,16 @@ def test_few_prompts_are_warned_of(tmp_path: Path, sweep: Path) -> None:
     many = page_of(write_sweep(tmp_path / "many", grid={"temperature": [0.3, 1]}, prompts=20))
     assert "Fewer than 20" not in many
     assert "10,000 resamples" in many
+
+
+def test_cells_that_are_all_equal_have_no_best(tmp_path: Path) -> None:
+    directory = write_sweep(tmp_path / "sweep", grid={"temperature": [0.3, 1]})
+    path = directory / "replies.jsonl"
+    path.write_text(re.sub(r'"score": [\d.]+', '"score": 1.0', path.read_text("utf-8")), "utf-8")
+    page = page_of(directory)
+    assert "All cells have the same score" in page
+    assert '<p class="big">–</p>' in page
+    assert 'id="trade-off"' not in page
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from bilingual_chat.commands.table import execute
 from bilingual_chat.messages.errors import BchatError
+from bilingual_chat.session.beginning import computed_candidates, kept_tokens, recorded_candidates
 from bilingual_chat.session.compare import ReplyPiece, compare
 from bilingual_chat.session.model import Model, open_model
 from bilingual_chat.session.session import Session
@@ -389,6 +390,31 @@ def test_a_branch_keeps_the_tokens_before_and_takes_the_candidate(
         assert [reply.reply for reply in replies] == [first.reply, turn.reply]
     session.step_back()
     assert session.conversation.turns[-1].reply == first.reply
+
+
+def test_the_recorded_candidates_are_those_that_the_model_gives_now(tmp_path: Path, demo: Model) -> None:
+    """Also after a branch and a continuation, whose tokens come from several calls of the engine."""
+    session = demo_session(tmp_path, demo, max_new_tokens=8)
+    drain(session.reply("Tell me three animals in Japanese."))
+    drain(session.branch(5, 3))
+    drain(session.extend())
+    turn = session.conversation.turns[-1]
+    prompt_ids = demo.encode_prompt([Utterance(Speaker.USER, turn.user)]).ids
+    for number in range(1, len(ids_of(turn)) + 1):
+        kept = kept_tokens(turn, demo, number)
+        recorded, computed = recorded_candidates(turn, kept), computed_candidates((*prompt_ids, *kept.ids), demo)
+        assert [each.token_id for each in recorded] == [each.token_id for each in computed]
+        assert [each.probability for each in recorded] == pytest.approx([c.probability for c in computed], rel=0.002)
+
+
+def test_an_engine_that_reports_no_candidates_is_one_sentence(tmp_path: Path) -> None:
+    session, _ = make_session(tmp_path, ["一二", "三"])
+    drain(session.reply("質問"))
+    with refused("branch.no-candidates"):
+        session.candidates(1)
+    with refused("branch.no-candidates"):
+        drain(session.branch(1, 1))
+    assert [turn.reply for turn in session.conversation.turns] == ["一二"]
 
 
 def test_a_branch_within_a_character_shows_whole_characters_only(tmp_path: Path, demo: Model) -> None:

@@ -6,7 +6,9 @@ vLLM without a tokenizer exits at an id that is not in the vocabulary, so every 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bilingual_chat.engines.protocol import Chunk
@@ -16,6 +18,8 @@ from bilingual_chat.settings.decoding import DecodingParameters
 from bilingual_chat.text.conversation import FinishReason
 
 PATH = "/v1/completions"
+TOP = 5  # the most likely tokens, as in `Chunk.top`
+_TOKEN = re.compile("token_id:([0-9]{1,9})")
 _SENT_AS = {
     "temperature": "temperature",
     "top_k": "top_k",
@@ -56,6 +60,8 @@ def request_body(
         "min_tokens": min(parameters.min_new_tokens, most_tokens),
         "stop_token_ids": [eos_id],
         "return_token_ids": True,
+        "logprobs": TOP,
+        "return_tokens_as_token_ids": True,  # in the log probabilities
         "stream": True,
     }
 
@@ -80,7 +86,7 @@ class Reply:
         if event.is_end:
             yield self._stop()
         elif choice := self._choice(event.data):
-            yield from self._take_ids(self._ids(choice), choice.get("finish_reason"))
+            yield from self._take_ids(self._ids(choice), choice)
 
     def _choice(self, data: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return the choice of an event; None if it has only the usage."""
@@ -105,17 +111,19 @@ class Reply:
                 raise self._client.error("server.unknown-id", id=str(each)[:20], size=self._vocab_size)
         return ids
 
-    def _take_ids(self, ids: Sequence[int], finish: object) -> Iterator[Chunk]:
+    def _take_ids(self, ids: Sequence[int], choice: Mapping[str, Any]) -> Iterator[Chunk]:
+        finish = choice.get("finish_reason")
         if finish not in (None, "stop", "length"):
             raise self._client.error("server.gave-up", reason=str(finish)[:100])
         for place, each in enumerate(ids, start=1):
             is_last = place == len(ids)
             if each == self._eos_id or (is_last and finish == "stop"):
-                yield self._stop(each)
+                yield replace(self._stop(each), **_probabilities(choice, place - 1, each))
                 return
             self._remaining -= 1
             self.is_done = self._remaining == 0 or (is_last and finish == "length")
-            yield Chunk(each, math.nan, 0, FinishReason.LENGTH if self.is_done else None)
+            end = FinishReason.LENGTH if self.is_done else None
+            yield Chunk(each, None, 0, end, **_probabilities(choice, place - 1, each))
             if self.is_done:
                 return
         if finish == "stop":
@@ -125,4 +133,22 @@ class Reply:
 
     def _stop(self, token_id: int | None = None) -> Chunk:
         self.is_done = True
-        return Chunk(self._eos_id if token_id is None else token_id, math.nan, 0, FinishReason.STOP)
+        return Chunk(self._eos_id if token_id is None else token_id, None, 0, FinishReason.STOP)
+
+
+def _probabilities(choice: Mapping[str, Any], place: int, token_id: int) -> dict[str, Any]:
+    """Return raw_logprob, rank and top of the token at `place` of an event; nothing if the server's report is odd.
+
+    vLLM reports the model's own distribution, before all settings, unless it was started with another --logprobs-mode.
+    """
+    try:
+        reported = choice["logprobs"]["top_logprobs"][place]
+        found = {int(_TOKEN.fullmatch(name)[1]): float(value) for name, value in reported.items()}  # type: ignore[index]
+        own = found[token_id]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        return {}
+    if not all(math.isfinite(value) and value <= 0.01 for value in found.values()) or len(found) > 2 * TOP:
+        return {}
+    top = tuple(sorted(found.items(), key=lambda pair: -pair[1])[:TOP])
+    rank = next((number for number, pair in enumerate(top, start=1) if pair[0] == token_id), None)
+    return {"raw_logprob": own, "rank": rank, "top": top}

@@ -35,7 +35,7 @@ class Vocabulary:
 class ServerEngine:
     """A model on a server. One completion at a time, or many in one `complete_many`.
 
-    The server's distribution after the filters is not reported: `Chunk.logprob` is NaN.
+    Of the model's own distribution, a server reports the five most likely tokens; of that after the filters, nothing.
     """
 
     precision = "served"  # no server reports it

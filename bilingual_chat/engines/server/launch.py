@@ -70,7 +70,7 @@ def command(
     """Return the arguments of vLLM, `vllm` first. directory: of the model; None takes it from the hub.
 
     Without a tokenizer, prompts are token ids only, and nothing rewrites them. `--generation-config vllm`: no default
-    of the model's files changes a distribution.
+    of the model's files changes a distribution. Log probabilities are those of the model, before all settings.
     """
     source = [str(directory)] if directory else [entry.hub_id, "--revision", entry.revision]
     parallel = {
@@ -83,6 +83,7 @@ def command(
         *("--served-model-name", entry.name),
         "--skip-tokenizer-init",
         *("--generation-config", "vllm"),
+        *("--logprobs-mode", "raw_logprobs"),
         *("--dtype", dtype),
         *("--max-model-len", str(context_length)),
         *("--host", host, "--port", str(port)),

@@ -40,7 +40,7 @@ def number(value: float) -> str:
     """Return about three digits; "–" for NaN."""
     if math.isnan(value):
         return "–"
-    for digits, limit in ((2, 9.995), (1, 99.95)):
+    for digits, limit in ((2, 0.0005), (3, 0.0995), (2, 9.995), (1, 99.95)):
         if abs(value) < limit:
             return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
     return f"{value:,.0f}".replace("-", "−")

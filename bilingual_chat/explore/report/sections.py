@@ -96,12 +96,15 @@ def _warnings(about: Section) -> Iterator[str]:
         yield words("report.lines-skipped", count=len(results.damaged), first=results.damaged[0])
     if "score" not in about.analysis.measured:
         yield words("report.no-score")
+    if about.main.is_constant and len(about.labels) > 1:
+        yield words("report.all-equal", measure=about.phrase)
 
 
 def _cards(about: Section) -> Iterator[str]:
     analysis, words, name = about.analysis, about.words, about.phrase
     cells = f"{len(about.labels)}"
-    yield _card("best", words("report.card.best"), escape(about.labels[analysis.winner]), _best_note(about))
+    best = "–" if about.main.is_constant and len(about.labels) > 1 else escape(about.labels[analysis.winner])
+    yield _card("best", words("report.card.best"), best, _best_note(about))
     near = words("report.card.near-note", cells=cells, measure=name)
     yield _card("", words("report.card.near"), str(len(about.main.near - {about.main.best})), near)
     done, expected = len(analysis.results.replies), f"{analysis.results.expected:,}"
@@ -136,7 +139,7 @@ def run(about: Section) -> str:
         ("model", _joined(manifest.get("model"))),
         ("prompts", f"{fact(prompts, 'source')} · {prompts['count']} · sha256 {fact(prompts, 'sha256')[:16]}"),
         ("varied", ", ".join(about.analysis.results.varied)),
-        ("fixed", _joined(manifest.get("fixed"), "=")),
+        ("fixed", _joined(_acting(manifest.get("fixed")), "=")),
         ("order", " → ".join(map(str, manifest.get("order") or []))),
         ("score", fact(manifest.get("score"), "name")),
         ("tokenizer", fact(manifest, "tokenizer")[:16]),
@@ -145,6 +148,11 @@ def run(about: Section) -> str:
     facts = "".join(f"<dt>{words(f'report.fact.{key}')}</dt><dd>{escape(value)}</dd>" for key, value in rows if value)
     facts += f"<dt>{words('report.fact.seeds')}</dt><dd>{words('report.fact.seeds-value', **seeds)}</dd>"
     return f"<dl>{facts}</dl>"
+
+
+def _acting(fixed: object) -> object:
+    """Return the fixed settings without those that are 0 or empty, which switches each of them off."""
+    return {name: value for name, value in fixed.items() if value} if isinstance(fixed, Mapping) else fixed
 
 
 def _joined(value: object, between: str = " ") -> str:
@@ -177,7 +185,7 @@ def trade_off(about: Section) -> str:
     across = next(
         (about.analysis.measured[name] for name in ("diversity", "distinct2") if name in about.analysis.measured), None
     )
-    if across is None or across is about.main or len(about.labels) < 2:
+    if across is None or across is about.main or about.main.is_constant or len(about.labels) < 2:
         return ""
     drawn = plots.trade_off(across, about.main, about.labels, (about.name(across), about.name(about.main)))
     return f'<p>{about.words("report.trade-off-intro")}</p><div class="wide">{drawn}</div>'
