@@ -19,6 +19,7 @@ from bilingual_chat.settings.catalogue import ModelEntry
 from tests.scripted import Script, ScriptedEngine, tokenizer
 
 ROOT = Path(__file__).parent.parent
+posix = pytest.mark.skipif(os.name == "nt", reason="links, owners, modes and FIFOs of POSIX")
 
 
 class Ran:

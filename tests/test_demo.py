@@ -7,7 +7,6 @@ import json
 import random
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,8 +26,7 @@ from bilingual_chat.text import prompt
 from bilingual_chat.text.conversation import Speaker, Utterance
 from bilingual_chat.text.prompt import PromptFormat
 from bilingual_chat.text.tokenizer import Tokenizer
-
-ROOT = Path(__file__).parent.parent
+from tests.runs import ROOT
 
 
 @pytest.fixture(scope="module")

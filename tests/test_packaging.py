@@ -19,8 +19,8 @@ import pytest
 import bilingual_chat
 from bilingual_chat import bootstrap
 from bilingual_chat.bootstrap import environment
+from tests.runs import ROOT
 
-ROOT = Path(__file__).parent.parent
 VERSION = bilingual_chat.__version__
 
 # By hand, so that a file that .gitignore or a misspelt path drops is missed.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +13,8 @@ from bilingual_chat.settings.config import load_config
 from bilingual_chat.terminal.display import Display
 from docs import pictures
 from tests.pseudo_terminal import pty
+from tests.runs import ROOT
 
-ROOT = Path(__file__).parent.parent
 LANGUAGES = {"README.md": "en", "README.ja.md": "ja"}
 MODELS_PAGE = {"README.md": "docs/models.md", "README.ja.md": "docs/ja/models.md"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from bilingual_chat.terminal.display import Display
 from bilingual_chat.terminal.linebreak import count_cells
 from tests.loopback_hub import ENTRY, pull
 from tests.pseudo_terminal import pty
+from tests.runs import posix
 
 
 def listed(config: Config, lang: str = "en") -> dict[str, list[str]]:
@@ -35,7 +35,7 @@ def described(name: str, config: Config | None = None, lang: str = "en") -> list
     return [(label, said) for label, said in rows]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links of POSIX")
+@posix
 def test_an_unreadable_directory_is_reported_once_and_the_rest_is_listed(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     config = load_config(environment={})

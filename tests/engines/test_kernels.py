@@ -16,8 +16,8 @@ import torch
 from bilingual_chat.engines.neox import build, cpu_model, kv_cache
 from bilingual_chat.engines.weights import quantized_matrix
 from tests import sanitize
+from tests.runs import ROOT
 
-ROOT = Path(__file__).parents[2]
 KERNELS = build.SOURCE.parent
 TUNINGS = {
     "this processor": build.target_flags(),

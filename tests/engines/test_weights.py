@@ -39,10 +39,10 @@ from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import load_config
 from bilingual_chat.storage import checksums, lock, paths
 from tests.models import FAMILY, make_model, open_local, prompt, refusal, reply, save_pickle
+from tests.runs import ROOT, posix
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # models are written and converted
 
-ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 
 
@@ -443,7 +443,7 @@ def test_a_killed_conversion_leaves_a_part_that_the_next_one_removes(directory: 
     assert [path.name for path in kept_files()] == ["model.safetensors"] * 2
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links of POSIX")
+@posix
 @pytest.mark.usefixtures("tiny_is_worth_it")
 @pytest.mark.parametrize("kind", ["symlink_to", "hardlink_to"])
 def test_a_conversion_is_not_written_through_a_link(directory: Path, tmp_path: Path, kind: str) -> None:
@@ -457,7 +457,7 @@ def test_a_conversion_is_not_written_through_a_link(directory: Path, tmp_path: P
     assert kept_files() == [path]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+@posix
 @pytest.mark.usefixtures("tiny_is_worth_it")
 def test_a_conversion_where_others_may_write_is_neither_used_nor_made(directory: Path) -> None:
     """Another user could make bchat answer with other weights."""
@@ -584,6 +584,7 @@ from pathlib import Path
 import torch
 from bilingual_chat.engines.weights import convert, files
 from bilingual_chat.engines.neox.config import parse_config
+from tests.runs import ROOT, posix
 directory = Path(sys.argv[1])
 shapes = parse_config(files.read_json(directory / "config.json")).shapes()
 weights, problem = convert.open_weights(files.find_weights(directory), shapes, torch.bfloat16, torch.device("cpu"))

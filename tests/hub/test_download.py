@@ -44,6 +44,7 @@ from tests.loopback_hub import (
     pull,
     serve,
 )
+from tests.runs import posix
 
 
 def leftovers() -> list[str]:
@@ -438,7 +439,7 @@ def test_withdrawn_weights_are_refused_unless_they_are_accepted(served: Hub) -> 
 # -- where others may write
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links of POSIX")
+@posix
 @pytest.mark.parametrize("kind", ["symlink_to", "hardlink_to"])
 def test_a_download_is_not_written_through_a_link(served: Hub, tmp_path: Path, kind: str) -> None:
     """Nor is a lock: opening a file as a lock truncates it."""
@@ -454,7 +455,7 @@ def test_a_download_is_not_written_through_a_link(served: Hub, tmp_path: Path, k
     assert (directory / WEIGHTS).read_bytes() == FILES[WEIGHTS]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links of POSIX")
+@posix
 def test_the_name_of_a_commit_replaces_a_link(served: Hub, tmp_path: Path) -> None:
     other, ref = tmp_path / "precious", folder() / "refs" / "main"
     other.write_text("precious")

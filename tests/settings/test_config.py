@@ -23,6 +23,7 @@ from bilingual_chat.settings.decoding import RANGES, DecodingParameters, checked
 from bilingual_chat.settings.presets import find_preset
 from bilingual_chat.settings.toml_tables import line_of
 from bilingual_chat.storage import paths
+from tests.runs import posix
 
 SFT = ModelEntry("sft", hub_id="a/b", preset="card")
 DEMO = ModelEntry("demo", embedded=True, preset="demo")
@@ -415,7 +416,7 @@ def test_a_missing_file_is_an_error_only_if_it_was_named(tmp_path: Path) -> None
     assert caught.value.key == "config.unreadable"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no FIFOs")
+@posix
 def test_a_fifo_does_not_hang_the_start(project: Path) -> None:
     os.mkfifo(project)
     with pytest.raises(BchatError) as caught:

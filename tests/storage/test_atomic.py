@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
 import pytest
 
 from bilingual_chat.storage import atomic
-
-posix = pytest.mark.skipif(os.name == "nt", reason="links, owners and FIFOs of POSIX")
+from tests.runs import posix
 
 
 @posix

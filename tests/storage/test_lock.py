@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from bilingual_chat.storage import lock, own_files
-
-posix = pytest.mark.skipif(os.name == "nt", reason="links, owners and FIFOs of POSIX")
+from tests.runs import posix
 
 
 @posix

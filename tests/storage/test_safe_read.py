@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from bilingual_chat.storage import safe_read
-
-posix = pytest.mark.skipif(os.name == "nt", reason="links, owners and FIFOs of POSIX")
+from tests.runs import posix
 
 
 @posix

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from bilingual_chat.storage import own_files, safe_stat
-
-posix = pytest.mark.skipif(os.name == "nt", reason="links, owners and FIFOs of POSIX")
+from tests.runs import posix
 
 
 def refusing(number: int) -> Callable[..., os.stat_result]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from bilingual_chat.terminal.editor.history import SharedHistory
 from bilingual_chat.terminal.editor.pages import Pages
 from bilingual_chat.terminal.linebreak import count_cells
 from bilingual_chat.terminal.toolbar import Toolbar
+from tests.runs import posix
 from tests.scripted import make_app, make_session
 
 ENTER, ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R = "\r", "\x1b\r", "\x03", "\x04", "\n", "\x12"
@@ -295,7 +295,7 @@ def test_without_a_history_file_the_chat_works(tmp_path: Path) -> None:
     assert list(history.load_history_strings()) == []
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links of POSIX")
+@posix
 @pytest.mark.parametrize("kind", ["symlink_to", "hardlink_to"])
 def test_the_history_is_not_written_through_a_link(tmp_path: Path, kind: str) -> None:
     other = tmp_path / "other"
