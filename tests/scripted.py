@@ -105,6 +105,12 @@ class ScriptedEngine:
     def score(self, ids: Sequence[int]) -> Iterator[Any]:
         return iter(())
 
+    def score_continuations(
+        self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
+    ) -> Iterator[list[float]]:
+        """The shortest is the most probable."""
+        return iter([[-1.0] * (len(each) + 1) for each in continuations])
+
     def _chunks(self, ids: list[int], parameters: DecodingParameters) -> Generator[Chunk, None, None]:
         script = next(self._scripts, "はい。")
         script = Script(script) if isinstance(script, str) else script

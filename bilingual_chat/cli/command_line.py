@@ -256,6 +256,27 @@ def bench(
     (bench.measure_quality if quality else bench.measure_speed)(options, display, name, quantize or [], as_json)
 
 
+@command(app, "cli.sweep", *(each for each in ALL if each != "load"))
+def sweep(
+    options: Options,
+    display: Display,
+    words: Annotated[list[str], typer.Argument(metavar="PROMPTS", help="option.sweep-words")],
+    grid: Annotated[list[str] | None, typer.Option("--grid", metavar="NAME=VALUES…", help="option.grid")] = None,
+    presets: Annotated[str | None, typer.Option("--presets", metavar="A,B", help="option.sweep-presets")] = None,
+    settings: Annotated[Path | None, typer.Option("--settings", metavar="FILE", help="option.sweep-settings")] = None,
+    one_at_a_time: Annotated[bool, typer.Option("--one-at-a-time", help="option.one-at-a-time")] = False,
+    seeds: Annotated[int, typer.Option("--seeds", metavar="N", help="option.seeds", show_default=False)] = 1,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="option.limit")] = None,
+    score: Annotated[str | None, typer.Option("--score", metavar="NAME|CMD", help="option.score")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="option.output")] = None,
+    width: Annotated[int | None, typer.Option("--width", metavar="N", help="option.width")] = None,
+) -> None:
+    from bilingual_chat.cli import sweep
+
+    own = sweep.SweepOptions(words, grid or [], presets, settings, one_at_a_time, seeds, limit, score, output, width)
+    sweep.sweep(options, display, own)
+
+
 @command(app, "cli.report", *DISPLAY)
 def report(
     options: Options,

@@ -23,6 +23,7 @@ OF_SHELL = {
     **{name: name for name in ("ask", "bench", "chat", "doctor", "serve", "transcripts", "where")},
     "rm": "rm NAME",
     "replay": "replay FILE|DIR",
+    "sweep": "sweep PROMPTS",
     "report": "report DIR",
     "duel": "duel DIR",
     "device": "--device auto|cpu|cuda|mps",

@@ -204,6 +204,19 @@ class CachedEngine:
         finally:
             self.forget()
 
+    def score_continuations(
+        self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
+    ) -> Iterator[list[float]]:
+        """See `Engine.score_continuations`. Raises as `complete` does."""
+        longest = max(map(len, continuations), default=0)
+        check_ids([*prompt_ids, *(each for ids in continuations for each in ids)], self._vocab_size)
+        if len(prompt_ids) + longest > self.context_length:
+            raise BchatError("engine.prompt-too-long", prompt=len(prompt_ids) + longest, context=self.context_length)
+        for ids in continuations:
+            logprobs = self._logits_after(list(prompt_ids), ids).double().log_softmax(-1)
+            end = float(logprobs[-1, self._eos_ids].logsumexp(-1))
+            yield [*logprobs[range(len(ids)), list(ids)].tolist(), end]
+
     def _begin(self, prompt_ids: Sequence[int], parameters: DecodingParameters) -> Generation:
         return Generation(
             prompt_ids,

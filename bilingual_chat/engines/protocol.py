@@ -116,6 +116,14 @@ class Engine(Protocol):
     def score(self, ids: Sequence[int]) -> Iterator[Tensor]:
         """Yield float32 logits (rows, vocabulary) for the token after each of `ids`, some rows at a time."""
 
+    def score_continuations(
+        self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
+    ) -> Iterator[list[float]]:
+        """Yield for each continuation the natural-log probability of each of its ids and, last, of its end.
+
+        The probabilities are the model's own, before any decoding setting. The prompt is computed once.
+        """
+
 
 def one_after_another(
     engine: Engine,

@@ -168,15 +168,15 @@ def _plan(entry: ModelEntry, hub: Hub, listing: Listing, *, accept_withdrawn: bo
         elif md5 != entry.weights_md5.get(name, md5).lower():
             raise hub.error("hub.other-weights", file=name, md5=md5, name=entry.name)
 
-    downloads = []
-    for file in listing.files:
-        check, progress = check_md5 if wants_md5(entry, file.name) else None, FileProgress(file.name, file.size)
-        downloads.append(FileDownload(hub, folder, listing.commit, file, progress, check, directory))
-    return downloads
+    return [
+        FileDownload(hub, folder, listing.commit, file, check_md5 if wants_md5(entry, file.name) else None, directory)
+        for file in listing.files
+    ]
 
 
 def _download_all(downloads: Sequence[FileDownload], on_progress: OnProgress, cancel: threading.Event | None) -> None:
-    reporter = _Reporter([each.progress for each in downloads], on_progress)
+    files = {each.file.name: FileProgress(each.file.name, each.file.size) for each in downloads}
+    reporter = _Reporter(list(files.values()), on_progress)
     # The largest first: it takes the longest. Files of the same content share a blob and are not downloaded at once.
     by_blob: dict[str, list[FileDownload]] = {}
     for each in sorted(downloads, key=lambda each: -each.file.size):
@@ -184,8 +184,8 @@ def _download_all(downloads: Sequence[FileDownload], on_progress: OnProgress, ca
 
     def fetch(group: Sequence[FileDownload], cancel: threading.Event) -> None:
         for each in group:
-            file_download.fetch(each, cancel)
-            each.progress.done = each.file.size
+            file_download.fetch(each, files[each.file.name], cancel)
+            files[each.file.name].done = each.file.size
 
     def poll() -> tuple[int, ...]:
         raise_if_cancelled(cancel)

@@ -41,7 +41,6 @@ class FileDownload:
     folder: Path  # of the repository, in the hub's cache
     commit: str
     file: RemoteFile
-    progress: FileProgress
     check_md5: Callable[[str, str], None] | None = None
     directory: Path | None = None  # the user's own directory, in place of the cache
     token: str = ""  # separates the partial files of processes where there are no locks
@@ -80,20 +79,20 @@ class FileDownload:
         return True
 
 
-def fetch(download: FileDownload, cancel: threading.Event) -> None:
+def fetch(download: FileDownload, progress: FileProgress, cancel: threading.Event) -> None:
     """Download the file unless it is here, and verify it; it is then a blob (without links: in the snapshot).
 
     Raise BchatError (MODEL), OSError, Cancelled. Partial files are kept, wrong ones are not.
     """
     download.blob.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(download, cancel) as held:
+    with _locked(download, progress, cancel) as held:
         if not held.is_exclusive:  # two processes must not write one file
             download = replace(download, token=f".{secrets.token_hex(4)}")
         if download.directory is not None and os.path.lexists(download.blob):
-            _compare_own(download, cancel)
-        elif any(_is_whole(download, path, cancel) for path in (download.blob, download.pointer)):
+            _compare_own(download, progress, cancel)
+        elif any(_is_whole(download, path, progress, cancel) for path in (download.blob, download.pointer)):
             download.partial.unlink(missing_ok=True)
-        elif not _transfer(download, cancel) and not _transfer(download, cancel):
+        elif not _transfer(download, progress, cancel) and not _transfer(download, progress, cancel):
             raise download.hub.error("hub.wrong-digest", file=download.file.name)
 
 
@@ -145,43 +144,43 @@ def try_all_locks(folder: Path) -> Iterator[bool]:
         yield all(stack.enter_context(_try_lock(folder, etag)) is not None for etag in etags)
 
 
-def _is_whole(download: FileDownload, path: Path, cancel: threading.Event) -> bool:
+def _is_whole(download: FileDownload, path: Path, progress: FileProgress, cancel: threading.Event) -> bool:
     """Return True if the file is already here. Remove one of the right size and wrong content."""
     if safe_stat.size_of(path) != download.file.size:
         return False
-    if download.verify(_digests_of(download, path, cancel)):
+    if download.verify(_digests_of(download, path, progress, cancel)):
         return True
     path.unlink()
-    download.progress.done = 0
+    progress.done = 0
     return False
 
 
-def _compare_own(download: FileDownload, cancel: threading.Event) -> None:
+def _compare_own(download: FileDownload, progress: FileProgress, cancel: threading.Event) -> None:
     """Raise BchatError if a file in the user's own directory is not the hub's. It may be the user's work: keep it."""
     if safe_stat.size_of(download.blob) == download.file.size:
-        digests = _digests_of(download, download.blob, cancel)
+        digests = _digests_of(download, download.blob, progress, cancel)
         if download.verify(digests):
             checksums.record(download.blob, digests, etag=download.file.etag)
             return
     raise download.hub.error("hub.own-file", file=download.file.name, directory=download.directory)
 
 
-def _digests_of(download: FileDownload, path: Path, cancel: threading.Event) -> dict[str, str]:
-    download.progress.done = 0
+def _digests_of(download: FileDownload, path: Path, progress: FileProgress, cancel: threading.Event) -> dict[str, str]:
+    progress.done = 0
 
     def count(size: int) -> None:
         raise_if_cancelled(cancel)
-        download.progress.done += size
+        progress.done += size
 
     return checksums.compute_digests(path, download.algorithms, count)
 
 
-def _transfer(download: FileDownload, cancel: threading.Event) -> bool:
+def _transfer(download: FileDownload, progress: FileProgress, cancel: threading.Event) -> bool:
     """Download the missing bytes and name the blob. Return False if the bytes of an earlier run were wrong.
 
     Raise BchatError if bytes that all came now are wrong. Wrong bytes are deleted.
     """
-    with _Partial(download, cancel) as partial:
+    with _Partial(download, progress, cancel) as partial:
         has_earlier = partial.size > 0
         url = file_url(download.hub, download.commit, download.file.name)
         http.retry(lambda: _resume(download, partial, url, cancel), cancel, partial.has_progressed)
@@ -231,9 +230,9 @@ def _continues(response: Response, start: int, size: int) -> bool:
 class _Partial:
     """The partial file and its digests. Writes are unbuffered, so that a kill loses nothing."""
 
-    def __init__(self, download: FileDownload, cancel: threading.Event) -> None:
+    def __init__(self, download: FileDownload, progress: FileProgress, cancel: threading.Event) -> None:
         self._download = download
-        self._progress = download.progress
+        self._progress = progress
         self._cancel = cancel
         self._most = 0  # bytes ever here, when `has_progressed` was last called
         self.fd = own_files.open_own(download.partial, 0o666)
@@ -290,14 +289,14 @@ class _Partial:
 
 
 @contextmanager
-def _locked(download: FileDownload, cancel: threading.Event) -> Iterator[Lock]:
+def _locked(download: FileDownload, progress: FileProgress, cancel: threading.Event) -> Iterator[Lock]:
     """Hold the file's lock; while another process holds it, show that one's progress."""
     while True:
         with _try_lock(download.folder, download.file.etag) as held:
             if held is not None:
                 yield held
                 return
-        download.progress.done = safe_stat.size_of(download.partial) or 0
+        progress.done = safe_stat.size_of(download.partial) or 0
         raise_if_cancelled(cancel)
 
 

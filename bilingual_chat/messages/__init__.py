@@ -19,7 +19,7 @@ Interface = Literal["", "chat", "shell"]  # where the sentence is shown; "" for 
 
 _ROOMS = (
     *("text", "settings", "transcript", "hub", "engines", "server", "session"),
-    *("terminal", "commands", "cli", "bench", "report", "replay", "duel", "bootstrap"),
+    *("terminal", "commands", "cli", "bench", "sweep", "report", "replay", "duel", "bootstrap"),
 )
 
 

@@ -97,6 +97,7 @@ _PENALTIES = (
 )
 _WARPERS = ("top_n_sigma", "temperature", "top_h", "top_k", "top_p")
 _CUTOFFS = ("min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+FILTERS = (*_PENALTIES, *_WARPERS, *_CUTOFFS)
 _OFF = {"top_k": 0}  # where the default is not the value that switches a filter off
 
 ALIASES = {"temp": "temperature", "penalty": "repetition_penalty", "max_tokens": "max_new_tokens"}
@@ -112,7 +113,7 @@ def filter_order(parameters: DecodingParameters) -> tuple[str, ...]:
 
     Greedy decoding (temperature 0) ends with "temperature".
     """
-    names = _PENALTIES if parameters.temperature == 0 else (*_PENALTIES, *_WARPERS, *_CUTOFFS)
+    names = _PENALTIES if parameters.temperature == 0 else FILTERS
     acting = tuple(name for name in names if is_acting(name, getattr(parameters, name)))
     return (*acting, "temperature") if parameters.temperature == 0 else acting
 

@@ -19,6 +19,7 @@ from bilingual_chat.engines.neox.rows import PaddedRows
 from bilingual_chat.engines.other_families.rows import LeftPaddedRows
 from bilingual_chat.engines.other_families.transformers_engine import TransformersModel
 from bilingual_chat.engines.protocol import Chunk
+from bilingual_chat.engines.token_rules import Vocabulary
 from bilingual_chat.settings.decoding import DecodingParameters
 from tests.cpu_kernels import SIZES, VOCAB, kernel_engine, open_engine
 
@@ -78,7 +79,8 @@ def family_engine(family: str) -> CachedEngine:
     }[family]()
     torch.manual_seed(1)
     model = TransformersModel(AutoModelForCausalLM.from_config(config).eval(), torch.device("cpu"))
-    return CachedEngine(model, name=family, eos_ids=[3], vocab_size=VOCAB)
+    tokenizer: Any = SimpleNamespace(vocab_size=VOCAB)
+    return CachedEngine(model, name=family, eos_ids=[3], vocabulary=Vocabulary(tokenizer))
 
 
 @pytest.mark.parametrize("precision", KERNELS)

@@ -155,7 +155,7 @@ CHAT_ROOMS = (
 SHELL_ROOMS = ("cli/", "bench/", "explore/", "bootstrap/", "__main__.py")
 # Said by a key that is put together: what is described, and where.
 CHAT_KEYS = ("command.", "parameter.", "brief.", "examples.", "layer.", "help.", "finish.", "session.same-")
-SHELL_KEYS = ("cli.", "option.", "bench.", "path.", "report.", "duel.", "models.legend")
+SHELL_KEYS = ("cli.", "option.", "bench.", "path.", "sweep.", "report.", "duel.", "models.legend")
 
 
 @cache

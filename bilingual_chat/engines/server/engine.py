@@ -102,6 +102,12 @@ class ServerEngine:
         """Raise BchatError (MODEL): servers do not report whole distributions."""
         raise self._client.error("server.no-distribution")
 
+    def score_continuations(
+        self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
+    ) -> Iterator[list[float]]:
+        """Raise as `score` does."""
+        raise self._client.error("server.no-distribution")
+
     def check(self) -> None:
         """Compute one token. Raises BchatError (MODEL): no ids in the response, a smaller vocabulary on the server.
 

@@ -66,3 +66,9 @@ class SeveralServers:
     def score(self, ids: Sequence[int]) -> Iterator[Tensor]:
         """Raise BchatError (MODEL); see `ServerEngine.score`."""
         return self._servers[0].score(ids)
+
+    def score_continuations(
+        self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
+    ) -> Iterator[list[float]]:
+        """Raise BchatError (MODEL), too."""
+        return self._servers[0].score_continuations(prompt_ids, continuations)

@@ -1,0 +1,163 @@
+"""The directory of a sweep: `manifest.json`, and `replies.jsonl`, whose lines are on disk one before the next.
+
+A sweep that is interrupted, killed, or loses power continues: its replies are known by their `id`. A line that was
+written in part is cut off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bilingual_chat.messages.errors import BchatError, ExitStatus
+from bilingual_chat.storage import atomic, lock, os_errors, own_files, safe_read
+from bilingual_chat.storage.signals import postpone_signals
+from bilingual_chat.transcript.safe_json import encode
+
+KIND, VERSION = "bchat-sweep", 1
+MANIFEST, REPLIES = "manifest.json", "replies.jsonl"
+_LOCK = ".lock"
+_MAX_MANIFEST = 64 << 20
+_MAY_GROW = ("seeds", "limit")  # a limit of None is the greatest
+_MAY_CHANGE = (
+    *("created", "command", "bchat", "versions", "count", "source"),
+    *("device", "kernel", "processor", "threads"),  # these change rounding at most
+)
+
+
+class SweepStore:
+    """An open sweep directory, exclusively. State: the file of the replies, its length, the ids that it holds."""
+
+    def __init__(self, directory: Path) -> None:
+        """Lock `directory`, made if it is missing. Raises BchatError: in use, not writable."""
+        self._directory = directory
+        with self._explained():
+            directory.mkdir(parents=True, exist_ok=True)
+            atomic.sync_directory(directory.parent)
+            found = lock.acquire(directory / _LOCK)
+        if found is None:
+            raise BchatError("sweep.in-use", status=ExitStatus.DATA, directory=directory)
+        self._lock = found
+        self._fd: int | None = None
+        self._length = 0
+        self.done: set[str] = set()
+
+    def begin(self, manifest: Mapping[str, Any]) -> None:
+        """Begin the sweep of `manifest`, or continue it. Raises BchatError (DATA): another sweep, foreign files."""
+        with self._explained():
+            before = self._read_manifest()
+            merged = dict(manifest) if before is None else {**manifest, "created": before.get("created")}
+            if before is not None:
+                _require_same(self._directory, before, manifest)
+            if merged != before:
+                data = json.dumps(merged, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace")
+                atomic.write(self._directory / MANIFEST, data + b"\n", mode=0o644)
+            self._fd = own_files.open_own(self._directory / REPLIES, 0o644)
+            atomic.sync_directory(self._directory)
+            self._read_replies()
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one reply. It is on disk on return; if that fails, nothing of it is. Raises BchatError."""
+        assert self._fd is not None
+        data = encode(record) + b"\n"
+        with self._explained(), postpone_signals():
+            try:
+                atomic.require_length(self._directory / REPLIES, self._length)
+                atomic.write_at(self._fd, self._length, data)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    atomic.truncate(self._fd, self._length)
+                raise
+            self._length += len(data)
+            self.done.add(record["id"])
+
+    def close(self) -> None:
+        """Release the directory."""
+        if self._fd is not None:
+            atomic.close(self._fd)
+            self._fd = None
+        self._lock.release()
+
+    def _read_manifest(self) -> dict[str, Any] | None:
+        path = self._directory / MANIFEST
+        try:
+            manifest = safe_read.read_json(path, _MAX_MANIFEST, 10_000_000)
+        except FileNotFoundError:
+            if {each.name for each in self._directory.iterdir()} - {_LOCK}:
+                raise BchatError("sweep.not-ours", status=ExitStatus.DATA, directory=self._directory) from None
+            return None
+        except safe_read.Unfit:
+            manifest = {}
+        if manifest.get("kind") != KIND or manifest.get("version") != VERSION:
+            raise BchatError("sweep.not-ours", status=ExitStatus.DATA, directory=self._directory)
+        return manifest
+
+    def _read_replies(self) -> None:
+        """Read the ids; cut off what was written in part at the end."""
+        assert self._fd is not None
+        bad: int | None = None
+        for number, line in enumerate(self._lines(), start=1):
+            found = _id_of(line)
+            if found is None:
+                bad = bad or number
+                continue
+            if bad is not None:
+                path = self._directory / REPLIES
+                raise BchatError("sweep.damaged", status=ExitStatus.DATA, path=path, line=bad)
+            self.done.add(found)
+            self._length += len(line)
+        if os.fstat(self._fd).st_size > self._length:
+            atomic.truncate(self._fd, self._length)
+
+    def _lines(self) -> Iterator[bytes]:
+        with (self._directory / REPLIES).open("rb") as file:
+            yield from file
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = os_errors.reason(error)
+            raise BchatError("sweep.not-written", directory=self._directory, reason=reason) from None
+
+
+def _id_of(line: bytes) -> str | None:
+    """Return the id of a whole line; None for a part of one."""
+    try:
+        record = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return None
+    found = record.get("id") if isinstance(record, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _require_same(directory: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    values = {"directory": directory, "command": shlex.join(map(str, before.get("command", [])))}
+    if before["prompts"].get("sha256") != now["prompts"]["sha256"]:
+        source = now["prompts"]["source"]
+        raise BchatError("sweep.prompts-changed", status=ExitStatus.DATA, source=source, **values)
+    for name, old, new in _differences(before, now):
+        raise BchatError("sweep.other", status=ExitStatus.DATA, name=name, before=old, now=new, **values)
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield what would mix different replies: its name, before, now."""
+    for name, new in now.items():
+        old = before.get(name)
+        if name in ("prompts", "model") and isinstance(old, dict):
+            yield from ((f"{name}.{part}", a, b) for part, a, b in _differences(old, new))
+        elif name in _MAY_GROW and (new is None or (old is not None and new >= old)):
+            continue
+        elif name not in _MAY_CHANGE and old != new:
+            yield name, _shown(old), _shown(new)
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:59]}…"
