@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from bilingual_chat.session.persona import persona
 from bilingual_chat.session.session import Session
 from bilingual_chat.settings import catalogue
 from bilingual_chat.settings.config import NO_CHANGE, load_config, settings_for
+from bilingual_chat.settings.decoding import as_record
 from bilingual_chat.text.conversation import Conversation, FinishReason, Turn
 from bilingual_chat.text.prompt import PromptFormat
 from bilingual_chat.text.sanitize import outward
@@ -58,7 +59,7 @@ def test_ask_prints_the_continuation_that_the_cards_settings_give(
     install(name, random_model(card), "model.safetensors")
     whole = json.loads(ask(capsys, monkeypatch, "--model", name, "--seed", "3", "--json", PHILOSOPHER))
     assert whole["prompt"] == PHILOSOPHER
-    assert {**whole["settings"], "seed": None} == asdict(card.settings)
+    assert {**whole["settings"], "seed": None} == as_record(card.settings)
     assert whole["finish_reason"] == "length"
     assert len(whole["reply_ids"]) == 100
     printed = ask(capsys, monkeypatch, "--model", name, "--seed", "3", PHILOSOPHER)
