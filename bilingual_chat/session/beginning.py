@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -85,12 +85,20 @@ def known_ids(turn: Turn, model: Model) -> tuple[int, ...] | None:
     return ids
 
 
+def _stop_strings(turn: Turn) -> list[str]:
+    """Return the stop strings of the settings of a reply; a file may hold any value."""
+    settings = turn.details.get("settings")
+    stop = settings.get("stop") if isinstance(settings, Mapping) else None
+    return [each for each in stop if isinstance(each, str)] if isinstance(stop, list | tuple) else []
+
+
 def _read_ids(turn: Turn, model: Model) -> tuple[tuple[int, ...] | None, bool]:
     """Return the ids of `known_ids`, and True if a stop string follows them."""
     recorded = turn.details.get("reply_ids")
     if not isinstance(recorded, Sequence) or not all(isinstance(each, int) for each in recorded):
         return None, False
     detokenizer = model.detokenizer(Beginning(given_part(turn)))
+    detokenizer.also_stop_at(_stop_strings(turn))
     try:
         for number, token_id in enumerate(recorded):
             detokenizer.push(token_id)

@@ -80,57 +80,6 @@ class Session(SavedConversation):
         message = inward(message)
         return self._answer(message, change, problem=self._save_message(message))
 
-    def revise(self, message: str) -> Events:
-        """Answer `message` instead of the last one, whose replies stay among `replies`."""
-        message, replaces = inward(message), self.last_turn
-        return self._answer(message, NO_CHANGE, replaces, problem=self._save_message(message))
-
-    def retry(self, change: SettingsChange = NO_CHANGE) -> Events:
-        """Answer the last message again, with a fresh seed unless one is set."""
-        if self.pending is not None:
-            return self.reply(self.pending, change)
-        return self._answer(self.last_turn.user, change, self.last_turn)
-
-    def extend(self, change: SettingsChange = NO_CHANGE) -> Events:
-        """Continue the last reply: first its text, then the new text. The turn stays one, with the longer reply.
-
-        Raises BchatError if there is no reply, or if it leaves no room in the context.
-        """
-        turn = self.require_reply()
-        return self._answer(turn.user, change, turn, begin=partial(whole_reply, turn), extends=True)
-
-    def branch(self, number: int, rank: int) -> Events:
-        """Give another reply that takes candidate `rank` instead of token `number` of the last one (both from 1).
-
-        Raises BchatError: see `candidates`; the candidate ends the reply.
-        """
-        turn = self.require_reply()
-        return self._answer(turn.user, NO_CHANGE, turn, begin=partial(self._branch, turn, number, rank))
-
-    def candidates(self, number: int) -> tuple[Candidate, ...]:
-        """Return the likeliest tokens in place of token `number` of the last reply, the best first.
-
-        Raises BchatError (USAGE): no reply, no such token, ids that are not recorded; MODEL: a server.
-        """
-        model, turn = self.model(), self.require_reply()
-        return self._candidates(kept_tokens(turn, model, number), turn, model)
-
-    def _candidates(self, kept: Beginning, turn: Turn, model: Model) -> tuple[Candidate, ...]:
-        if recorded := recorded_candidates(turn, kept):
-            return recorded
-        before = self.conversation.without_last_turn()
-        return computed_candidates(self._fit(model, before, turn.user, self.settings.parameters, kept).ids, model)
-
-    def _branch(self, turn: Turn, number: int, rank: int, model: Model) -> Beginning:
-        kept = kept_tokens(turn, model, number)
-        candidates = self._candidates(kept, turn, model)
-        if not 1 <= rank <= len(candidates):
-            raise BchatError("branch.rank", status=ExitStatus.USAGE, rank=rank, most=len(candidates))
-        chosen = candidates[rank - 1]
-        if chosen.token_id in model.tokenizer.reserved_ids:
-            raise BchatError("branch.end", status=ExitStatus.USAGE, rank=rank)
-        return replace(kept, ids=(*kept.ids, chosen.token_id))
-
     def _answer(
         self,
         message: str,
@@ -211,6 +160,59 @@ class Session(SavedConversation):
         if not self._has_warned_of_label and request.prompt.is_neutralised:
             self._has_warned_of_label = True
             yield Phrase("session.look-alike")
+
+    # -- other replies to the last message ------------------------------------------------------------
+
+    def revise(self, message: str) -> Events:
+        """Answer `message` instead of the last one, whose replies stay among `replies`."""
+        message, replaces = inward(message), self.last_turn
+        return self._answer(message, NO_CHANGE, replaces, problem=self._save_message(message))
+
+    def retry(self, change: SettingsChange = NO_CHANGE) -> Events:
+        """Answer the last message again, with a fresh seed unless one is set."""
+        if self.pending is not None:
+            return self.reply(self.pending, change)
+        return self._answer(self.last_turn.user, change, self.last_turn)
+
+    def extend(self, change: SettingsChange = NO_CHANGE) -> Events:
+        """Continue the last reply: first its text, then the new text. The turn stays one, with the longer reply.
+
+        Raises BchatError if there is no reply, or if it leaves no room in the context.
+        """
+        turn = self.require_reply()
+        return self._answer(turn.user, change, turn, begin=partial(whole_reply, turn), extends=True)
+
+    def branch(self, number: int, rank: int) -> Events:
+        """Give another reply that takes candidate `rank` instead of token `number` of the last one (both from 1).
+
+        Raises BchatError: see `candidates`; the candidate ends the reply.
+        """
+        turn = self.require_reply()
+        return self._answer(turn.user, NO_CHANGE, turn, begin=partial(self._branch, turn, number, rank))
+
+    def candidates(self, number: int) -> tuple[Candidate, ...]:
+        """Return the likeliest tokens in place of token `number` of the last reply, the best first.
+
+        Raises BchatError (USAGE): no reply, no such token, ids that are not recorded; MODEL: a server.
+        """
+        model, turn = self.model(), self.require_reply()
+        return self._candidates(kept_tokens(turn, model, number), turn, model)
+
+    def _candidates(self, kept: Beginning, turn: Turn, model: Model) -> tuple[Candidate, ...]:
+        if recorded := recorded_candidates(turn, kept):
+            return recorded
+        before = self.conversation.without_last_turn()
+        return computed_candidates(self._fit(model, before, turn.user, self.settings.parameters, kept).ids, model)
+
+    def _branch(self, turn: Turn, number: int, rank: int, model: Model) -> Beginning:
+        kept = kept_tokens(turn, model, number)
+        candidates = self._candidates(kept, turn, model)
+        if not 1 <= rank <= len(candidates):
+            raise BchatError("branch.rank", status=ExitStatus.USAGE, rank=rank, most=len(candidates))
+        chosen = candidates[rank - 1]
+        if chosen.token_id in model.tokenizer.reserved_ids:
+            raise BchatError("branch.end", status=ExitStatus.USAGE, rank=rank)
+        return replace(kept, ids=(*kept.ids, chosen.token_id))
 
     # -- prompts --------------------------------------------------------------------------------------
 

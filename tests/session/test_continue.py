@@ -451,6 +451,19 @@ def test_a_branch_in_a_reply_that_a_label_ended_stays_in_the_reply(tmp_path: Pat
     assert session.candidates(1)
 
 
+def test_a_branch_in_a_reply_that_a_stop_string_ended_keeps_its_ids(tmp_path: Path, demo: Model) -> None:
+    session = demo_session(tmp_path, demo, stop=["です"])
+    drain(session.reply("猫は英語で？"))
+    first = session.conversation.turns[-1]
+    session.change(session.settings.changed("stop", []))
+    assert tokenizer().decode(ids_of(first)) != first.reply
+    drain(session.branch(2, 2))
+    assert ids_of(session.conversation.turns[-1])[0] == ids_of(first)[0]
+    session.choose(0)
+    drain(session.extend())
+    assert session.conversation.turns[-1].reply.startswith(first.reply)
+
+
 @pytest.mark.parametrize(
     ("line", "key"),
     [
