@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +15,11 @@ from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings.decoding import (
     ALIASES,
     RANGES,
+    TEXTS,
     DecodingParameters,
     checked,
     checked_by_name,
+    filter_order,
     format_value,
     resolve_name,
 )
@@ -198,3 +202,16 @@ def test_every_value_is_in_range_or_refused_in_a_sentence(name: str, value: Any)
         assert checked(name, found) == found
         return
     assert refused.sentence("ja")
+
+
+@pytest.mark.parametrize("page", ["docs/decoding.md", "docs/ja/decoding.md"])
+def test_the_page_lists_the_filters_in_their_order_and_every_other_setting(page: str) -> None:
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`\w+`(?:[,、] ?`\w+`)*) \|", text, re.MULTILINE)
+    names = [name for cell in cells for name in re.findall(r"\w+", cell)]
+    on = {name: spec.low for name, spec in RANGES.items() if spec.kind in (int, float)}
+    on |= {name: spec.high for name, spec in RANGES.items() if name.endswith("penalty") or spec.low == 0}
+    texts = dict.fromkeys(TEXTS, ("a=1",))
+    order = filter_order(DecodingParameters(**{**on, **texts, "top_p": 0.5, "typical_p": 0.5, "penalty_scope": "all"}))
+    assert tuple(names[: len(order)]) == order
+    assert sorted(names) == sorted(RANGES)
