@@ -166,7 +166,8 @@ def _shaded(app: App, tokens: ReplyTokens, character: Character, *, is_here: boo
 
 
 def _chance(chunk: Chunk) -> float:
-    return math.exp(chunk.logprob if chunk.raw_logprob is None else chunk.raw_logprob)
+    known = chunk.logprob if chunk.raw_logprob is None else chunk.raw_logprob
+    return 1.0 if known is None else math.exp(known)
 
 
 def _facts(app: App, tokens: ReplyTokens, index: int) -> Phrase:

@@ -197,24 +197,30 @@ class _Running:
         """Return the line of replies.jsonl."""
         done = self._reply.completed()
         measured = {
-            "logprob_sampled": math.fsum(chunk.logprob for chunk in self._chunks),
-            **_unmodified(self._chunks),
+            **_probabilities(self._chunks),
             "score": None if score is None else score(self._job.source, done.reply),
         }
         return _record(self._job, self._model, done, measured, self._width)
 
 
-def _unmodified(chunks: Sequence[Chunk]) -> dict[str, float | None]:
-    """Return the measures under the unmodified distribution, in nats; None where an engine does not know it."""
-    logprobs = [chunk.raw_logprob for chunk in chunks if chunk.raw_logprob is not None]
-    entropies = [chunk.entropy for chunk in chunks if chunk.entropy is not None]
-    ranks = [chunk.rank for chunk in chunks if chunk.rank is not None]
-    count = len(chunks)
+def _probabilities(chunks: Sequence[Chunk]) -> dict[str, float | None]:
+    """Return sums and means over the tokens, in nats; None for what the engine does not know of each of them."""
     return {
-        "logprob_model": math.fsum(logprobs) if count and len(logprobs) == count else None,
-        "entropy_mean": math.fsum(entropies) / count if count and len(entropies) == count else None,
-        "rank_mean": sum(ranks) / count if count and len(ranks) == count else None,
+        "logprob_sampled": _sum(chunk.logprob for chunk in chunks),
+        "logprob_model": _sum(chunk.raw_logprob for chunk in chunks),
+        "entropy_mean": _mean([chunk.entropy for chunk in chunks]),
+        "rank_mean": _mean([chunk.rank for chunk in chunks]),
     }
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = list(values)
+    return None if None in known else math.fsum(each for each in known if each is not None)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    total = _sum(values)
+    return total / len(values) if values and total is not None else None
 
 
 def _record(
