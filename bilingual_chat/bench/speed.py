@@ -6,11 +6,11 @@ The figures come one after another, so that an interrupted measurement keeps tho
 from __future__ import annotations
 
 import gc
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -92,8 +92,7 @@ def measure(quantize: QuantizeName, open_: Open, text: str, report: Report) -> I
     model = open_(quantize, steps.prepare)
     load_s = time.perf_counter() - began
     engine = local_engine(model)
-    ids = encode(model, text)
-    ids = (ids * math.ceil(engine.context_length / len(ids)))[: engine.context_length]
+    ids = list(islice(cycle(encode(model, text)), engine.context_length))
     speed = Speed(quantize, engine.precision, engine.device_name, engine.threads, engine.bytes_per_token, load_s)
     yield speed
 
