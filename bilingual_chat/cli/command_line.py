@@ -227,11 +227,12 @@ def serve(
     memory: Annotated[float, typer.Option("--gpu-memory", metavar="GB", min=1, max=1000, help="option.memory")] = 24,
     host: Annotated[str, typer.Option("--host", metavar="HOST", help="option.host")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", metavar="PORT", min=1, max=65535, help="option.port")] = 8000,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[-- OPTION…]", help="option.more")] = None,
 ) -> None:
     from bilingual_chat.cli import serve
 
     known, accept = load_configuration(options, display), options.accept_withdrawn
-    plan = serve.Plan(gpus=gpus, machines=machines, memory=memory * 1e9, host=host, port=port)
+    plan = serve.Plan(gpus=gpus, machines=machines, memory=memory * 1e9, host=host, port=port, more=tuple(more or ()))
     (serve.print_command if only_print else serve.run)(known, display, name, plan, accept_withdrawn=accept)
 
 

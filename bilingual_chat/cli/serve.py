@@ -35,6 +35,7 @@ class Plan:
     memory: float
     host: str
     port: int
+    more: tuple[str, ...] = ()  # options for vLLM itself, which override bchat's
 
 
 def print_command(config: Config, display: Display, name: str, plan: Plan, *, accept_withdrawn: bool) -> None:
@@ -71,9 +72,8 @@ def _command(
     if not Server("", f"http://{plan.host}").is_this_machine and not os.environ.get(KEY_VARIABLE):
         display.say(Phrase("serve.open", host=plan.host))
     context = shape.context_length
-    return launch.command(
-        entry, directory, dtype, layout, host=plan.host, port=plan.port, context_length=context
-    ), layout
+    command = launch.command(entry, directory, dtype, layout, host=plan.host, port=plan.port, context_length=context)
+    return [*command, *plan.more], layout
 
 
 def _say_sizes(display: Display, entry: ModelEntry, shape: Shape, dtype: str, layout: Layout, plan: Plan) -> None:

@@ -109,6 +109,11 @@ def test_several_machines_are_several_servers_or_one_with_ray(run: RunHere) -> N
     assert options(joined)["--pipeline-parallel-size"] == "2"
 
 
+def test_options_of_vllm_itself_come_last(run: RunHere) -> None:
+    printed = run("demo", "--print", "--", "--enforce-eager", "--dtype", "float32").out
+    assert printed.endswith("--port 8000 --enforce-eager --dtype float32\n")
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::"])
 def test_a_server_without_a_key_that_others_reach_is_warned_about(run: RunHere, host: str) -> None:
     assert "has no key" in run("demo", "--print", "--host", host).err
