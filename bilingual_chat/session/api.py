@@ -162,7 +162,7 @@ class Model:
         return Chat(self._model, self._settings(preset, settings), self._config.persona if persona is None else persona)
 
     def load(self, path: str | os.PathLike[str], **settings: Unpack[DecodingSettings]) -> Chat:
-        """Continue a saved conversation: what `Chat.save` or `/save` wrote, or a journal of bchat's.
+        """Continue a saved conversation: a file of `Chat.save` or `/save`, or a journal.
 
         Raises BchatError (DATA) for any other file.
 

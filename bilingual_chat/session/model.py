@@ -62,8 +62,8 @@ class Model:
     engine: protocol.Engine
     notices: tuple[Phrase, ...] = ()  # about how it was opened
     is_withdrawn: bool = False  # opened because the user accepted it
-    server: Mapping[str, Any] = field(default_factory=dict)  # what a transcript records of the server
-    run: Mapping[str, Any] = field(default_factory=dict)  # what a record says of its files, code and hardware
+    server: Mapping[str, Any] = field(default_factory=dict)  # details of the server, for transcripts
+    run: Mapping[str, Any] = field(default_factory=dict)  # details of files, code and hardware, for transcripts
 
     @property
     def precision(self) -> str:

@@ -74,7 +74,7 @@ class PromptPrefetch:
 
     def _work(self) -> None:
         while True:
-            # What fails here fails again in the reply, which reports it.
+            # A failure here happens again in the reply, which reports it.
             with self._loader.borrowed(self._has_work) as model, suppress(Exception):
                 self._prefill(model)
 

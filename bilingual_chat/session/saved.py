@@ -20,7 +20,7 @@ P = ParamSpec("P")
 
 
 class SavedConversation:
-    """A conversation that is saved while it goes on. `session.Session` adds the model that answers.
+    """A conversation, saved at every step. `session.Session` adds the model that answers.
 
     A record that cannot be written becomes a Phrase; the journal tries again with the next record.
     `directory` is the journal's; None keeps no journal.

@@ -31,7 +31,7 @@ class Request:
     parameters: DecodingParameters
     preset: str
     source: Turn | None = None  # the reply whose tokens the prompt ends with
-    extends: bool = False  # `source` itself goes on
+    extends: bool = False  # the reply is `source`, continued
 
 
 class RunningReply:
@@ -68,7 +68,7 @@ class RunningReply:
         raise BchatError("session.broke-off")
 
     def add(self, chunk: Chunk) -> str:
-        """Add a token; return the text that it completes. Then `is_done` says whether the reply has ended."""
+        """Add a token and return the text that it completes. `is_done` is True after the last token."""
         self._total_s = time.perf_counter() - self._began
         if self._first_token_s is None:
             self._first_token_s = self._total_s
@@ -86,7 +86,7 @@ class RunningReply:
         self._finish = FinishReason.FAILED if isinstance(error, Exception) else FinishReason.INTERRUPTED
 
     def completed(self) -> Completion:
-        """Return what was generated, now that the reply has ended."""
+        """Return the result of a reply that has ended."""
         return Completion(
             self._request.model.record,
             self._request.prompt,
@@ -141,7 +141,7 @@ def _chunks_of(request: Request, completion: Completion) -> tuple[Chunk, ...]:
 
 
 def digest_ids(ids: Iterable[int]) -> str:
-    """Return a digest of token ids, which a record has in place of a prompt that the conversation rebuilds."""
+    """Return a digest of token ids. A record has it instead of the prompt, which the conversation rebuilds."""
     return short_digest(" ".join(map(str, ids)).encode())
 
 

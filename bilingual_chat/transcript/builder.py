@@ -101,8 +101,8 @@ class ConversationBuilder:
 
     def make_room(self, limit: int) -> bool:
         """Forget the oldest turns until the conversation takes `limit` bytes. Return False if it takes more."""
-        said = sys.getsizeof(self.pending) + sum(sys.getsizeof(said.text) for said in self._opening)
-        limit -= said + self._pending_replies.memory
+        texts = (self.pending, *(utterance.text for utterance in self._opening))
+        limit -= sum(map(sys.getsizeof, texts)) + self._pending_replies.memory
         while self._turns and self._memory > limit:
             self._memory -= _memory(self._turns.popleft())
             self.forgotten += 1
@@ -172,10 +172,10 @@ class ConversationBuilder:
 
 
 def _opening_of(record: dict[str, Any]) -> tuple[Utterance, ...]:
-    said = record.get("utterances")
-    if not isinstance(said, list):
+    values = record.get("utterances")
+    if not isinstance(values, list):
         raise SchemaError("utterances", "list")
-    return tuple(schema.utterance_of(value, "utterances")[0] for value in said)
+    return tuple(schema.utterance_of(value, "utterances")[0] for value in values)
 
 
 class _Replies:

@@ -122,8 +122,8 @@ def _utterances_of(loaded: Loaded) -> list[dict[str, Any]]:
     for turn in loaded.conversation.turns:
         utterances += [schema.user_fields(turn), schema.reply_fields(turn)]
     if loaded.pending_user is not None:
-        said = schema.utterance_fields(schema.user_utterance(loaded.pending_user))
-        utterances.append({**said, **schema.alternatives_fields(loaded.pending_replies, loaded.pending_user)})
+        message = schema.utterance_fields(schema.user_utterance(loaded.pending_user))
+        utterances.append({**message, **schema.alternatives_fields(loaded.pending_replies, loaded.pending_user)})
     return utterances
 
 
@@ -141,7 +141,7 @@ def _loaded(value: object, path: Path) -> Loaded:
     count = schema.whole_number(fields, "opening", low=0, default=0)
     if count > len(values):
         raise SchemaError("opening", "opening", count=len(values))
-    opening = tuple(schema.utterance_of(said, f"utterances[{number}]") for number, said in enumerate(values[:count]))
+    opening = tuple(schema.utterance_of(value, f"utterances[{number}]") for number, value in enumerate(values[:count]))
     turns, pending = schema.turns_of(values[count:], first=count)
     turns, left_out = _without_invalid_details(turns)
     return Loaded(

@@ -99,7 +99,7 @@ def _marked(data: bytes, loaded: Loaded) -> bytes:
 def to_markdown(loaded: Loaded) -> bytes:
     """Return CommonMark that renders as the text reads. Text that depends on its spacing is in a fence."""
     parts = [f"# {escape(_title(loaded))}", escape(_origin(loaded)), escape(_shared_settings(loaded))]
-    for utterance, mark in _said(loaded):
+    for utterance, mark in _marked_utterances(loaded):
         shown = f" *({escape(mark)})*" if mark else ""
         parts += [f"**{schema.SPELLING[utterance.speaker]}**{shown}", block(outward(utterance.text))]
     return _marked(_utf8("\n\n".join(part for part in parts if part) + "\n\n"), loaded)
@@ -107,7 +107,7 @@ def to_markdown(loaded: Loaded) -> bytes:
 
 def to_html(loaded: Loaded) -> bytes:
     """Return one page without scripts and external files."""
-    everything = "".join(utterance.text for utterance, _ in _said(loaded))
+    everything = "".join(utterance.text for utterance, _ in _marked_utterances(loaded))
     title = html.escape(_title(loaded))
     lines = [
         "<!DOCTYPE html>",
@@ -119,7 +119,7 @@ def to_html(loaded: Loaded) -> bytes:
         f"<body><h1>{title}</h1>",
         f"<footer>{html.escape(_origin(loaded))}<br>{html.escape(_shared_settings(loaded))}</footer>",
     ]
-    for utterance, remark in _said(loaded):
+    for utterance, remark in _marked_utterances(loaded):
         mark = f" ({html.escape(remark)})" if remark else ""
         lines += [
             f'<section class="{utterance.speaker}">'
@@ -137,22 +137,22 @@ def to_jsonl(loaded: Loaded) -> bytes:
 def messages_of(loaded: Loaded) -> dict[str, list[dict[str, str]]]:
     """Return `{"messages": [{"role", "content"}, …]}`, without turns that have no reply."""
     conversation = loaded.conversation
-    said = [*conversation.opening, *(u for turn in conversation.turns if turn.reply for u in turn.utterances())]
-    return {"messages": [{"role": _ROLES[u.speaker], "content": u.text} for u in said]}
+    utterances = [*conversation.opening, *(u for turn in conversation.turns if turn.reply for u in turn.utterances())]
+    return {"messages": [{"role": _ROLES[u.speaker], "content": u.text} for u in utterances]}
 
 
 FORMATS: dict[str, Callable[[Loaded], bytes]] = {".md": to_markdown, ".html": to_html, ".jsonl": to_jsonl}
 
 
-def _said(loaded: Loaded) -> list[tuple[Utterance, str]]:
+def _marked_utterances(loaded: Loaded) -> list[tuple[Utterance, str]]:
     """Return every utterance; with a reply, its seed, its own settings, and its end unless it is complete."""
     shared = _settings_of(loaded.conversation.turns[:1])
     marks = {
         len(loaded.conversation.opening) + 2 * number + 1: _mark(turn, shared)
         for number, turn in enumerate(loaded.conversation.turns)
     }
-    said = schema.all_utterances(loaded.conversation, loaded.pending_user)
-    return [(utterance, marks.get(number, "")) for number, utterance in enumerate(said)]
+    utterances = schema.all_utterances(loaded.conversation, loaded.pending_user)
+    return [(utterance, marks.get(number, "")) for number, utterance in enumerate(utterances)]
 
 
 def _mark(turn: Turn, shared: Mapping[str, Any]) -> str:
@@ -179,9 +179,9 @@ def _shared_settings(loaded: Loaded) -> str:
 
 
 def _title(loaded: Loaded) -> str:
-    said = schema.all_utterances(loaded.conversation, loaded.pending_user)[len(loaded.conversation.opening) :]
-    words = " ".join(said[0].text.split()) if said else ""
-    return outward_line(words[:60]) or "bchat"
+    utterances = schema.all_utterances(loaded.conversation, loaded.pending_user)[len(loaded.conversation.opening) :]
+    first_line = " ".join(utterances[0].text.split()) if utterances else ""
+    return outward_line(first_line[:60]) or "bchat"
 
 
 def _origin(loaded: Loaded) -> str:

@@ -120,11 +120,11 @@ def _names(directory: Path, report: Report) -> list[str]:
 
 def _found(wanted: list[str], loaded: Loaded) -> str | None:
     """Return an excerpt around the first of the `wanted` words, None unless all are in the conversation."""
-    said = [utterance.text for utterance in schema.all_utterances(loaded.conversation, loaded.pending_user)]
-    folded = [fold(text) for text in said]
+    texts = [utterance.text for utterance in schema.all_utterances(loaded.conversation, loaded.pending_user)]
+    folded = [fold(text) for text in texts]
     if not all(any(word in text for text in folded) for word in wanted):
         return None
-    return next(_excerpt(text, wanted[0]) for text, plain in zip(said, folded, strict=True) if wanted[0] in plain)
+    return next(_excerpt(text, wanted[0]) for text, plain in zip(texts, folded, strict=True) if wanted[0] in plain)
 
 
 def _summarize(path: Path, changed: datetime) -> tuple[Summary, Loaded | None]:
@@ -145,8 +145,8 @@ def _summarize(path: Path, changed: datetime) -> tuple[Summary, Loaded | None]:
 
 
 def _first_words(loaded: Loaded) -> str:
-    said = schema.all_utterances(loaded.conversation, loaded.pending_user)[len(loaded.conversation.opening) :]
-    first = next((utterance.text for utterance in said if utterance.speaker is Speaker.USER), "")
+    utterances = schema.all_utterances(loaded.conversation, loaded.pending_user)[len(loaded.conversation.opening) :]
+    first = next((utterance.text for utterance in utterances if utterance.speaker is Speaker.USER), "")
     line = " ".join(first.split())
     return line if len(line) <= _FIRST_WORDS else line[: _FIRST_WORDS - 1] + "…"
 

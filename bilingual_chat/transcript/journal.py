@@ -270,8 +270,8 @@ def read_journal(path: Path) -> Loaded:
 
 
 def _opening_line(utterances: Iterable[Utterance]) -> bytes:
-    said = [schema.utterance_fields(utterance) for utterance in utterances]
-    return replay.line("opening", _now(), utterances=said)
+    values = [schema.utterance_fields(utterance) for utterance in utterances]
+    return replay.line("opening", _now(), utterances=values)
 
 
 def _replacement() -> bytes:

@@ -1,4 +1,4 @@
-"""Text as CommonMark that reads the same: lists and code stay lists and code, all else is what was typed."""
+"""Escapes text for CommonMark, so that it renders as typed; lists and code stay lists and code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 
 _FENCED = re.compile(r"(?ms)^(?P<fence>`{3,})[^`\n]*\n.*?^(?P=fence)`*[ \t]*$\n?")
 _LIST_LINE = re.compile(r"(?P<indent> {0,6})(?P<mark>[-*+]|(?P<number>0|[1-9][0-9]{0,8})[.)]) (?=\S)(?P<rest>.*)")
-# What a paragraph would swallow: space at the ends of a line, runs of space, tabs, several empty lines.
+# White space that a paragraph would lose: at the ends of a line, runs, tabs, several empty lines.
 _LAYOUT = re.compile(r"(?m)^[^\S\n]|[^\S\n]$|[^\S\n]{2}|\t|\A\n|\n\Z|\n{3}")
 _CODE_SPAN = re.compile(r"(?<!`)`[^`\n]+`(?!`)")
 _MARKUP = re.compile(
@@ -21,7 +21,7 @@ _BETWEEN_LISTS = "<!-- -->"  # else two lists become one
 
 
 def block(text: str) -> str:
-    """`text` as blocks of Markdown."""
+    """Return `text` as blocks of Markdown."""
     parts, position = [], 0
     for found in _FENCED.finditer(text):
         if found.start() > position:
@@ -35,7 +35,7 @@ def block(text: str) -> str:
 
 
 def escape(text: str) -> str:
-    """`text` so that no character of it acts; code spans stay."""
+    """Return `text` with every character of markup escaped, except in code spans."""
     parts, position = [], 0
     for span in _CODE_SPAN.finditer(text):
         inside = span[0][1:-1]
@@ -56,20 +56,20 @@ def _prose(text: str) -> str:
         return f"{fence}\n{text}\n{fence}"
     blocks: list[tuple[bool, str]] = []
     for is_list, group in groupby(zip(kinds, lines, strict=True), key=lambda pair: pair[0]):
-        said = [line for _, line in group]
+        block_lines = [line for _, line in group]
         if is_list:
-            blocks.append((True, "\n".join(map(_item, said))))
+            blocks.append((True, "\n".join(map(_item, block_lines))))
         else:
-            paragraphs = "\n".join(said).strip("\n").split("\n\n")
+            paragraphs = "\n".join(block_lines).strip("\n").split("\n\n")
             blocks += [(False, escape(each).replace("\n", "\\\n")) for each in paragraphs if each]
     written = [blocks[0][1]] if blocks else []
-    for (was_list, _), (is_list, said_next) in pairwise(blocks):
-        written += [_BETWEEN_LISTS, said_next] if was_list and is_list else [said_next]
+    for (was_list, _), (is_list, following) in pairwise(blocks):
+        written += [_BETWEEN_LISTS, following] if was_list and is_list else [following]
     return "\n\n".join(written)
 
 
 def _kinds(lines: list[str]) -> list[bool]:
-    """Which lines are items of a list; numbers that do not count upward are none, a renderer would count anew."""
+    """Return True for each line that is a list item. Numbers must count upward, as a renderer counts them."""
     kinds = []
     numbers: dict[str, int] = {}
     for line in lines:

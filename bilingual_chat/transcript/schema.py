@@ -103,9 +103,9 @@ def alternatives_fields(replies: Sequence[Turn], user: str) -> dict[str, Any]:
 
 
 def _alternative(reply: Turn, user: str) -> dict[str, Any]:
-    words = {} if reply.user == user else {"user": reply.user}
+    edited = {} if reply.user == user else {"user": reply.user}
     kept = without(reply.details, ("user", *_UTTERANCE_FIELDS, USER_FIELDS))
-    return {**words, "text": reply.reply, "finish_reason": reply.finish.value, **kept}
+    return {**edited, "text": reply.reply, "finish_reason": reply.finish.value, **kept}
 
 
 def alternatives_of(fields: Fields, user: str) -> tuple[tuple[Turn, ...], int]:
@@ -123,8 +123,8 @@ def alternatives_of(fields: Fields, user: str) -> tuple[tuple[Turn, ...], int]:
 
 def _alternative_of(value: object, user: str) -> Turn:
     fields = mapping(value, ALTERNATIVES)
-    words, reply = text_of(fields, "user", ALTERNATIVES, user), text_of(fields, "text", ALTERNATIVES)
-    return Turn(words, reply, finish_of(fields, ALTERNATIVES), without(fields, ("user", *_UTTERANCE_FIELDS)))
+    message, text = text_of(fields, "user", ALTERNATIVES, user), text_of(fields, "text", ALTERNATIVES)
+    return Turn(message, text, finish_of(fields, ALTERNATIVES), without(fields, ("user", *_UTTERANCE_FIELDS)))
 
 
 def user_fields(turn: Turn) -> dict[str, Any]:
