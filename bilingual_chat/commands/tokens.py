@@ -177,9 +177,9 @@ def _facts(app: App, tokens: ReplyTokens, index: int) -> Phrase:
         number=index + 1,
         of=len(tokens.chunks),
         token=_text_in(app, chunk.token_id, tokens.character_of(index), tokens.model),
-        rank=chunk.rank,
-        entropy=f"{chunk.entropy or 0:.3g}",
-        logprob=f"{chunk.raw_logprob or 0:.3g}",
+        rank=_known(chunk.rank),
+        entropy=_known(chunk.entropy),
+        logprob=_known(chunk.raw_logprob),
     )
 
 
@@ -191,13 +191,18 @@ def _text_in(app: App, token_id: int, character: Character, model: Model) -> str
     return app.text(Phrase("tokens.part", token=text, character=quoted(character.text)))
 
 
+def _known(value: float | None) -> str:
+    """Return a measure; "?" if the engine does not know it."""
+    return "?" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def _overview(app: App, tokens: ReplyTokens) -> Rows:
     names = ("number", "token", "id", "unmodified", "filtered", "rank", "entropy")
     rows: Rows = [tuple(app.text(Phrase(f"tokens.{name}")) for name in names)]
     for number, chunk in enumerate(tokens.chunks, start=1):
         text = _text_in(app, chunk.token_id, tokens.character_of(number - 1), tokens.model)
         chances = _percent(chunk.raw_logprob), _after_filters(app, chunk, chunk.token_id)
-        rows.append((str(number), text, str(chunk.token_id), *chances, str(chunk.rank), f"{chunk.entropy or 0:.3f}"))
+        rows.append((str(number), text, str(chunk.token_id), *chances, _known(chunk.rank), _known(chunk.entropy)))
     return rows
 
 
@@ -222,8 +227,8 @@ def _after_filters(app: App, chunk: Chunk, token_id: int) -> str:
         return app.text(Phrase("probs.removed", name=removed[token_id]))
     if token_id in kept:
         return _percent(kept[token_id])
-    if token_id == chunk.token_id:
-        return _percent(chunk.logprob)
+    if token_id == chunk.token_id or not kept:  # a server does not tell what its filters left
+        return _percent(chunk.logprob) if token_id == chunk.token_id else ""
     return f"≤ {_percent(min(kept.values(), default=0.0)).removeprefix('< ')}"
 
 

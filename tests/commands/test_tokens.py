@@ -48,7 +48,7 @@ def test_off_a_terminal_every_token_is_a_row(app: tuple[App, Shown]) -> None:
     assert head[3:5] == ("unmodified", "after the filters")
     ids = [*tokenizer().encode(REPLY), tokenizer().eos_id]
     assert [row[2] for row in rows] == list(map(str, ids))
-    assert all(row[3:] == ("50 %", "60.7 %", "1", "1.500") for row in rows)
+    assert all(row[3:] == ("50 %", "60.7 %", "1", "1.5") for row in rows)
     rare = [row[1] for row in rows if "鱻" in row[1]]
     assert rare == [f'<0x{byte:02X}> of "鱻"' for byte in "鱻".encode()]
 
@@ -99,6 +99,28 @@ def test_what_cannot_be_shown_is_said(app: tuple[App, Shown], tmp_path: Path) ->
         with pytest.raises(BchatError) as caught:
             execute("/probs", other)
         assert caught.value.key == key
+
+
+def test_what_a_server_does_not_tell_is_left_open(tmp_path: Path) -> None:
+    """Its chunks have no entropy, no probability after the filters, and no distribution for the end."""
+
+    class Served(ScriptedEngine):
+        def complete(self, *arguments: Any, **named: Any) -> Any:
+            for chunk in super().complete(*arguments, **named):
+                known = {"raw_logprob": -0.1, "rank": 1, "top": ((chunk.token_id, -0.1), (300, -3.0))}
+                yield Chunk(chunk.token_id, None, 0, chunk.finish, **({} if chunk.finish else known))
+
+    session, _ = make_session(tmp_path, engine=Served(["猫"]))
+    app, shown = make_app(session, tmp_path)
+    drain(session.reply("?"))
+    execute("/probs 1", app)
+    page: Page = app.reader.pages[0]  # type: ignore[attr-defined]
+    assert [row[3:] for row in page.rows[1:]] == [("90.5 %", ""), ("4.98 %", "")]
+    assert "entropy ?" in page.heading
+    assert "rank ?" in app.reader.pages[-1].heading  # type: ignore[attr-defined]
+    app.reader.has_editor = False
+    execute("/probs", app)
+    assert shown.rows[-1][3:] == ("", "", "?", "?")
 
 
 def test_a_text_is_shown_as_its_tokens(app: tuple[App, Shown]) -> None:
