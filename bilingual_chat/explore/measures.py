@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 LOOP_COPIES, LOOP_TOKENS = 3, 12  # a loop has at least so many copies of its unit, and so many tokens
 CHRF_ORDER, CHRF_BETA = 6, 2
+_CODE_BITS = 21  # of a code point
 
 # The letters of Unicode 16 whose script is Hiragana, Katakana or Han; or whose script extensions are (ー, 〆, ﾞ).
 _JAPANESE = re.compile(
@@ -118,11 +122,44 @@ def has_leak(text: str, labels: Sequence[str]) -> bool:
 def pairwise_chrf(replies: Sequence[str]) -> float | None:
     """Return the mean chrF (0 to 1) over all ordered pairs of replies: 1 for equal replies, near 0 for unrelated ones.
 
-    chrF is not symmetric, so each pair counts in both directions. None for fewer than two replies.
+    chrF is not symmetric, so each pair counts in both directions. None for fewer than two replies. The slow form is
+    `chrf` for each pair.
     """
-    counted = [_character_ngrams(reply) for reply in replies]
-    scores = [score for a, b in combinations(counted, 2) for score in _chrf_both_ways(a, b)]
-    return sum(scores) / len(scores) if scores else None
+    if len(replies) < 2:
+        return None
+    counts = _ngram_counts(["".join(reply.split()) for reply in replies])
+    scores = [score for a, b in combinations(range(len(replies)), 2) for score in _chrf_of_counts(counts, a, b)]
+    return sum(scores) / len(scores)
+
+
+def _ngram_counts(texts: Sequence[str]) -> list[NDArray[np.int64]]:
+    """Return the counts of each order, of shape (texts, n-grams that any text has).
+
+    An n-gram is numbered by the number of its first n − 1 characters and its last character.
+    """
+    owners = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
+    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64)
+    starts, numbers = np.arange(len(codes)), np.zeros(len(codes), np.int64)
+    counts = []
+    for n in range(1, CHRF_ORDER + 1):
+        inside = starts + n - 1 < len(codes)
+        starts, numbers = starts[inside], numbers[inside]
+        inside = owners[starts] == owners[starts + n - 1]
+        starts, numbers = starts[inside], numbers[inside]
+        _, numbers = np.unique(numbers << _CODE_BITS | codes[starts + n - 1], return_inverse=True)
+        size = int(numbers.max(initial=-1)) + 1
+        flat = np.bincount(owners[starts] * size + numbers, minlength=len(texts) * size)
+        counts.append(flat.reshape(len(texts), size))
+    return counts
+
+
+def _chrf_of_counts(counts: Sequence[NDArray[np.int64]], a: int, b: int) -> tuple[float, float]:
+    """Return chrF of text `a` against text `b`, and the other way round."""
+    totals = [(int(each[a].sum()), int(each[b].sum())) for each in counts]
+    matches = [int(np.minimum(each[a], each[b]).sum()) for each in counts]
+    if all(match == x == y for match, (x, y) in zip(matches, totals, strict=True)):
+        return 1.0, 1.0
+    return _both_scores([(match, x, y) for match, (x, y) in zip(matches, totals, strict=True) if x and y])
 
 
 def chrf(hypothesis: str, reference: str) -> float:
@@ -146,7 +183,11 @@ def _chrf_both_ways(a: list[Counter[str]], b: list[Counter[str]]) -> tuple[float
     """Return chrF of `a` against `b`, and of `b` against `a`."""
     if a == b:
         return 1.0, 1.0
-    shared = [(_matches(x, y), x.total(), y.total()) for x, y in zip(a, b, strict=False)]
+    return _both_scores([(_matches(x, y), x.total(), y.total()) for x, y in zip(a, b, strict=False)])
+
+
+def _both_scores(shared: Sequence[tuple[int, int, int]]) -> tuple[float, float]:
+    """Return both scores from (matches, all of `a`, all of `b`) for each order that both texts have."""
     if not shared:
         return 0.0, 0.0
     of_a = sum(matches / total for matches, total, _ in shared) / len(shared)

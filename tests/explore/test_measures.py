@@ -6,6 +6,8 @@ import unicodedata
 from dataclasses import asdict
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bilingual_chat.explore import measures
 from bilingual_chat.explore.measures import chrf, distinct, has_leak, is_loop, japanese_share, pairwise_chrf, repetition
@@ -122,6 +124,12 @@ def test_pairs_count_in_both_directions() -> None:
     assert pairwise_chrf(["alone"]) is None
     mixed = pairwise_chrf(["aaa", "aaa", "bbb"])
     assert mixed == pytest.approx(1 / 3)
+
+
+@given(st.lists(st.text(alphabet="ab あ😀\ud800", max_size=14), min_size=2, max_size=4))
+def test_the_fast_pairs_are_those_of_chrf_one_by_one(replies: list[str]) -> None:
+    slow = [chrf(a, b) for at, a in enumerate(replies) for other, b in enumerate(replies) if at != other]
+    assert pairwise_chrf(replies) == pytest.approx(sum(slow) / len(slow), abs=1e-12)
 
 
 def test_all_measures_of_a_reply_at_once() -> None:

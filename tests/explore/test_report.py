@@ -308,6 +308,14 @@ def test_long_replies_are_shortened_with_a_word_about_it(tmp_path: Path) -> None
     assert "texts are cut to" in page
 
 
+def test_a_large_grid_leaves_out_heat_maps_but_not_the_score(tmp_path: Path) -> None:
+    grid = {"temperature": [n / 10 for n in range(1, 23)], "top_p": [n / 20 for n in range(1, 21)]}
+    page = page_of(write_sweep(tmp_path / "sweep", grid=grid, prompts=2, seeds=1))
+    assert len(page.encode()) <= 500_000
+    assert "Left out, to keep this file small" in page
+    assert "<h3>score <small>" in page
+
+
 def test_an_unfinished_sweep_reports_what_is_there(sweep: Path) -> None:
     path = sweep / "replies.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)

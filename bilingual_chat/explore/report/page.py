@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from bilingual_chat.explore.report import sections
-from bilingual_chat.explore.report.analysis import Analysis
+from bilingual_chat.explore.report.analysis import NAMES, Analysis
 from bilingual_chat.explore.report.layout import arrange
 from bilingual_chat.explore.report.marks import Words, words_in
 from bilingual_chat.explore.report.replies import DETAILS, write_replies
@@ -28,20 +29,25 @@ _SECTIONS: tuple[tuple[str, Callable[[Section], str]], ...] = (
     ("duels", sections.duels),
 )
 
+# What is left out of a page that is too large: first replies, then heat maps.
+_LEVELS = ((len(NAMES), DETAILS), *((most, DETAILS[-1:]) for most in (6, 3, 1)))
+
 
 def write_page(analysis: Analysis, lang: str) -> bytes:
-    """Return the report in `lang`. Replies are shortened as far as the file would exceed `SIZE_LIMIT`."""
+    """Return the report in `lang`. Replies and heat maps are left out as far as it would exceed `SIZE_LIMIT`."""
     words = words_in(lang)
     results = analysis.results
     layout = arrange(results.cells, results.varied)
-    about = Section(analysis, layout, [cell.label for cell in results.cells], words, lang)
-    written = [(name, write(about)) for name, write in _SECTIONS]
-    methods = sections.methods(about)
-    for detail in DETAILS:
-        parts = [*written, ("replies", write_replies(about, detail)), ("methods", methods)]
-        page = _page(about, [(name, html) for name, html in parts if html], words).encode("utf-8", "replace")
-        if len(page) <= SIZE_LIMIT:
-            break
+    whole = Section(analysis, layout, [cell.label for cell in results.cells], words, lang)
+    for most_maps, details in _LEVELS:
+        about = replace(whole, most_maps=most_maps)
+        written = [(name, write(about)) for name, write in _SECTIONS]
+        methods = ("methods", sections.methods(about))
+        for detail in details:
+            parts = [*written, ("replies", write_replies(about, detail)), methods]
+            page = _page(about, [(name, html) for name, html in parts if html], words).encode("utf-8", "replace")
+            if len(page) <= SIZE_LIMIT:
+                return page
     return page
 
 

@@ -41,13 +41,14 @@ BETTER = {True: "up", False: "down", None: "none"}
 
 @dataclass(frozen=True)
 class Section:
-    """What every section is written from. `labels`: of the cells."""
+    """What every section is written from. `labels`: of the cells. `most_maps`: the number of heat maps to draw."""
 
     analysis: Analysis
     layout: Layout
     labels: Sequence[str]
     words: Words
     lang: str
+    most_maps: int = 1
 
     def name(self, measured: Measured) -> str:
         return self.words(f"report.measure.{measured.measure.name}")
@@ -166,19 +167,23 @@ def _joined(value: object, between: str = " ") -> str:
 
 def maps(about: Section) -> str:
     words, measured = about.words, about.analysis.measured.values()
-    parts = []
-    for each in sorted(measured, key=lambda each: each is not about.main):
-        if not each.is_constant:
-            better = words(f"report.better.{BETTER[each.measure.is_higher_better]}")
-            about_it = words(f"report.definition.{each.measure.name}")
-            drawn = heat_map.heat_maps(each, about.layout, about.labels, about.name(each))
-            parts.append(
-                f'<article><h3>{about.name(each)} <small>{better}</small></h3><p class="note">{about_it}</p>'
-                f"{drawn}{heat_map.legend(each)}</article>"
-            )
+    varying = [each for each in sorted(measured, key=lambda each: each is not about.main) if not each.is_constant]
+    parts = [_map(about, each) for each in varying[: about.most_maps]]
+    left_out = [about.name(each) for each in varying[about.most_maps :]]
     constant = [f"{about.name(each)} {number(float(np.nanmean(each.means)))}" for each in measured if each.is_constant]
     note = f'<p class="note">{words("report.constant")}: {" · ".join(constant)}</p>' if constant else ""
+    note += f'<p class="note">{words("report.left-out")}: {" · ".join(left_out)}</p>' if left_out else ""
     return f'<p>{words("report.maps-intro")}</p><div class="maps">{"".join(parts)}</div>{note}'
+
+
+def _map(about: Section, measured: Measured) -> str:
+    better = about.words(f"report.better.{BETTER[measured.measure.is_higher_better]}")
+    definition = about.words(f"report.definition.{measured.measure.name}")
+    drawn = heat_map.heat_maps(measured, about.layout, about.labels, about.name(measured))
+    return (
+        f'<article><h3>{about.name(measured)} <small>{better}</small></h3><p class="note">{definition}</p>'
+        f"{drawn}{heat_map.legend(measured)}</article>"
+    )
 
 
 def trade_off(about: Section) -> str:
