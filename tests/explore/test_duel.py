@@ -72,7 +72,7 @@ def test_judgements_are_there_after_a_crash(results: Results) -> None:
             log.add(pair, choice)
             assert len(read_judgements(results.directory)) == len(log.judgements)
     path = results.directory / FILE
-    path.write_bytes(path.read_bytes() + b'{"time": "2026')  # cut off by a power loss
+    path.write_bytes(path.read_bytes() + b'{"time": "2026' + b" " * 500)  # cut off by a power loss
     with DuelLog(results.directory) as log:
         assert [each.choice for each in log.judgements] == ["left", "bad", "tie"]
         log.add(pairs[3], "right")
