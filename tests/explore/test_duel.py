@@ -78,6 +78,7 @@ def test_judgements_are_there_after_a_crash(results: Results) -> None:
         log.add(pairs[3], "right")
     assert [each.key for each in read_judgements(results.directory)] == [pair.key for pair in pairs[:4]]
     assert path.read_bytes().count(b"\n") == 4
+    assert path.read_bytes().endswith(b"}\n")
 
 
 def test_two_duels_on_one_directory_exclude_each_other(results: Results) -> None:

@@ -165,6 +165,7 @@ def test_cells_that_are_no_grid_are_a_list_of_labels() -> None:
     one_at_a_time = [{"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 3, "b": 1}, {"a": 1, "b": 2}, {"a": 1, "b": 3}]
     two_presets = [{"a": 1}, {"a": 1}]
     assert arrange(cells(*two_presets), ["a"]).rows == ["a=1", "a=1"]
+    assert arrange(cells(*two_presets, {"a": 2}), ["a"]).rows == ["a=1", "a=1", "a=2"]
     assert arrange(cells({"a": 1, "b": 1}, {"a": 2, "b": 2}, {"a": 3, "b": 3}), ["a", "b"]).column_name == ""
     assert arrange(cells(*one_at_a_time), ["a", "b"]).column_name == "a"  # 5 of 9: a grid with holes
 
