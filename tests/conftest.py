@@ -14,6 +14,7 @@ import pytest
 # The shared modules assert, too.
 pytest.register_assert_rewrite(*(f"tests.{path.stem}" for path in Path(__file__).parent.glob("[a-z]*.py")))
 
+from bilingual_chat.transcript.journal import Journal  # noqa: E402
 from tests.loopback_hub import HASTY, Hub, serve  # noqa: E402
 from tests.runs import Run, in_this_process  # noqa: E402
 from tests.scripted import ScriptedEngine  # noqa: E402
@@ -52,6 +53,30 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """fsync returns at once: no test has a power failure, and tests/transcript/test_faults.py checks the calls."""
     monkeypatch.setattr(os, "fsync", lambda fd: None)
+
+
+@pytest.fixture(autouse=True)
+def closed_journals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the journals that a test leaves open: each has two descriptors, and `select` takes those below 1,024."""
+    opened: list[Journal] = []
+    make = Journal.__init__
+
+    def remember(self: Journal, *args: Any, **kwargs: Any) -> None:
+        make(self, *args, **kwargs)
+        opened.append(self)
+
+    monkeypatch.setattr(Journal, "__init__", remember)
+    yield
+    for each in opened:
+        each._release()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_descriptors() -> Iterator[None]:
+    """Fail the run if its tests leave descriptors open: with 1,024 of them the editor's tests hang."""
+    yield
+    descriptors = Path("/proc/self/fd")
+    assert not descriptors.exists() or len(list(descriptors.iterdir())) < 200
 
 
 @pytest.fixture(scope="module")
