@@ -115,6 +115,7 @@ def manifest_of(plan: Plan, model: Model, command: Sequence[str]) -> dict[str, A
     """Return what manifest.json says of a sweep."""
     run = {name: value for name, value in model.run.items() if name != "versions"}
     tokenizer = run.pop("tokenizer", "")
+    server = {"server": dict(model.server)} if model.server else {}
     varied = varied_names(plan.cells)
     acting = {name for cell in plan.cells for name in filter_order(cell.settings.parameters)}
     first = plan.cells[0].values
@@ -125,7 +126,13 @@ def manifest_of(plan: Plan, model: Model, command: Sequence[str]) -> dict[str, A
         "bchat": __version__,
         "versions": versions(),
         "command": list(command),
-        "model": {"name": model.entry.name, "precision": model.precision, "device": model.engine.device_name, **run},
+        "model": {
+            "name": model.entry.name,
+            "precision": model.precision,
+            "device": model.engine.device_name,
+            **run,
+            **server,
+        },
         "tokenizer": tokenizer,
         "prompts": {
             "source": str(plan.prompts.path),

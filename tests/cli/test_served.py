@@ -176,6 +176,22 @@ def test_replies_are_compared_on_a_server_at_once(server: Served) -> None:
     assert all(reply.details["server"]["url"] == server.url for reply in session.replies)
 
 
+def test_a_sweep_runs_on_servers_and_names_them(run: RunHere, server: Served, tmp_path: Path) -> None:
+    """Unknown measures are null, never NaN, which is no JSON."""
+    server.reply_to = replying(*["はい。"] * 8)
+    (tmp_path / "q.txt").write_text("元気？\n眠い？\n", encoding="utf-8")
+    both = f"{server.url},{server.url.replace('127.0.0.1', 'localhost')}"
+    arguments = ["--server", both, "--grid", "top_k=1,2", "--set", "temperature=1", "--seeds", "2"]
+    ran = run("sweep", str(tmp_path / "q.txt"), *arguments, "-o", str(tmp_path / "out"))
+    assert ran.status == 0, ran.err
+    rows = [json.loads(line) for line in (tmp_path / "out" / "replies.jsonl").read_text("utf-8").splitlines()]
+    assert [row["reply"] for row in rows] == ["はい。"] * 8
+    assert {row["logprob_sampled"] for row in rows} == {None}
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text("utf-8"))
+    assert manifest["model"]["server"]["can_replay"] is False
+    assert manifest["model"]["device"] == both.replace(",", ", ")
+
+
 @pytest.mark.slow
 def test_a_whole_chat_with_a_server_on_a_terminal(server: Served, home: Path) -> None:
     """Banner, status line, limits said once, Ctrl-C stops the server, the next reply comes."""

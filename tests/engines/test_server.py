@@ -270,6 +270,43 @@ def test_odd_probabilities_never_cost_the_token(start: Start, odd: object) -> No
     assert (chunk.token_id, chunk.raw_logprob, chunk.top) == (9, None, ())
 
 
+def scored(*pairs: tuple[int, float]) -> dict[str, Any]:
+    """A response with the log probability of each token of a prompt after its first; recorded from vLLM 0.32.0."""
+    reported = [{str(each): {"logprob": value, "rank": 5, "decoded_token": None}} for each, value in pairs]
+    return {"choices": [{"index": 0, "text": "", "finish_reason": "length", "prompt_logprobs": [None, *reported]}]}
+
+
+def test_continuations_are_scored_with_their_end(start: Start) -> None:
+    served = start(
+        as_json(scored((6, -9.0), (7, -1.0), (8, -2.0), (EOS, -0.5))),
+        as_json(scored((6, -9.0), (9, -3.0), (EOS, -4.0))),
+    )
+    assert list(engine_at(served.url).score_continuations([5, 6], [[7, 8], [9]])) == [[-1.0, -2.0, -0.5], [-3.0, -4.0]]
+    assert [body["prompt"] for body in served.bodies] == [[5, 6, 7, 8, EOS], [5, 6, 9, EOS]]
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        *({}, {"choices": []}, {"choices": [{"prompt_logprobs": None}]}, {"choices": [{"prompt_logprobs": [None]}]}),
+        *(scored((7, -1.0), (8, -1.0)), scored((7, -1.0), (EOS, float("nan"))), scored((7, 5.0), (EOS, -1.0))),
+    ],
+)
+def test_an_odd_score_is_an_error(start: Start, response: dict[str, Any]) -> None:
+    with pytest.raises(BchatError) as raised:
+        list(engine_at(start(as_json(response)).url).score_continuations([5], [[7]]))
+    assert raised.value.key == "server.not-understood"
+
+
+def test_a_continuation_outside_vocabulary_or_context_is_never_sent(start: Start) -> None:
+    served = start()
+    with pytest.raises(ValueError):
+        list(engine_at(served.url).score_continuations([5], [[7], [SIZE]]))
+    with pytest.raises(BchatError):
+        list(engine_at(served.url, context_length=4).score_continuations([5], [[7], [7, 8, 9]]))
+    assert served.paths == []
+
+
 # -- ids --------------------------------------------------------------------------------------------------
 
 

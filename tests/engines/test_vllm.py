@@ -175,6 +175,14 @@ def test_probabilities_are_the_models_own_whatever_the_settings_are(served: Serv
             assert [each for each, _ in one.top][:1] == [each for each, _ in other.top][:1]
 
 
+def test_scores_of_continuations_equal_our_own(served: ServerEngine, own: LocalEngine) -> None:
+    prompt, choices = prompts()[1], [tokenizer().encode(text) for text in ("Hello! How can I help you?", "いいえ。")]
+    theirs, ours = (list(engine.score_continuations(prompt, choices)) for engine in (served, own))
+    assert [len(each) for each in theirs] == [len(each) + 1 for each in choices]
+    for one, other in zip(theirs, ours, strict=True):
+        assert one == pytest.approx(other, abs=2e-3)
+
+
 def test_the_end_of_a_sequence_is_a_stop_and_the_minimum_length_is_kept(served: ServerEngine) -> None:
     chunks = list(served.complete(prompts()[0], GREEDY))
     assert chunks[-1].finish is FinishReason.STOP

@@ -66,6 +66,23 @@ def request_body(
     }
 
 
+def score_body(ids: Sequence[int], served_model: str) -> dict[str, Any]:
+    """Return the body of a request for the log probability of each of `ids`, not streamed: vLLM has it only so."""
+    return {"model": served_model, "prompt": list(ids), "temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0}
+
+
+def read_scores(client: Client, response: Mapping[str, Any], ids: Sequence[int]) -> list[float]:
+    """Return the natural-log probability of each of `ids`, 0 for the first. Raises BchatError (MODEL)."""
+    try:
+        reported = response["choices"][0]["prompt_logprobs"]
+        found = [float(at[str(each)]["logprob"]) for at, each in zip(reported[1:], ids[1:], strict=True)]
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise client.error("server.not-understood") from None
+    if not all(math.isfinite(value) and value <= 0.01 for value in found):
+        raise client.error("server.not-understood")
+    return [0.0, *found]
+
+
 class Reply:
     """One reply while its events come in. State: the number of its tokens, and whether it has ended."""
 

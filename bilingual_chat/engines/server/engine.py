@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bilingual_chat.engines.protocol import Chunk, Progress
 from bilingual_chat.engines.server import completions
-from bilingual_chat.engines.server.completions import Reply, request_body
+from bilingual_chat.engines.server.completions import Reply, read_scores, request_body, score_body
 from bilingual_chat.engines.server.http import Client, Request, Results, events_of, fetch_object, make_client
 from bilingual_chat.engines.server.schedule import Schedule
 from bilingual_chat.messages.errors import BchatError
@@ -105,8 +105,14 @@ class ServerEngine:
     def score_continuations(
         self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
     ) -> Iterator[list[float]]:
-        """Raise as `score` does."""
-        raise self._client.error("server.no-distribution")
+        """See `Engine.score_continuations`; one request for each. Raises as `complete` does."""
+        sequences = [[*prompt_ids, *ids, self._eos_id] for ids in continuations]
+        self.check_prompts(sequences)
+        for sequence in sequences:
+            request = Request(self._client, completions.PATH, score_body(sequence, self.served_model))
+            with closing(events_of(request)) as events:
+                logprobs = read_scores(self._client, next(events).data, sequence)
+            yield logprobs[len(prompt_ids) :]
 
     def check(self) -> None:
         """Compute one token. Raises BchatError (MODEL): no ids in the response, a smaller vocabulary on the server.
