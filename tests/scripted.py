@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -247,6 +248,16 @@ def user(text: str) -> Utterance:
 
 def system(text: str) -> Utterance:
     return Utterance(Speaker.SYSTEM, text)
+
+
+@contextmanager
+def refused(key: str) -> Iterator[None]:
+    """Expect the BchatError with this key."""
+    import pytest  # takes time, which the chat of `scripted_bchat` would spend at its start
+
+    with pytest.raises(BchatError) as error:
+        yield
+    assert error.value.key == key
 
 
 def drain(events: Generator[Event, None, None]) -> Shown:
