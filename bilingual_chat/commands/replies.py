@@ -104,6 +104,8 @@ def _facts(app: App, turn: Turn) -> Iterable[tuple[str, str]]:
             if name != "seed" and name in settings and decoding.is_shown(name, settings[name])
         ),
     )
+    filters = details.get("filters")
+    yield "filters", " > ".join(map(str, filters)) if isinstance(filters, list) else ""
     yield "seed", _text(details.get("seed", settings.get("seed")))
     if "prompt_tokens" in usage:
         values = {"tokens": _text(usage["prompt_tokens"]), "cached": _text(usage.get("cached_tokens", 0))}

@@ -219,8 +219,9 @@ def _checked_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
 
 def _checked_texts(name: str, value: Any) -> tuple[str, ...]:
     texts = (value,) if isinstance(value, str) else () if value is None else value
-    if not isinstance(texts, list | tuple) or not all(isinstance(each, str) for each in texts):
-        raise _wrong_type(name, value)
+    wrong = [each for each in texts if not isinstance(each, str)] if isinstance(texts, list | tuple) else [value]
+    if wrong:
+        raise _wrong_type(name, wrong[0])
     if len(texts) > MOST_TEXTS:
         raise BchatError("setting.texts", status=ExitStatus.USAGE, name=name, limit=MOST_TEXTS)
     return tuple(dict.fromkeys(_checked_text(name, each) for each in texts))

@@ -83,6 +83,8 @@ def test_texts_and_choices_are_recorded_alike(name: str, value: Any, result: Any
         ("stop", ["x" * 201], "setting.text"),
         ("stop", ["x"] * 257, "setting.texts"),
         ("stop", [1], "setting.type"),
+        ("stop", 0, "setting.type"),
+        ("stop", {}, "setting.type"),
         ("stop", 1, "setting.type"),
         ("logit_bias", ["猫"], "setting.bias"),
         ("logit_bias", ["猫=x"], "setting.bias"),
