@@ -317,6 +317,29 @@ def test_a_large_grid_leaves_out_heat_maps_but_not_the_score(tmp_path: Path) -> 
     assert "<h3>score <small>" in page
 
 
+def test_each_column_of_a_table_has_values(sweep: Path) -> None:
+    for table in re.findall(r"<table.*?</table>", page_of(sweep)):
+        heads, *rows = re.findall(r"<tr>.*?(?=<tr>|</table>)", table)
+        widths = {len(re.findall(r"<t[hd][ >]", row)) for row in rows}
+        assert widths == {len(re.findall(r"<th[ >]", heads))}
+
+
+def test_fixed_settings_are_those_that_act(sweep: Path) -> None:
+    path = sweep / "manifest.json"
+    fixed = {"temperature": 0, "top_k": 50, "min_p": 0.0, "stop": []}
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "fixed": fixed}), "utf-8")
+    page = page_of(sweep)
+    assert "temperature=0 · top_k=50" in page
+    assert "min_p=0" not in page
+
+
+def test_a_faulty_text_is_quoted_once(sweep: Path) -> None:
+    path = sweep / "replies.jsonl"
+    rows = [{**json.loads(line), "reply": "loop loop", "loop": True} for line in path.read_text("utf-8").splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    assert page_of(sweep).count("<blockquote><p>loop loop") == 2  # as a loop, and as a cut reply
+
+
 def test_an_unfinished_sweep_reports_what_is_there(sweep: Path) -> None:
     path = sweep / "replies.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)

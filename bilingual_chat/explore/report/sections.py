@@ -27,7 +27,7 @@ from bilingual_chat.explore.report.marks import (
 )
 from bilingual_chat.explore.report.svg import extent
 from bilingual_chat.explore.results import Reply
-from bilingual_chat.explore.statistics import FEW_PROMPTS, RESAMPLES, variance_components
+from bilingual_chat.explore.statistics import FEW_PROMPTS, RESAMPLES, detectable_difference, variance_components
 from bilingual_chat.messages import Phrase
 
 _REFERENCES = Path(__file__).parent / "references.bib"
@@ -152,8 +152,10 @@ def run(about: Section) -> str:
 
 
 def _acting(fixed: object) -> object:
-    """Return the fixed settings without those that are 0 or empty, which switches each of them off."""
-    return {name: value for name, value in fixed.items() if value} if isinstance(fixed, Mapping) else fixed
+    """Return the fixed settings without those that 0 or nothing switches off; temperature 0 is no such setting."""
+    if not isinstance(fixed, Mapping):
+        return fixed
+    return {name: value for name, value in fixed.items() if value or name == "temperature"}
 
 
 def _joined(value: object, between: str = " ") -> str:
@@ -215,9 +217,8 @@ def variance(about: Section) -> str:
         if found is None or not found.total:
             continue
         shares = "".join(f"<td>{getattr(found, part) / found.total:.0%}</td>" for part in plots.PARTS)
-        rows.append(
-            f"<tr><th>{about.name(each)}</th><td>{plots.variance_bar(found, about.name(each))}</td>{shares}</tr>"
-        )
+        name, reach = about.name(each), number(detectable_difference(each.means, about.analysis.baseline))
+        rows.append(f"<tr><th>{name}</th><td>{plots.variance_bar(found, name)}</td>{shares}<td>{reach}</td></tr>")
     if not rows:
         return f"<p>{words('report.no-variance')}</p>"
     heads = "".join(f'<th><i class="{part}"></i>{words(f"report.part.{part}")}</th>' for part in plots.PARTS)
@@ -265,15 +266,16 @@ PROBLEMS: dict[str, Callable[[Reply], bool]] = {
 
 
 def problems(about: Section) -> str:
-    """Return the ends of the first faulty replies of each kind."""
+    """Return the ends of the first faulty replies of each kind, each text once."""
     replies, words = about.analysis.results.replies, about.words
     parts = []
     for kind, is_faulty in PROBLEMS.items():
         found = [reply for reply in replies if is_faulty(reply)]
+        different = list({reply.text: reply for reply in reversed(found)}.values())[::-1]
         if found:
             count = words("report.problem-count", count=f"{len(found):,}", all=f"{len(replies):,}")
             parts.append(f"<h3>{words(f'report.problem.{kind}')} <small>{count}</small></h3>")
-            parts += [_quote(about, reply) for reply in found[:_QUOTED]]
+            parts += [_quote(about, reply) for reply in different[:_QUOTED]]
     return "".join(parts) or f"<p>{words('report.no-problems')}</p>"
 
 
