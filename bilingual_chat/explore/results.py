@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bilingual_chat.explore.store import KIND, MANIFEST, MAX_MANIFEST, MAX_VALUES, REPLIES, VERSION
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.storage import os_errors, safe_read
 from bilingual_chat.transcript.safe_json import JsonError, parse
 
-MANIFEST, REPLIES = "manifest.json", "replies.jsonl"
-KIND, VERSION = "bchat-sweep", 1
 _MOST_MIB = 512  # of replies.jsonl, which is read whole
 
 
@@ -89,7 +88,7 @@ def read_results(directory: Path) -> Results:
 def _read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / MANIFEST
     try:
-        manifest = safe_read.read_json(path)
+        manifest = safe_read.read_json(path, MAX_MANIFEST, MAX_VALUES)
     except FileNotFoundError:
         key = "report.no-sweep" if directory.is_dir() else "report.no-directory"
         raise BchatError(key, status=ExitStatus.DATA, path=directory) from None

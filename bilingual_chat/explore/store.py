@@ -22,7 +22,7 @@ from bilingual_chat.transcript.safe_json import encode
 KIND, VERSION = "bchat-sweep", 1
 MANIFEST, REPLIES = "manifest.json", "replies.jsonl"
 _LOCK = ".lock"
-_MAX_MANIFEST = 64 << 20
+MAX_MANIFEST, MAX_VALUES = 64 << 20, 10_000_000  # bytes and JSON values of manifest.json
 _MAY_GROW = ("seeds", "limit")  # a limit of None is the greatest
 _MAY_CHANGE = (
     *("created", "command", "bchat", "versions", "count", "source"),
@@ -86,7 +86,7 @@ class SweepStore:
     def _read_manifest(self) -> dict[str, Any] | None:
         path = self._directory / MANIFEST
         try:
-            manifest = safe_read.read_json(path, _MAX_MANIFEST, 10_000_000)
+            manifest = safe_read.read_json(path, MAX_MANIFEST, MAX_VALUES)
         except FileNotFoundError:
             if {each.name for each in self._directory.iterdir()} - {_LOCK}:
                 raise BchatError("sweep.not-ours", status=ExitStatus.DATA, directory=self._directory) from None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import Run
+from tests.runs import Run, program, real
 from tests.sweeps import write_sweep
 
 
@@ -90,3 +90,20 @@ def test_an_unfinished_sweep_is_named_so(run: Run, sweep: Path) -> None:
     assert ran.status == 0
     assert "50 of 108" in ran.err
     assert "1 damaged line of" in ran.err
+
+
+@pytest.mark.slow
+def test_a_real_sweep_becomes_a_report(tmp_path: Path) -> None:
+    """With the embedded model, from prompts to a page, and from the page's preset to a chat."""
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(
+        '{"prompt": "Hello!", "reference": "Hello"}\n{"prompt": "こんにちは", "reference": "こんにちは"}\n', "utf-8"
+    )
+    sweep, page, preset = (str(tmp_path / name) for name in ("sweep", "page.html", "best.toml"))
+    grid = ("--grid", "temperature=0,1,2", "top_p=0.5,1", "--seeds", "2", "--score", "contains")
+    assert program(real("sweep", str(prompts), "--model", "demo", *grid, "-o", sweep)).returncode == 0
+    done = program(real("report", sweep, "-o", page, "--preset-out", preset))
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"unfinished" not in done.stderr
+    assert "2 prompts × 6 cells" in Path(page).read_text("utf-8")
+    assert program(real("ask", "Hi", "--model", "demo", "--config", preset, "--preset", "best")).returncode == 0
