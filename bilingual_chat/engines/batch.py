@@ -15,7 +15,7 @@ from bilingual_chat.engines.generation import Generation
 from bilingual_chat.engines.memory import WORKING_MEMORY
 from bilingual_chat.engines.protocol import Chunk
 
-POSITION_STEP = 256  # positions by which the caches of rows grow
+POSITION_STEP = 64  # positions by which the caches of rows grow
 MEMORY_SHARE = 0.8  # of the free memory, for the caches of all rows
 
 

@@ -172,7 +172,7 @@ def test_the_width_follows_the_free_memory() -> None:
     rows = [a_row(100, 400)] * 20
     fits = [has_room(rows[:count]) for count in range(1, 21)]
     assert fits == [True] * 20
-    assert [has_room([a_row(100, 500)] * count) for count in (12, 13, 14)] == [True, True, False]
+    assert [has_room([a_row(100, 500)] * count) for count in (15, 16, 17)] == [True, True, False]
     assert not has_room([*rows, a_row(1500, 500)])
     assert [room_for(3, None, lambda: 1)(rows[:count]) for count in (3, 4)] == [True, False]
 
