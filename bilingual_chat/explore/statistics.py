@@ -206,7 +206,7 @@ def bootstrap_means(means: Array, seed: int = 0) -> Array:
 
 
 def _draw_weights(random: np.random.Generator, prompts: int) -> Array:
-    """Return how often each prompt is in each resample of a block: multinomial draws, twenty times as fast."""
+    """Return how often each prompt is in each resample of a block: multinomial draws, several times as fast."""
     drawn = random.integers(0, prompts, (_BLOCK, prompts)) + np.arange(_BLOCK)[:, None] * prompts
     return np.bincount(drawn.ravel(), minlength=_BLOCK * prompts).reshape(_BLOCK, prompts).astype(np.float64)
 
