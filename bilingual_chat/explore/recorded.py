@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from bilingual_chat.engines.protocol import Chunk
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import decoding
@@ -19,6 +20,7 @@ from bilingual_chat.transcript.safe_json import JsonError, parse
 
 MANIFEST, REPLIES = "manifest.json", "replies.jsonl"
 _FACTS = ("model", "precision", "device")
+_RUN = ("digest", "tokenizer", "kernel", "processor", "threads", "versions")
 _MOST_IDS = 1 << 20
 _MOST_REPLIES = 512 << 20  # bytes of replies.jsonl
 
@@ -40,7 +42,8 @@ class Recorded:
     where: its place in the file. prompt_ids: None if `before` and `message` rebuild the prompt. begin: the first words
     of the reply, which the user set; kept: the ids after them that were taken from another reply. segments: several if
     the reply was continued; none if that happened without its ids. facts: what else it depends on, by name. seed: as
-    recorded beside the settings. width: replies that were computed at a time. probabilities: packed.
+    recorded beside the settings. width: replies that were computed at a time.
+    probabilities: of the tokens after `begin`, if they are recorded.
     """
 
     where: Phrase
@@ -56,7 +59,7 @@ class Recorded:
     seed: int | None = None
     width: int = 1
     filters: str = ""  # in their order, "" if not recorded
-    probabilities: str = ""
+    probabilities: Sequence[Chunk] = ()
 
     @property
     def model(self) -> str:
@@ -114,6 +117,7 @@ def _of_ask(fields: Mapping[str, Any], where: Phrase, path: Path) -> Recorded:
         _ids(fields, "prompt_ids", where, path),
         begin=_begin(fields),
         filters=_filters(fields.get("filters")),
+        probabilities=_probabilities(fields.get("tokens")),
     )
 
 
@@ -123,8 +127,7 @@ def _of_sweep(directory: Path) -> Iterator[Recorded]:
         data = safe_read.read_bytes(directory / REPLIES, _MOST_REPLIES)
     except (OSError, ValueError):
         raise BchatError("replay.no-sweep", status=ExitStatus.DATA, path=directory) from None
-    model = manifest.get("model")
-    facts = facts_of({**model, "model": model.get("name")} if isinstance(model, Mapping) else {})
+    facts, begin = _facts_of_sweep(manifest), _begin(manifest)
     whole = data[: data.rfind(b"\n") + 1]  # the last line may be written in part
     for number, line in enumerate(whole.splitlines(), start=1):
         where = Phrase("replay.line", number=number)
@@ -134,10 +137,18 @@ def _of_sweep(directory: Path) -> Iterator[Recorded]:
             raise _damaged(directory / REPLIES, where) from None
         if not isinstance(row, dict):
             raise _damaged(directory / REPLIES, where)
-        yield _of_row(row, facts, where, directory / REPLIES)
+        yield _of_row(row, facts, begin, where, directory / REPLIES)
 
 
-def _of_row(row: Mapping[str, Any], facts: Mapping[str, str], where: Phrase, path: Path) -> Recorded:
+def _facts_of_sweep(manifest: Mapping[str, Any]) -> dict[str, str]:
+    model = manifest.get("model")
+    if not isinstance(model, Mapping):
+        return {}
+    run = {**model, **{name: manifest[name] for name in ("tokenizer", "versions") if name in manifest}}
+    return facts_of({**model, "model": model.get("name"), "run": {name: run[name] for name in _RUN if name in run}})
+
+
+def _of_row(row: Mapping[str, Any], facts: Mapping[str, str], begin: str, where: Phrase, path: Path) -> Recorded:
     settings = {each.name: row[each.name] for each in fields(DecodingParameters) if each.name in row}
     recorded = {"settings": settings, "finish_reason": row.get("finish")}
     width = row.get("width", 1)
@@ -147,6 +158,7 @@ def _of_row(row: Mapping[str, Any], facts: Mapping[str, str], where: Phrase, pat
         (_segment(recorded, _ids(row, "ids", where, path), where, path),),
         facts,
         _ids(row, "prompt_ids", where, path),
+        begin=begin,
         width=width if is_count(width) else 1,
         filters=_filters(row.get("order")),
     )
@@ -187,7 +199,7 @@ def _of_turn(turn: Turn, before: Conversation, where: Phrase, path: Path) -> Rec
         kept=kept,
         seed=details.get("seed"),
         filters=_filters(details.get("filters")),
-        probabilities=str(details.get(probabilities.NAME, "")),
+        probabilities=probabilities.unpack(details),
     )
 
 
@@ -231,6 +243,23 @@ def _segment(details: Mapping[str, Any], ids: tuple[int, ...] | None, where: Phr
 def _begin(details: Mapping[str, Any]) -> str:
     begin = details.get("begin")
     return begin if isinstance(begin, str) else ""
+
+
+def _probabilities(tokens: object) -> tuple[Chunk, ...]:
+    """Return what `ask --json --logprobs` recorded of the tokens; nothing if it is not what bchat writes."""
+    try:
+        return tuple(
+            Chunk(
+                each["id"],
+                each["logprob_sampled"],
+                0,
+                raw_logprob=each["logprob_model"],
+                top=tuple((other["id"], other["logprob"]) for other in each["top"]),
+            )
+            for each in (tokens if isinstance(tokens, list) else ())
+        )
+    except (KeyError, TypeError):
+        return ()
 
 
 def _filters(value: object) -> str:

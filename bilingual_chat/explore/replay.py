@@ -17,7 +17,6 @@ from bilingual_chat.session.turn import Request, RunningReply, digest_ids
 from bilingual_chat.settings.decoding import filter_order
 from bilingual_chat.text.conversation import FinishReason, Speaker, Utterance
 from bilingual_chat.text.prompt import Beginning, Prompt
-from bilingual_chat.transcript import probabilities
 
 SHOWN = 20  # characters from a difference on
 _UNFINISHED = (FinishReason.INTERRUPTED, FinishReason.FAILED)
@@ -237,12 +236,11 @@ def _difference(reply: Recorded, call: _Call, first: int, at: int, model: Model)
 
 def _recorded_probabilities(reply: Recorded, index: int) -> dict[int, float]:
     """Return the recorded probabilities of the token `index` and of the most likely ones in its place."""
-    chunks = probabilities.unpack({probabilities.NAME: reply.probabilities})
-    if index >= len(chunks):
+    if index >= len(reply.probabilities):
         return {}
-    chunk = chunks[index]
-    own = {} if chunk.raw_logprob is None else {chunk.token_id: chunk.raw_logprob}
-    return {each: math.exp(logprob) for each, logprob in {**dict(chunk.top), **own}.items()}
+    chunk = reply.probabilities[index]
+    known = [*chunk.top, (chunk.token_id, chunk.raw_logprob)]
+    return {each: math.exp(min(logprob, 0)) for each, logprob in known if isinstance(logprob, int | float)}
 
 
 def _probabilities(ids: list[int], wanted: list[int], model: Model) -> dict[int, float]:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from bilingual_chat.cli import chat
 from bilingual_chat.engines.protocol import OpenOptions
-from bilingual_chat.explore.recorded import Recorded, read_recorded
+from bilingual_chat.explore.recorded import Recorded, facts_of, read_recorded
 from bilingual_chat.explore.replay import Verdict, replay
 from bilingual_chat.messages import LANGUAGES
 from bilingual_chat.messages.errors import BchatError
@@ -57,6 +57,11 @@ def asked(session: Session, tmp_path: Path) -> Path:
     return file
 
 
+def fix(session: Session) -> None:
+    """Let each reply have at least nine tokens, and always the same ones."""
+    session.change(session.settings.changed("min_new_tokens", 9).changed("seed", 5))
+
+
 def journal(session: Session) -> Path:
     session.close()
     (file,) = (session._directory or Path()).glob("*.jsonl")
@@ -89,6 +94,7 @@ def problems(verdicts: list[Verdict]) -> list[str]:
 
 def test_a_reply_from_another_token_comes_again_also_continued(session: Session, model: Model, tmp_path: Path) -> None:
     """The tokens that /branch kept are the other reply's; those after them are computed again."""
+    fix(session)
     drain(session.reply("What is your favourite food?"))
     drain(session.branch(4, 2))
     drain(session.branch(6, 3))
@@ -143,13 +149,18 @@ def test_a_reply_that_was_begun_and_continued_comes_again(session: Session, mode
     assert 5 < verdict.difference.number <= 8
 
 
-def test_a_branch_comes_again_after_the_tokens_that_it_kept(session: Session, model: Model, tmp_path: Path) -> None:
+def test_tokens_of_a_branch_are_counted_from_the_first_of_the_reply(
+    session: Session, model: Model, tmp_path: Path
+) -> None:
+    fix(session)
     drain(session.reply("What is your favourite food?"))
     drain(session.branch(4, 3))
-    drain(session.extend())
-    records = read_recorded(saved(session, tmp_path))
-    assert [(len(each.kept), len(each.segments)) for each in records] == [(0, 1), (4, 2)]
-    assert [verdict.is_identical for verdict in replay(records, model)] == [True] * 2
+    file = saved(session, tmp_path)
+    verdicts = replay(edited(file, lambda value: value["utterances"][1]["reply_ids"].__setitem__(4, 300)), model)
+    assert [len(each.reply.kept) for each in verdicts] == [0, 4]
+    assert verdicts[0].is_identical
+    assert verdicts[1].difference is not None
+    assert verdicts[1].difference.number == 5
 
 
 def test_an_interrupted_reply_comes_again_as_far_as_it_went(session: Session, model: Model, tmp_path: Path) -> None:
@@ -371,7 +382,15 @@ def make_sweep(session: Session, folder: Path, model: Model) -> Path:
         row = {"prompt_ids": list(last.prompt.ids), "ids": list(last.reply_ids), "reply": last.reply}
         rows.append({"id": str(seed), **vars(last.parameters), **row, "finish": last.finish.value, "width": 4})
     record = dict(model.record)
-    manifest = {"kind": "bchat-sweep", "version": 1, "model": {"name": record.pop("model"), **record}}
+    run = dict(record.pop("run"))
+    manifest = {
+        "kind": "bchat-sweep",
+        "version": 1,
+        "begin": session.begin,
+        "versions": run.pop("versions"),
+        "tokenizer": run.pop("tokenizer"),
+        "model": {"name": record.pop("model"), **record, **run},
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (folder / "replies.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
@@ -385,6 +404,31 @@ def test_every_reply_of_a_sweep_comes_again(session: Session, model: Model, tmp_
     records = read_recorded(folder)
     assert [verdict.is_identical for verdict in replay(records, model)] == [True] * 3
     assert {each.model for each in records} == {"demo"}
+    assert all(each.facts == facts_of(model.record) for each in records)
+
+
+def test_a_sweep_of_replies_with_first_words_comes_again(session: Session, model: Model, tmp_path: Path) -> None:
+    session.begin_with("Well,")
+    records = read_recorded(make_sweep(session, tmp_path / "sweep", model))
+    assert [verdict.is_identical for verdict in replay(records, model)] == [True] * 3
+
+
+def test_the_output_with_logprobs_has_the_probability_then(session: Session, model: Model, tmp_path: Path) -> None:
+    """And a file that has something else there has none."""
+    drain(session.reply("What is your favourite food?"))
+    assert session.last is not None
+    value = {**chat._as_json(session.last), "tokens": chat._tokens_of(session.last, model)}
+    value["settings"]["temperature"] = 0.0
+    (tmp_path / "asked.json").write_text(json.dumps(value))
+    difference = only(replay(read_recorded(tmp_path / "asked.json"), model)).difference
+    assert difference is not None
+    assert difference.recorded.then == pytest.approx(difference.recorded.now, rel=1e-3)
+    for tokens in ("x", [1], [{"id": 1}], [{**value["tokens"][0], "top": 5}], [{**value["tokens"][0], "top": [[]]}]):
+        value["tokens"] = tokens
+        (tmp_path / "asked.json").write_text(json.dumps(value))
+        difference = only(replay(read_recorded(tmp_path / "asked.json"), model)).difference
+        assert difference is not None
+        assert difference.recorded.then is None
 
 
 def test_a_damaged_line_of_a_sweep_is_named(session: Session, model: Model, tmp_path: Path) -> None:
