@@ -137,7 +137,8 @@ def _of_sweep(directory: Path) -> Iterator[Recorded]:
             raise _damaged(directory / REPLIES, where) from None
         if not isinstance(row, dict):
             raise _damaged(directory / REPLIES, where)
-        yield _of_row(row, facts, begin, where, directory / REPLIES)
+        if "choices" not in row:  # the most probable of some choices was never generated
+            yield _of_row(row, facts, begin, where, directory / REPLIES)
 
 
 def _facts_of_sweep(manifest: Mapping[str, Any]) -> dict[str, str]:

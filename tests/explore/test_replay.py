@@ -431,6 +431,14 @@ def test_the_output_with_logprobs_has_the_probability_then(session: Session, mod
         assert difference.recorded.then is None
 
 
+def test_a_choice_that_was_only_scored_is_not_replayed(session: Session, model: Model, tmp_path: Path) -> None:
+    folder = make_sweep(session, tmp_path / "sweep", model)
+    first, *others = (folder / "replies.jsonl").read_text("utf-8").splitlines()
+    scored = json.dumps({**json.loads(first), "choices": {"a": -1.0}})
+    (folder / "replies.jsonl").write_text("\n".join([scored, *others, ""]), "utf-8")
+    assert len(read_recorded(folder)) == len(others)
+
+
 def test_a_damaged_line_of_a_sweep_is_named(session: Session, model: Model, tmp_path: Path) -> None:
     folder = make_sweep(session, tmp_path / "sweep", model)
     first, _, third = (folder / "replies.jsonl").read_text().splitlines()
