@@ -37,6 +37,7 @@ class Deadlines:
     """Seconds, and attempts."""
 
     connect: float = 10.0  # name lookup, TCP and TLS
+    models: float = 30.0  # until the list of models has come
     first: float = 300.0  # until the first token: a busy server lets requests wait
     between: float = 60.0  # from one token to the next
     total: float = 3600.0  # of a request
@@ -182,7 +183,7 @@ class Request:
         client = self._client
         try:
             self._connect()
-            self._set_stage("first")
+            self._set_stage("models" if self._body is None else "first")
             with self._respond() as response:
                 if response.status != 200:
                     raise _refusal(client, response)
