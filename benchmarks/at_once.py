@@ -26,7 +26,7 @@ import torch
 
 from bilingual_chat.engines import lookahead
 from bilingual_chat.engines.local import LocalEngine
-from bilingual_chat.engines.neox import build
+from bilingual_chat.engines.neox import kernel_library
 from bilingual_chat.engines.protocol import QuantizeName, open_engine
 from bilingual_chat.session.model import Model
 from bilingual_chat.settings.catalogue import ModelEntry
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--tuning", help="the compiler's options for a processor, say '-mavx2 -mfma'")
     options = parser.parse_args()
     if options.tuning:
-        build.target_flags = options.tuning.split
+        kernel_library.target_flags = options.tuning.split
     if options.questions:
         own_replies(options.rounds)
     elif options.directory is None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bilingual_chat.engines.local import LocalEngine
-from bilingual_chat.engines.neox import build
+from bilingual_chat.engines.neox import kernel_library
 from bilingual_chat.engines.neox.config import HEAD, NeoxConfig, parse_config
 from bilingual_chat.engines.neox.cpu_model import CpuNeox
 from bilingual_chat.engines.weights.quantized_matrix import QuantizedMatrix, quantize
@@ -62,7 +62,7 @@ def kernel_engine(directory: Path, precision: str) -> LocalEngine:
     if precision in QUANTIZED:
         return open_engine(directory, quantize=precision)
     engine = open_engine(directory, quantize="none", dtype=precision)
-    library = build.load_library()
+    library = kernel_library.load_library()
     assert library is not None
     engine._model = CpuNeox(engine._model.config, network(precision)[1], library)
     engine.forget()

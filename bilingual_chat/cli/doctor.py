@@ -104,11 +104,13 @@ def _locale(config: Config, display: Display) -> Iterator[Finding]:
 
 
 def _kernels(config: Config, display: Display) -> Iterator[Finding]:
-    from bilingual_chat.engines.neox import build
-    from bilingual_chat.engines.neox.build import find_compiler
+    from bilingual_chat.engines.neox import kernel_library
+    from bilingual_chat.engines.neox.kernel_library import find_compiler
 
-    yield Finding("processor", Phrase("doctor.processor", count=os.cpu_count(), features=" ".join(build.features())))
-    if problem := build.kernel_problem():
+    yield Finding(
+        "processor", Phrase("doctor.processor", count=os.cpu_count(), features=" ".join(kernel_library.features()))
+    )
+    if problem := kernel_library.kernel_problem():
         yield Finding("kernels", problem, Phrase("doctor.kernels"))
     else:
         yield Finding("kernels", Phrase("doctor.compiled", compiler=find_compiler() or "-"))

@@ -234,7 +234,8 @@ Action = Retry | Continue | Branch | Edit | Compare | Differences | Leave | None
 class Command:
     """One row of the command table. /help and the README show `arguments`; optional ones are in brackets.
 
-    `choices` returns completions with descriptions; "file" completes a path.
+    Its sentences in `messages/commands.json`: `command.NAME`, `brief.NAME` (for the list of /help), and, if it takes an
+    argument, `examples.NAME`. `choices` returns completions with descriptions; "file" completes a path.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The table of slash commands: dispatch, completion, /help and the README come from it.
+"""The table of slash commands: dispatch, completion and /help come from it; a test compares the READMEs.
 
 A line that begins with "/" or "／" is a command and is never sent to the model. A command may return an
 `Action`, the loop's next step.

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from bilingual_chat.engines.memory import SMALL, WORKING_MEMORY, available_memory, estimate_memory, needed_memory
-from bilingual_chat.engines.neox.build import load_library
+from bilingual_chat.engines.neox.kernel_library import load_library
 from bilingual_chat.engines.protocol import DeviceName, DtypeName, OpenOptions, QuantizeName
 from bilingual_chat.engines.weights.quantize import quantized_bytes
 from bilingual_chat.engines.weights.quantized_matrix import QuantizedPrecision

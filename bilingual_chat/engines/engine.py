@@ -14,8 +14,8 @@ from bilingual_chat.engines.batch import Batch, Prefilled, Row, Rows, room_for
 from bilingual_chat.engines.device import free_memory
 from bilingual_chat.engines.generation import Generation, PrefillProgress, allocation_errors, check_ids, limit_threads
 from bilingual_chat.engines.lookahead import Lookahead
-from bilingual_chat.engines.neox.build import features
 from bilingual_chat.engines.neox.cpu_model import CpuNeox
+from bilingual_chat.engines.neox.kernel_library import features
 from bilingual_chat.engines.protocol import MOST_ROWS, Chunk, Progress, one_after_another
 from bilingual_chat.engines.token_rules import Vocabulary, token_rules
 from bilingual_chat.messages import Phrase

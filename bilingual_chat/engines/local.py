@@ -13,10 +13,10 @@ from bilingual_chat.engines.device import DTYPES, Hardware, ModelSize, choose_ha
 from bilingual_chat.engines.engine import CachedEngine
 from bilingual_chat.engines.generation import allocation_errors
 from bilingual_chat.engines.memory import SMALL
-from bilingual_chat.engines.neox.build import kernel_problem, load_library
 from bilingual_chat.engines.neox.config import NeoxConfig, parse_config
 from bilingual_chat.engines.neox.cpu_model import CpuNeox, can_compute
 from bilingual_chat.engines.neox.cuda_graph import CudaGraphNeox
+from bilingual_chat.engines.neox.kernel_library import kernel_problem, load_library
 from bilingual_chat.engines.neox.torch_model import GptNeox
 from bilingual_chat.engines.protocol import OpenOptions, Progress
 from bilingual_chat.engines.token_rules import Vocabulary

@@ -56,7 +56,9 @@ def memory_in(precision: Precision, entry: ModelEntry) -> int:
 
 def least_memory(entry: ModelEntry) -> int:
     """Return the least memory with which auto opens a model: that of the narrowest fast precision."""
-    from bilingual_chat.engines.neox.build import find_compiler  # 10 ms, which a list of models need not wait for
+    from bilingual_chat.engines.neox.kernel_library import (
+        find_compiler,  # 10 ms, which a list of models need not wait for
+    )
 
     return memory_in(PRECISIONS[-1 if find_compiler() else 1], entry)
 

@@ -1,4 +1,4 @@
-"""The filters before the temperature: they change logits because of the tokens before, or exclude tokens.
+"""The filters that depend on the tokens before, or that raise, lower or exclude named tokens.
 
 Each takes float32 scores (vocabulary,) that it may overwrite, and returns the new ones.
 """

@@ -92,6 +92,7 @@ class Session(SavedConversation):
     ) -> Events:
         """Stream a reply, then save the turn. The promise: a reply that was shown is on disk, however it ended.
 
+        If writing fails, a remark says so, and the next record tries again.
         replaces: the last turn, if this is another reply to it; extends: if it is the same one, continued.
         begin: returns the beginning of the reply; None for the one that /begin sets.
         problem: the reason if the message was not saved.

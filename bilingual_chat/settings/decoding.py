@@ -87,17 +87,19 @@ RANGES: dict[str, ParameterRange] = {
     "stop": ParameterRange(tuple, high=MOST_TEXTS, example=r'"\n" "。"'),
 }
 TEXTS = tuple(name for name, spec in RANGES.items() if spec.kind is tuple)
-_RARE = tuple(RANGES)[tuple(RANGES).index("min_p") :]
+_RARE = tuple(RANGES)[tuple(RANGES).index("min_p") :]  # /settings shows these only where they act
 
 # The order in which the filters act: transformers' own (`GenerationMixin._get_logits_processor`), with those that it
-# lacks beside their kin, in llama.cpp's order. Those after the temperature act on samples only.
+# lacks beside their kin, in llama.cpp's order. At temperature 0 only the penalties act.
 _PENALTIES = (
     *("logit_bias", "repetition_penalty", "frequency_penalty", "presence_penalty", "dry_multiplier"),
     *("no_repeat_ngram_size", "bad_words", "min_new_tokens"),
 )
-_WARPERS = ("top_n_sigma", "temperature", "top_h", "top_k", "top_p")
-_CUTOFFS = ("min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
-FILTERS = (*_PENALTIES, *_WARPERS, *_CUTOFFS)
+_OF_SAMPLES = (
+    *("top_n_sigma", "temperature", "top_h", "top_k", "top_p"),
+    *("min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"),
+)
+FILTERS = (*_PENALTIES, *_OF_SAMPLES)
 _OFF = {"top_k": 0}  # where the default is not the value that switches a filter off
 
 ALIASES = {"temp": "temperature", "penalty": "repetition_penalty", "max_tokens": "max_new_tokens"}

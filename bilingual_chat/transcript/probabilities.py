@@ -27,7 +27,7 @@ MOST_CHARACTERS = 2_000_000
 _MOST_BYTES = 8 << 20  # unpacked
 _MOST_TOKENS = 8193
 _LARGEST = 2**31
-_FILTERS = frozenset(RANGES)
+_SETTINGS = frozenset(RANGES)
 
 
 def pack(chunks: Sequence[Chunk]) -> dict[str, str]:
@@ -134,6 +134,6 @@ def _nats(value: Any) -> float:
 
 
 def _filter(value: Any) -> str:
-    if value not in _FILTERS:
+    if value not in _SETTINGS:
         raise ValueError
     return str(value)

@@ -14,7 +14,7 @@ import pytest
 from bilingual_chat import messages
 from bilingual_chat.cli import doctor
 from bilingual_chat.engines import memory
-from bilingual_chat.engines.neox import build
+from bilingual_chat.engines.neox import kernel_library
 from bilingual_chat.messages import Phrase
 from bilingual_chat.settings.config import load_config
 from bilingual_chat.storage import paths
@@ -38,7 +38,7 @@ def findings(check: Any) -> list[doctor.Finding]:
 
 
 def test_a_missing_compiler_is_reported_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "kernel_problem", lambda: Phrase("native.no-compiler"))
+    monkeypatch.setattr(kernel_library, "kernel_problem", lambda: Phrase("native.no-compiler"))
     [_, kernels] = findings(doctor._kernels)
     assert kernels.remedy is not None
     assert not kernels.is_problem

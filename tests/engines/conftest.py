@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from bilingual_chat.engines.neox import build
+from bilingual_chat.engines.neox import kernel_library
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def two_threads() -> Iterator[None]:
 @pytest.fixture
 def compiled() -> ctypes.CDLL:
     """The kernels as they are compiled for users of this machine."""
-    library = build.load_library()
+    library = kernel_library.load_library()
     if library is None:
         pytest.skip("no C compiler here")
     return library

@@ -23,7 +23,7 @@ from bilingual_chat.engines import device, local
 from bilingual_chat.engines.generation import limit_threads
 from bilingual_chat.engines.memory import PRECISIONS as PRECISION_TABLE
 from bilingual_chat.engines.memory import Precision, memory_in
-from bilingual_chat.engines.neox import build, cpu_model
+from bilingual_chat.engines.neox import cpu_model, kernel_library
 from bilingual_chat.engines.neox.config import HEAD, NeoxConfig, parse_config
 from bilingual_chat.engines.neox.cpu_model import CpuNeox
 from bilingual_chat.engines.neox.kv_cache import KVCache
@@ -82,7 +82,7 @@ def compile_kernels(folders: pytest.TempPathFactory, tuning: list[str]) -> ctype
         pytest.skip("no C compiler here")
     path = folders.mktemp("native") / "native.so"
     command = [compiler, "-std=gnu11", "-O1", *tuning, "-fPIC", "-shared", "-pthread", "-o", str(path)]
-    subprocess.run([*command, str(build.SOURCE), "-lm"], check=True)
+    subprocess.run([*command, str(kernel_library.SOURCE), "-lm"], check=True)
     return cpu_model.declare(ctypes.CDLL(str(path)))
 
 
@@ -265,7 +265,7 @@ def test_how_many_threads_compute_changes_no_bit(library: ctypes.CDLL, precision
 @needs_compiler
 def test_rows_of_several_sequences_are_computed_as_if_alone() -> None:
     config, weights = network("bfloat16")
-    library = build.load_library()
+    library = kernel_library.load_library()
     assert library is not None
     model = CpuNeox(config, weights, library)
     texts = [some_ids(length, length) for length in (5, 40, 17)]
@@ -283,7 +283,7 @@ def test_rows_of_several_sequences_are_computed_as_if_alone() -> None:
 @needs_compiler
 def test_float32_weights_give_the_greedy_ids_of_transformers(saved: Path) -> None:
     model = make_model(**SIZES)
-    library = build.load_library()
+    library = kernel_library.load_library()
     assert library is not None
     engine = open_engine(saved, quantize="none", dtype="float32")
     engine._model = CpuNeox(engine._model.config, network("float32")[1], library)
@@ -423,7 +423,7 @@ def test_without_a_compiler_torch_computes_the_same_weights(
 ) -> None:
     """It is slow, and bchat says so."""
     quick = torch.cat(list(open_engine(saved, quantize="int4").score(some_ids(12).tolist())))
-    monkeypatch.setattr(build, "_loaded", lambda: (None, Phrase("native.no-compiler")))
+    monkeypatch.setattr(kernel_library, "_loaded", lambda: (None, Phrase("native.no-compiler")))
     engine = open_engine(saved, quantize="int4")
     assert "engine.no-kernels-quantized" in [notice.key for notice in engine.notices]
     slow = torch.cat(list(engine.score(some_ids(12).tolist())))
@@ -467,9 +467,9 @@ def test_a_narrow_kind_for_which_there_is_no_code_is_one_sentence(tmp_path: Path
 
 @pytest.fixture
 def fresh() -> Iterator[None]:
-    build._loaded.cache_clear()
+    kernel_library._loaded.cache_clear()
     yield
-    build._loaded.cache_clear()
+    kernel_library._loaded.cache_clear()
 
 
 def compiler(path: Path, *lines: str) -> str:
@@ -480,9 +480,9 @@ def compiler(path: Path, *lines: str) -> str:
 
 def problem() -> tuple[str, str]:
     """The key of the problem, and its English sentence; Japanese renders too."""
-    found = build.kernel_problem()
+    found = kernel_library.kernel_problem()
     assert found is not None
-    assert build.load_library() is None
+    assert kernel_library.load_library() is None
     assert "\n" not in sentence(found, "ja")
     return found.key, sentence(found, "en")
 
@@ -529,7 +529,7 @@ def test_a_compiler_that_cannot_be_run_is_named(tmp_path: Path, monkeypatch: pyt
 def test_a_hanging_compiler_is_killed_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
 ) -> None:
-    monkeypatch.setattr(build, "COMPILE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(kernel_library, "COMPILE_TIMEOUT_S", 0.5)
     monkeypatch.setenv("CC", compiler(tmp_path / "cc", f"sleep 60 >/dev/null 2>&1 & echo $! > {tmp_path}/child; wait"))
     assert problem()[0] == "native.timeout"
     child = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
@@ -558,20 +558,20 @@ def test_a_library_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: p
 def test_a_damaged_library_in_the_cache_is_compiled_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
 ) -> None:
-    assert build.load_library() is not None
+    assert kernel_library.load_library() is not None
     (whole,) = (paths.cache_dir() / "native").glob("*.so")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     damaged = paths.cache_dir() / "native" / whole.name
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"\x7fELF")
-    build._loaded.cache_clear()
-    assert build.load_library() is not None
+    kernel_library._loaded.cache_clear()
+    assert kernel_library.load_library() is not None
     assert damaged.stat().st_size > 1000
 
 
 def test_an_unquantised_model_reports_why_it_is_slow(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "SMALL", 0)
-    monkeypatch.setattr(build, "_loaded", lambda: (None, Phrase("native.no-compiler")))
+    monkeypatch.setattr(kernel_library, "_loaded", lambda: (None, Phrase("native.no-compiler")))
     (notice,) = open_engine(saved, quantize="none").notices
     assert notice.key == "engine.no-kernels"
     assert "no C compiler" in sentence(notice, "en")

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from bilingual_chat.engines.neox import build, cpu_model, kv_cache
+from bilingual_chat.engines.neox import cpu_model, kernel_library, kv_cache
 from bilingual_chat.engines.weights import quantized_matrix
 from tests import sanitize
 from tests.runs import ROOT
 
-KERNELS = build.SOURCE.parent
+KERNELS = kernel_library.SOURCE.parent
 TUNINGS = {
-    "this processor": build.target_flags(),
+    "this processor": kernel_library.target_flags(),
     "AVX2": ["-mavx2", "-mfma"],
     "SSE 4": ["-march=x86-64-v2"],
     "no extension": ["-march=x86-64"],
@@ -45,7 +45,7 @@ def test_the_kernels_compile_without_a_warning(compiler: str, tuning: str, tmp_p
     if tuning != "this processor" and not needs_x86:
         pytest.skip("not an x86 processor")
     options = ["-O3", "-Wall", "-Wextra", "-Werror", "-fPIC", "-pthread", "-c", "-o", str(tmp_path / "kernels.o")]
-    compiles(compiler, *TUNINGS[tuning], *options, str(build.SOURCE))
+    compiles(compiler, *TUNINGS[tuning], *options, str(kernel_library.SOURCE))
 
 
 def test_python_and_c_agree_on_structures_and_sizes(tmp_path: Path) -> None:
