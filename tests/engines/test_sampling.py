@@ -124,6 +124,7 @@ def pick_from(generator: torch.Generator) -> Callable[..., Any]:
     return lambda *options: options[int(torch.randint(len(options), (1,), generator=generator))]
 
 
+@pytest.mark.slow
 def test_the_filtered_distribution_is_that_of_transformers(reference: Reference) -> None:
     """Random settings, in all combinations, on random logits, with many ties: the same scores survive.
 
@@ -294,6 +295,7 @@ def test_the_unmodified_distribution_is_that_of_the_logits(seed: int) -> None:
         assert float(logits[each]) - found.shift == pytest.approx(float(exact[each]), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_each_removed_token_is_removed_by_the_filter_that_is_named() -> None:
     """Without the filters from that one on it is still there; with it, it is gone."""
     generator = torch.Generator().manual_seed(3)
