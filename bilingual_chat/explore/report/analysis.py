@@ -19,6 +19,7 @@ from bilingual_chat.messages.errors import BchatError, ExitStatus
 _SHARE: Bounds = (0.0, 1.0)
 _AT_LEAST_0: Bounds = (0.0, math.inf)
 _ANY: Bounds = (-math.inf, math.inf)
+_TOO_LARGE = 1e100
 _SCORES_UP_TO_1 = ("exact", "contains", "regex", "chrf", "choice")
 
 
@@ -129,8 +130,9 @@ def is_clean(reply: Reply) -> bool:
 
 
 def _column(reply: Reply, name: str) -> float:
+    """Return a number of the reply's line; NaN if it has none, or one whose square would overflow."""
     value = reply.columns.get(name)
-    return float(value) if isinstance(value, bool | int | float) else math.nan
+    return float(value) if isinstance(value, bool | int | float) and abs(value) < _TOO_LARGE else math.nan
 
 
 def _surprisal(reply: Reply) -> float:

@@ -27,7 +27,7 @@ def write_preset(analysis: Analysis, name: str) -> bytes:
     for lang in LANGUAGES:
         lines.append(f"description.{lang} = {_toml(messages.render('report.preset-description', lang, **values))}")
     kept = (key for key in PARAMETERS if key != "seed" and settings.get(key) is not None)
-    return "\n".join([*lines, *(f"{key} = {_toml(settings[key])}" for key in kept), ""]).encode("utf-8")
+    return "\n".join([*lines, *(f"{key} = {_toml(settings[key])}" for key in kept), ""]).encode("utf-8", "replace")
 
 
 def _evidence(analysis: Analysis) -> str:
