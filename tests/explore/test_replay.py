@@ -34,7 +34,7 @@ from tests.scripted import drain, settings
 
 ENTRY = ModelEntry("demo", directory=str(paths.demo_model_dir()), preset="")
 EMBEDDING = "gpt_neox.embed_in.weight"  # the head, too
-WARM = {"temperature": 2.5, "top_k": 0, "top_p": 1.0, "max_new_tokens": 16}
+WARM = {"temperature": 2.5, "min_new_tokens": 1, "top_k": 0, "top_p": 1.0, "max_new_tokens": 16}
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +254,9 @@ def test_another_order_of_the_filters_is_named(asked: Path, model: Model) -> Non
     def edit(value: dict[str, Any]) -> None:
         value["filters"], value["reply_ids"][2] = ["top_p", "temperature"], 300
 
-    assert only(replay(edited(asked, edit), model)).facts == (("filters", "top_p > temperature", "temperature"),)
+    assert only(replay(edited(asked, edit), model)).facts == (
+        ("filters", "top_p > temperature", "min_new_tokens > temperature"),
+    )
 
 
 def test_other_weights_are_named_by_their_digest(asked: Path, tmp_path: Path) -> None:
