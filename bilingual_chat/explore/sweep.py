@@ -162,12 +162,11 @@ def run(
     on_reply: Callable[[], None],
     width: int | None = None,
 ) -> None:
-    """Generate the replies that `store` lacks; each is on disk before `on_reply` is called for it.
+    """Generate the replies of `jobs`, which `store` lacks; each is on disk before `on_reply` is called for it.
 
     width: replies at a time, at most; None leaves it to the engine. Raises BchatError as the engine, the score and
     the store do; what was stored stays.
     """
-    jobs = [job for job in jobs if job.id not in store.done]
     running: dict[int, _Running] = {}
     ended: set[int] = set()
     prompts, parameters = [job.prompt.ids for job in jobs], [job.parameters for job in jobs]
@@ -266,8 +265,6 @@ def run_choices(jobs: Iterable[Job], model: Model, store: SweepStore, on_reply: 
     included. Nothing is sampled; the prompt is computed once.
     """
     for job in jobs:
-        if job.id in store.done:
-            continue
         began = time.perf_counter()
         together = enumerate(zip(job.prompt.ids, *job.choices, strict=False))
         least = min(map(len, (job.prompt.ids, *job.choices)))
