@@ -30,8 +30,8 @@ KERNELS = (
     *(f"{name}.h" for name in ("attention", "matmul", "matmul_float", "matmul_int8", "simd", "threads", "types")),
 )
 SENTENCES = (
-    *("text", "settings", "transcript", "hub", "engines", "session", "terminal"),
-    *("commands", "cli", "bench", "report", "duel", "bootstrap", "forms"),
+    *("text", "settings", "transcript", "hub", "engines", "server", "session", "terminal"),
+    *("commands", "cli", "bench", "sweep", "report", "replay", "duel", "bootstrap", "forms"),
 )
 DATA = {
     "bilingual_chat/configs/models.toml",
