@@ -23,7 +23,7 @@ CELL, LINE, MARGIN = 8.4, 18.0, 16.0  # pixels: width of a cell, height of a lin
 INK, PAPER = "#d8dee9", "#20242c"
 COLOURS = {"default": INK, "brightblack": "#8a93a3", "red": "#e88388", "green": "#a8cc8c", "brown": "#dbab79"}
 LINES = {
-    "en": ("Hello!", "What is 'cat' in Japanese?", "And dog?", "How do I read that?", "/set tempratur 3"),
+    "en": ("Hello!", "What is 'cat' in Japanese?", "And water?", "How do I read that?", "/set tempratur 3"),
     "ja": ("こんにちは", "猫は英語で何ですか？", "水は？", "／ｓｅｔ　ｔｅｍｐｒａｔｕｒ　３"),
 }
 COMPARE = "/compare greedy temperature=1.6,top_k=0,top_p=1"
