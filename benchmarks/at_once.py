@@ -27,7 +27,7 @@ import torch
 from bilingual_chat.engines import lookahead
 from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.neox import kernel_library
-from bilingual_chat.engines.protocol import QuantizeName, open_engine
+from bilingual_chat.engines.protocol import OpenOptions, QuantizeName
 from bilingual_chat.session.model import Model
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import load_config
@@ -71,7 +71,8 @@ def main() -> None:
 
 
 def opened(directory: Path, quantize: QuantizeName) -> LocalEngine:
-    return open_engine(directory, Tokenizer(directory / "spiece.model"), name=directory.name, quantize=quantize)
+    tokenizer = Tokenizer(directory / "spiece.model")
+    return LocalEngine(directory, ModelEntry(directory.name), tokenizer, OpenOptions(quantize=quantize))
 
 
 def at_once(directory: Path, quantize: QuantizeName, rounds: int) -> None:

@@ -22,7 +22,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bilingual_chat.engines.protocol import open_engine
+from bilingual_chat.engines.local import LocalEngine
+from bilingual_chat.engines.protocol import OpenOptions
 from bilingual_chat.engines.weights.files import find_weights
 from bilingual_chat.engines.weights.withdrawn import md5_of
 from bilingual_chat.session.model import Model
@@ -73,7 +74,7 @@ def measure(directory: Path, name: str, dtype: Any, row: str) -> dict[str, Any]:
     entry = replace(config.catalogue[name], directory=str(directory), withdrawn_md5=())
     began = time.perf_counter()
     tokenizer = Tokenizer(directory / "spiece.model", newline=entry.prompt.newline)
-    engine = open_engine(directory, tokenizer, name=name, entry=entry, dtype=dtype)
+    engine = LocalEngine(directory, entry, tokenizer, OpenOptions(dtype=dtype))
     loaded = time.perf_counter() - began
     settings = settings_for(config, entry, options={"min_new_tokens": TOKENS, "max_new_tokens": TOKENS, "seed": 1})
     model = Model(entry, tokenizer, engine)

@@ -38,13 +38,15 @@ class Bchat:
     def __init__(self, model: str, quantize: Any, threads: int) -> None:
         import torch
 
-        from bilingual_chat.engines.protocol import open_engine
+        from bilingual_chat.engines.local import LocalEngine
+        from bilingual_chat.engines.protocol import OpenOptions
+        from bilingual_chat.settings.catalogue import ModelEntry
         from bilingual_chat.text.tokenizer import Tokenizer
 
         torch.set_num_threads(threads)
         directory = Path(model)
         tokenizer = Tokenizer(directory / "spiece.model")
-        self.engine = open_engine(directory, tokenizer, name="bench", quantize=quantize)
+        self.engine = LocalEngine(directory, ModelEntry("bench"), tokenizer, OpenOptions(quantize=quantize))
         self.bytes_per_token = self.engine.bytes_per_token
 
     def prefill(self, ids: list[int]) -> float:

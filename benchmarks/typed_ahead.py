@@ -31,7 +31,7 @@ from bilingual_chat.settings.config import load_config, settings_for
 from bilingual_chat.text.conversation import Conversation, FinishReason, Turn
 from bilingual_chat.transcript.document import write_document
 from bilingual_chat.transcript.loaded import Loaded, new_header
-from tests.terminal import Terminal
+from tests.pseudo_terminal import Terminal
 
 KEYS_S, LOOKED_AT_S, REMEMBERED_S = 1 / 6, 5.0, 10.0
 TYPED = "Could you tell me how people in Japan celebrate the new year, and what they eat on that day?"
