@@ -157,6 +157,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("begin", continuing.begin, "[TEXT | none]"),
         Command("clear", conversation.clear, "", ("new",)),
         Command("history", conversation.show_history),
+        Command("prompt", conversation.show_prompt, "[ids] [TEXT]", (), conversation.ids_choice),
     ),
     "explore": (
         Command(
@@ -172,7 +173,6 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("probs", tokens.show_probabilities, "[NUMBER]"),
         Command("tokens", tokens.show_tokens, "TEXT"),
         Command("last", replies.last),
-        Command("prompt", conversation.show_prompt, "[ids] [TEXT]", (), conversation.ids_choice),
     ),
     "settings": (
         Command("settings", settings.show_settings),

@@ -143,10 +143,19 @@ def is_in_foreground() -> bool:
 
     Only then may it read keys and set modes: the system stops a background process that does.
     """
+    return _is_foreground_group() is True
+
+
+def is_in_background() -> bool:
+    """Return True if another process group is in the foreground of this process's terminal."""
+    return _is_foreground_group() is False
+
+
+def _is_foreground_group() -> bool | None:
     try:
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
-    except (AttributeError, OSError, ValueError):
-        return False
+    except (AttributeError, OSError, ValueError):  # Windows; no terminal
+        return None
 
 
 def _write_to_terminal(sequence: bytes) -> None:

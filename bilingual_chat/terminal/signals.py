@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Protocol
 
-from bilingual_chat.terminal.keyboard import KEYBOARD, is_in_foreground
+from bilingual_chat.terminal.keyboard import KEYBOARD, is_in_background, is_in_foreground
 
 # Every signal whose default action ends a process. (Python ignores SIGPIPE.)
 ENDING: tuple[str, ...] = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF")
 ENDING += ("SIGXCPU", "SIGPOLL", "SIGPWR", "SIGSTKFLT", "SIGABRT", "SIGBREAK")
+
+
+MOST_STOPS = 20  # `bg` again and again
 
 
 class Terminated(BaseException):
@@ -107,6 +111,19 @@ def stop_group() -> None:
     """Suspend the process group, as Ctrl-Z does in a shell; do nothing on a system without SIGTSTP."""
     if hasattr(signal, "SIGTSTP"):
         os.kill(0, signal.SIGTSTP)
+
+
+def wait_for_foreground() -> None:
+    """Stop the process group until it is in the foreground, as reading a key would.
+
+    Otherwise the line editor would be stopped while it sets modes, and fail when `fg` resumes it. A group without a
+    shell is not stopped; it gets the error of reading.
+    """
+    for _ in range(MOST_STOPS):
+        if not is_in_background():
+            return
+        os.kill(0, signal.SIGTTIN)
+        time.sleep(0.05)  # the signal may reach another thread
 
 
 def end_group() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from bilingual_chat.engines.local import LocalEngine
 from bilingual_chat.engines.protocol import Chunk, OpenOptions
 from bilingual_chat.settings import catalogue
 from bilingual_chat.settings.config import load_config, settings_for
-from bilingual_chat.settings.decoding import DecodingParameters
+from bilingual_chat.settings.decoding import DecodingParameters, as_record
 from bilingual_chat.storage import paths
 from bilingual_chat.text import prompt
 from bilingual_chat.text.conversation import Speaker, Utterance
@@ -122,7 +122,7 @@ def test_the_command_line_speaks_with_each_model_as_its_card_does(
     assert printed["model"] == name
     assert printed["prompt"] == card.text
     assert printed["prompt_ids"] == reference(card).encode(card.text)
-    assert printed["settings"] == {**asdict(card.settings), "seed": 7}
+    assert printed["settings"] == {**as_record(card.settings), "seed": 7}
     assert printed["reply"]
     if load_config().catalogue[name].kind == "base":
         assert printed["usage"]["completion_tokens"] == 100

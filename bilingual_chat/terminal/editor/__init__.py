@@ -36,6 +36,7 @@ from bilingual_chat.terminal.editor.pages import Pages
 from bilingual_chat.terminal.editor.rewrap import erase_rewrapped_draft
 from bilingual_chat.terminal.editor.typeahead import feed_typed_ahead, signal_keys, typed_ahead_kept, typed_ahead_keys
 from bilingual_chat.terminal.keyboard import KEYBOARD
+from bilingual_chat.terminal.signals import wait_for_foreground
 from bilingual_chat.terminal.toolbar import Toolbar
 from bilingual_chat.text.encodings import has_undecoded_bytes
 from bilingual_chat.text.sanitize import MARKS, inward, outward_line
@@ -87,6 +88,7 @@ class Editor:
         """
         self._app, self._is_prefilled = app, bool(prefill)
         toolbar = Toolbar(app)
+        wait_for_foreground()
         feed_typed_ahead(self._session.app.input)
         try:
             text = self._session.prompt(
