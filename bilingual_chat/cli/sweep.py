@@ -16,7 +16,7 @@ from bilingual_chat.cli.options import Options
 from bilingual_chat.cli.startup import Startup, prepare
 from bilingual_chat.explore import grid, scoring
 from bilingual_chat.explore.prompts import read_prompts
-from bilingual_chat.explore.store import SweepStore
+from bilingual_chat.explore.store import DAMAGED, SweepStore
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import decoding
@@ -124,6 +124,8 @@ def _run(plan: Plan, startup: Startup, store: SweepStore, display: Display, widt
         display.doing(None)
     for notice in model.notices:
         display.say(notice)
+    if store.damaged:
+        display.say(Phrase("sweep.damaged", count=len(store.damaged), first=store.damaged[0], file=DAMAGED))
     missing = [job for job in jobs if job.id not in store.done]
     _say_plan(plan, len(jobs), len(jobs) - len(missing), display)
     with _progress(display, len(jobs) - len(missing), len(jobs)) as progress:

@@ -1,7 +1,7 @@
 """The directory of a sweep: `manifest.json`, and `replies.jsonl`, whose lines are on disk one before the next.
 
 A sweep that is interrupted, killed, or loses power continues: its replies are known by their `id`. A line that was
-written in part is cut off.
+written in part is cut off. Damaged lines move to `replies.jsonl.damaged`, and their replies are generated again.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from bilingual_chat.transcript.safe_json import encode
 
 KIND, VERSION = "bchat-sweep", 1
 MANIFEST, REPLIES = "manifest.json", "replies.jsonl"
+DAMAGED = f"{REPLIES}.damaged"
 _LOCK = ".lock"
 MAX_MANIFEST, MAX_VALUES = 64 << 20, 10_000_000  # bytes and JSON values of manifest.json
 _MAY_GROW = ("seeds", "limit")  # a limit of None is the greatest
@@ -46,20 +47,28 @@ class SweepStore:
         self._fd: int | None = None
         self._length = 0
         self.done: set[str] = set()
+        self.damaged: list[int] = []  # the numbers of the lines that were set aside
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
-        """Begin the sweep of `manifest`, or continue it. Raises BchatError (DATA): another sweep, foreign files."""
+        """Begin the sweep of `manifest`, or continue it. Raises BchatError (DATA): another sweep, foreign files.
+
+        A sweep without a reply has nothing to mix, so that any other replaces it.
+        """
         with self._explained():
             before = self._read_manifest()
+            self._fd = own_files.open_own(self._directory / REPLIES, 0o644)
+            bad = self._read_replies()
+            before = before if self.done else None
             merged = dict(manifest) if before is None else {**manifest, "created": before.get("created")}
             if before is not None:
                 _require_same(self._directory, before, manifest)
             if merged != before:
                 data = json.dumps(merged, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace")
                 atomic.write(self._directory / MANIFEST, data + b"\n", mode=0o644)
-            self._fd = own_files.open_own(self._directory / REPLIES, 0o644)
             atomic.sync_directory(self._directory)
-            self._read_replies()
+            self._set_aside(bad)
+            if os.fstat(self._fd).st_size > self._length:
+                atomic.truncate(self._fd, self._length)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one reply. It is on disk on return; if that fails, nothing of it is. Raises BchatError."""
@@ -97,22 +106,38 @@ class SweepStore:
             raise BchatError("sweep.not-ours", status=ExitStatus.DATA, directory=self._directory)
         return manifest
 
-    def _read_replies(self) -> None:
-        """Read the ids; cut off what was written in part at the end."""
-        assert self._fd is not None
-        bad: int | None = None
+    def _read_replies(self) -> list[int]:
+        """Read the ids, and the length without a part of a line. Return the numbers of the damaged lines."""
+        bad = []
         for number, line in enumerate(self._lines(), start=1):
-            found = _id_of(line)
-            if found is None:
-                bad = bad or number
-                continue
-            if bad is not None:
-                path = self._directory / REPLIES
-                raise BchatError("sweep.damaged", status=ExitStatus.DATA, path=path, line=bad)
-            self.done.add(found)
+            if not line.endswith(b"\n"):
+                break
             self._length += len(line)
-        if os.fstat(self._fd).st_size > self._length:
-            atomic.truncate(self._fd, self._length)
+            if (found := _id_of(line)) is None:
+                bad.append(number)
+            else:
+                self.done.add(found)
+        return bad
+
+    def _set_aside(self, bad: list[int]) -> None:
+        """Move the damaged lines of replies.jsonl to a file beside it, which has them before they go."""
+        if not bad:
+            return
+        assert self._fd is not None
+        path, taken = self._directory / REPLIES, set(bad)
+        good, aside = bytearray(), bytearray()
+        for number, line in enumerate(self._lines(), start=1):
+            (aside if number in taken else good).extend(line)
+        kept = own_files.open_own(path.with_name(DAMAGED), 0o644)
+        try:
+            atomic.write_at(kept, os.fstat(kept).st_size, aside)
+        finally:
+            atomic.close(kept)
+        self._length -= len(aside)
+        atomic.write(path, good[: self._length], mode=0o644)
+        atomic.close(self._fd)
+        self._fd = own_files.open_own(path, 0o644)
+        self.damaged = bad
 
     def _lines(self) -> Iterator[bytes]:
         with (self._directory / REPLIES).open("rb") as file:
@@ -128,9 +153,9 @@ class SweepStore:
 
 
 def _id_of(line: bytes) -> str | None:
-    """Return the id of a whole line; None for a part of one."""
+    """Return the id of a line; None if it is damaged."""
     try:
-        record = json.loads(line) if line.endswith(b"\n") else None
+        record = json.loads(line)
     except (ValueError, RecursionError):
         return None
     found = record.get("id") if isinstance(record, dict) else None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bilingual_chat.explore.store import MANIFEST, REPLIES, SweepStore
+from bilingual_chat.explore.store import DAMAGED, MANIFEST, REPLIES, SweepStore
 from bilingual_chat.messages.errors import BchatError
 
 MANIFEST_VALUE: dict[str, Any] = {
@@ -93,13 +93,44 @@ def test_a_line_that_was_written_in_part_is_cut_off(tmp_path: Path, cut: int) ->
 
 
 @pytest.mark.parametrize("damage", [b"\n", b"{}\n", b"\xff\xfe\n", b'{"id": 3}\n', b"[" * 100_000 + b"\n"])
-def test_a_damaged_line_among_good_ones_is_named_and_nothing_is_cut(tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_line_among_good_ones_is_set_aside_and_its_reply_is_missing(tmp_path: Path, damage: bytes) -> None:
     lines = filled(tmp_path / "s")
-    data = lines[0] + damage + lines[2]
+    torn = b'{"id": "torn'
+    for _ in range(2):  # the second time, the lines are added to the same file
+        (tmp_path / "s" / REPLIES).write_bytes(lines[0] + damage + damage + lines[2] + torn)
+        store = opened(tmp_path / "s")
+        assert (store.done, store.damaged) == ({"0", "2"}, [2, 3])
+        store.append({"id": "new"})
+        store.close()
+        assert (tmp_path / "s" / REPLIES).read_bytes() == lines[0] + lines[2] + b'{"id": "new"}\n'
+    assert (tmp_path / "s" / DAMAGED).read_bytes() == damage * 4
+
+
+def test_another_sweep_changes_no_damaged_file(tmp_path: Path) -> None:
+    lines = filled(tmp_path / "s")
+    data = lines[0] + b"damaged\n" + lines[2] + b"torn"
     (tmp_path / "s" / REPLIES).write_bytes(data)
-    error = refusal(tmp_path / "s")
-    assert (error.key, error.values["line"]) == ("sweep.damaged", 2)
+    assert refusal(tmp_path / "s", changed(seeds=1)).key == "sweep.other"
     assert (tmp_path / "s" / REPLIES).read_bytes() == data
+    assert not (tmp_path / "s" / DAMAGED).exists()
+
+
+@pytest.mark.parametrize("rest", [b"", b'{"id": "to'])
+def test_a_sweep_without_a_reply_gives_way_to_any_other(tmp_path: Path, rest: bytes) -> None:
+    filled(tmp_path / "s", 0)
+    (tmp_path / "s" / REPLIES).write_bytes(rest)
+    other = changed(
+        score={"name": "ok.py"},
+        cells=[],
+        seeds=1,
+        created="later",
+        prompts={**MANIFEST_VALUE["prompts"], "sha256": "e"},
+    )
+    store = opened(tmp_path / "s", other)
+    store.append({"id": "a"})
+    store.close()
+    assert json.loads((tmp_path / "s" / MANIFEST).read_text("utf-8")) == other
+    assert (tmp_path / "s" / REPLIES).read_bytes() == b'{"id": "a"}\n'
 
 
 def test_two_runs_on_one_directory_exclude_each_other(tmp_path: Path) -> None:

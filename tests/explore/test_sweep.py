@@ -253,6 +253,32 @@ def test_a_scorer_that_fails_keeps_the_replies_that_it_has_scored(
     assert [each["score"] for each in replies(tmp_path / "s")] == [0, 1, 1, 1]
 
 
+def test_a_corrected_scorer_takes_the_directory_of_one_that_scored_nothing(
+    prompts: Path, tmp_path: Path, run: Run, scripted: list[Any]
+) -> None:
+    good = tmp_path / "good.py"
+    good.write_text("import sys\nfor line in sys.stdin:\n    print(1, flush=True)\n", "utf-8")
+    output = ("-o", str(tmp_path / "s"))
+    bad = run("sweep", str(prompts), "--score", f"{sys.executable} -c print('x')", *output)
+    assert (bad.status, replies(tmp_path / "s")) == (1, [])
+    assert run("sweep", str(prompts), "--score", f"{sys.executable} {good}", *output).status == 0
+    assert [each["score"] for each in replies(tmp_path / "s")] == [1, 1, 1, 1]
+
+
+def test_a_damaged_line_is_said_and_its_reply_generated_again(
+    prompts: Path, tmp_path: Path, run: Run, scripted: list[Any]
+) -> None:
+    arguments = ("sweep", str(prompts), "-o", str(tmp_path / "s"))
+    run(*arguments)
+    file = tmp_path / "s" / "replies.jsonl"
+    first, _, *rest = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([first, b"damaged\n", *rest]))
+    ran = run(*arguments)
+    assert ran.status == 0
+    assert "1 damaged line of replies.jsonl to replies.jsonl.damaged; the first was line 2" in ran.err
+    assert len(replies(tmp_path / "s")) == 2 + len(rest)
+
+
 @pytest.mark.slow
 def test_a_choice_is_scored_by_the_probability_that_it_is_the_whole_reply(tmp_path: Path) -> None:
     """Against the slow way, which reads prompt and choice as one text."""
