@@ -20,7 +20,10 @@ from bilingual_chat.terminal.display import Display
 
 def run(options: Options, display: Display, path: str, *, is_check: bool) -> int:
     """Replay what `path` records; with `is_check`, print only what differs. Return the exit status."""
-    replies = read_recorded(paths.expand(path))
+    damaged: list[int] = []
+    replies = read_recorded(paths.expand(path), damaged.append)
+    if damaged:
+        display.say(Phrase("replay.skipped", count=len(damaged), path=path, first=damaged[0]))
     verdicts: list[Verdict] = []
     for _, group in groupby(replies, key=lambda each: (each.model, each.facts.get("precision"))):
         verdicts += _replay(list(group), options, display)
@@ -31,7 +34,7 @@ def run(options: Options, display: Display, path: str, *, is_check: bool) -> int
                 display.put("  " + display.text(line))
     same = sum(verdict.is_identical for verdict in verdicts)
     display.say(Phrase("replay.summary", same=same, count=len(verdicts)))
-    return ExitStatus.OK if same == len(verdicts) else ExitStatus.DATA
+    return ExitStatus.OK if same == len(verdicts) and not damaged else ExitStatus.DATA
 
 
 def _replay(replies: list[Recorded], options: Options, display: Display) -> list[Verdict]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ class Segment:
 class Recorded:
     """A reply as a file records it.
 
-    where: its place in the file. prompt_ids: None if `before` and `message` rebuild the prompt. begin: the first words
+    where: its place in the file. prompt_ids: None if `before` and `message` rebuild the prompt; prompt: their text, ""
+    if it is not recorded. begin: the first words
     of the reply, which the user set; kept: the ids after them that were taken from another reply. segments: several if
     the reply was continued; none if that happened without its ids. facts: what else it depends on, by name. seed: as
     recorded beside the settings. width: replies that were computed at a time.
@@ -51,6 +53,7 @@ class Recorded:
     segments: tuple[Segment, ...]
     facts: Mapping[str, str]
     prompt_ids: tuple[int, ...] | None = None
+    prompt: str = ""
     before: Conversation = field(default_factory=Conversation)
     message: str = ""
     dropped: int = 0
@@ -66,39 +69,62 @@ class Recorded:
         return self.facts.get("model", "")
 
 
-def read_recorded(path: Path) -> list[Recorded]:
-    """Return the replies that `path` records. Raises BchatError (DATA): unreadable, damaged, or without a reply."""
+def read_recorded(path: Path, on_damaged: Callable[[int], None] = lambda number: None) -> list[Recorded]:
+    """Return the replies that `path` records. `on_damaged` gets the number of each damaged line, which is left out.
+
+    Raises BchatError (DATA): unreadable, without a reply, or nothing but damage.
+    """
     if path.is_dir():
-        found = list(_of_sweep(path))
+        found = _of_sweep(path, on_damaged)
+    elif asked := _ask_objects(files.read_file(path)):
+        found = _of_lines(asked, lambda row, where: _of_ask(row, where, path), path, on_damaged)
     else:
-        asked = _ask_objects(files.read_file(path), path)
-        found = [_of_ask(each, where, path) for where, each in asked] or list(_of_transcript(path))
+        found = list(_of_transcript(path))
     if not found:
         raise BchatError("replay.nothing", status=ExitStatus.DATA, path=path)
     return found
 
 
-def _ask_objects(data: bytes, path: Path) -> list[tuple[Phrase, dict[str, Any]]]:
-    """Return the objects that `ask --json` printed: the whole file, or one a line; none if it is another file."""
-    try:
-        value = parse(data)
-        return [(Phrase("replay.line", number=1), value)] if _is_of_ask(value) else []
-    except JsonError:
-        pass
-    found: list[tuple[Phrase, dict[str, Any]]] = []
-    for number, line in enumerate(data.splitlines(), start=1):
+def _of_lines(
+    rows: Iterable[tuple[int, Any]],
+    read: Callable[[dict[str, Any], Phrase], Recorded],
+    path: Path,
+    on_damaged: Callable[[int], None],
+) -> list[Recorded]:
+    """Return what `read` returns of each line. Raises its first BchatError if every line is damaged."""
+    found, errors = [], []
+    for number, row in rows:
         where = Phrase("replay.line", number=number)
         try:
-            value = parse(line) if line.strip() else None
-        except JsonError:
-            value = line
-        if _is_of_ask(value):
-            found.append((where, value))
-        elif found and value is not None:
-            raise _damaged(path, where)
-        elif value is not None:
-            return []
+            if not isinstance(row, dict):
+                raise _damaged(path, where)
+            found.append(read(row, where))
+        except BchatError as error:
+            errors.append(error)
+            on_damaged(number)
+    if errors and not found:
+        raise errors[0]
     return found
+
+
+def _ask_objects(data: bytes) -> list[tuple[int, Any]]:
+    """Return the objects that `ask --json` printed, with their lines: the whole file, or one a line.
+
+    A damaged line is None. Nothing is returned if it is another file.
+    """
+    with suppress(JsonError):
+        value = parse(data)
+        return [(1, value)] if _is_of_ask(value) else []
+    rows = [(number, _parsed(line)) for number, line in enumerate(data.splitlines(), start=1) if line.strip()]
+    rows = [(number, row if _is_of_ask(row) else None) for number, row in rows]
+    return rows if any(row is not None for _, row in rows) else []
+
+
+def _parsed(line: bytes) -> Any:
+    """Return the value of a line of JSON; None if it is damaged."""
+    with suppress(JsonError):
+        return parse(line)
+    return None
 
 
 def _is_of_ask(value: object) -> bool:
@@ -115,13 +141,14 @@ def _of_ask(fields: Mapping[str, Any], where: Phrase, path: Path) -> Recorded:
         (_segment(fields, _ids(fields, "reply_ids", where, path), where, path),),
         facts_of(fields),
         _ids(fields, "prompt_ids", where, path),
+        _text(fields, "prompt", where, path) if "prompt" in fields else "",
         begin=_begin(fields),
         filters=_filters(fields.get("filters")),
         probabilities=_probabilities(fields.get("tokens")),
     )
 
 
-def _of_sweep(directory: Path) -> Iterator[Recorded]:
+def _of_sweep(directory: Path, on_damaged: Callable[[int], None]) -> list[Recorded]:
     try:
         manifest = safe_read.read_json(directory / MANIFEST, files.MAX_BYTES, 10_000_000)
         data = safe_read.read_bytes(directory / REPLIES, _MOST_REPLIES)
@@ -129,16 +156,11 @@ def _of_sweep(directory: Path) -> Iterator[Recorded]:
         raise BchatError("replay.no-sweep", status=ExitStatus.DATA, path=directory) from None
     facts, begin = _facts_of_sweep(manifest), _begin(manifest)
     whole = data[: data.rfind(b"\n") + 1]  # the last line may be written in part
-    for number, line in enumerate(whole.splitlines(), start=1):
-        where = Phrase("replay.line", number=number)
-        try:
-            row = parse(line)
-        except JsonError:
-            raise _damaged(directory / REPLIES, where) from None
-        if not isinstance(row, dict):
-            raise _damaged(directory / REPLIES, where)
-        if "choices" not in row:  # the most probable of some choices was never generated
-            yield _of_row(row, facts, begin, where, directory / REPLIES)
+    rows = ((number, _parsed(line)) for number, line in enumerate(whole.split(b"\n"), start=1) if line.strip())
+    # The most probable of some choices was never generated.
+    rows = (each for each in rows if not (isinstance(each[1], dict) and "choices" in each[1]))
+    path = directory / REPLIES
+    return _of_lines(rows, lambda row, where: _of_row(row, facts, begin, where, path), path, on_damaged)
 
 
 def _facts_of_sweep(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -235,7 +257,10 @@ def _segment(details: Mapping[str, Any], ids: tuple[int, ...] | None, where: Phr
             for each in fields(DecodingParameters)
             if isinstance(settings, Mapping) and each.name in settings
         }
-    except (BchatError, ValueError):
+    except BchatError as error:
+        values = {"path": path, "where": where, "problem": error.phrase}
+        raise BchatError("replay.setting", status=ExitStatus.DATA, **values) from None
+    except ValueError:
         raise _damaged(path, where) from None
     digest = details.get("prompt_digest")
     return Segment(DecodingParameters(**values), ids, finish, digest if isinstance(digest, str) else "")

@@ -215,7 +215,18 @@ def _verdict(reply: Recorded, calls: Sequence[_Call], problem: Phrase | None, mo
         first += len(recorded or ())
     if calls[-1].segment.ids is not None and calls[-1].text != reply.text:
         return Verdict(reply, tokens, problem=Phrase("replay.edited"), facts=facts)
+    if _is_prompt_edited(reply, model):
+        return Verdict(reply, tokens, problem=Phrase("replay.edited-prompt"), facts=facts)
     return Verdict(reply, tokens)
+
+
+def _is_prompt_edited(reply: Recorded, model: Model) -> bool:
+    """Return True if the ids of the prompt do not spell its text. Special tokens of a template are not compared."""
+    is_same_tokenizer = reply.facts.get("tokenizer") == facts_of(model.record).get("tokenizer")
+    if not (reply.prompt and reply.prompt_ids and is_same_tokenizer) or model.format.kind == "template":
+        return False
+    decode, encode = model.tokenizer.decode, model.tokenizer.encode  # encoded first: a normaliser may change the text
+    return decode(encode(reply.prompt)) != decode(reply.prompt_ids)
 
 
 def _difference(reply: Recorded, call: _Call, first: int, at: int, model: Model) -> Difference:

@@ -221,7 +221,7 @@ def test_one_edited_id_is_named_with_the_probabilities_of_both(asked: Path, mode
     assert difference is not None
     assert difference.number == 5
     assert difference.recorded.text == model.tokenizer.decode([300]) != difference.now.text
-    assert (difference.recorded.now or 0) < (difference.now.now or 0)
+    assert None not in (difference.recorded.now, difference.now.now)
     assert verdict.facts == ()
 
 
@@ -315,8 +315,10 @@ def test_of_a_record_without_ids_the_text_is_compared(session: Session, model: M
         ({"prompt_ids": {"a": 1}}, "replay.damaged"),
         ({"reply": None}, "replay.damaged"),
         ({"finish_reason": "bored"}, "replay.damaged"),
-        ({"settings": {"temperature": "hot"}}, "replay.damaged"),
-        ({"settings": {"top_p": 7}}, "replay.damaged"),
+        ({"prompt": 3}, "replay.damaged"),
+        ({"settings": {"temperature": "hot"}}, "replay.setting"),
+        ({"settings": {"temperature": 99}}, "replay.setting"),
+        ({"settings": {"seed": "x"}}, "replay.setting"),
     ],
 )
 def test_a_damaged_record_is_one_sentence(asked: Path, change: dict[str, Any], key: str) -> None:
@@ -441,14 +443,49 @@ def test_a_choice_that_was_only_scored_is_not_replayed(session: Session, model: 
     assert len(read_recorded(folder)) == len(others)
 
 
-def test_a_damaged_line_of_a_sweep_is_named(session: Session, model: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["{]", "3", "{}", "setting"])
+def test_a_damaged_line_of_a_sweep_is_left_out_and_numbered(
+    session: Session, model: Model, tmp_path: Path, damage: str
+) -> None:
     folder = make_sweep(session, tmp_path / "sweep", model)
-    first, _, third = (folder / "replies.jsonl").read_text().splitlines()
-    (folder / "replies.jsonl").write_text(f"{first}\n{{]\n{third}\n")
-    with pytest.raises(BchatError, match="line 2"):
+    first, second, third = (folder / "replies.jsonl").read_text().splitlines()
+    damage = json.dumps({**json.loads(second), "temperature": 99}) if damage == "setting" else damage
+    (folder / "replies.jsonl").write_text(f"{first}\n{damage}\n{third}\n")
+    damaged: list[int] = []
+    assert len(read_recorded(folder, damaged.append)) == 2
+    assert damaged == [2]
+    (folder / "replies.jsonl").write_text(f"{damage}\n")
+    with pytest.raises(BchatError, match="line 1"):
         read_recorded(folder)
     with pytest.raises(BchatError, match=r"manifest\.json"):
         read_recorded(tmp_path)
+
+
+def test_a_damaged_line_of_ask_is_left_out_and_numbered(asked: Path) -> None:
+    line = asked.read_text()
+    for number, lines in ((1, ["{]", line, line]), (2, [line, "{]", line]), (2, [line, '{"prompt_ids": 1}', line])):
+        asked.write_text("\n".join(lines))
+        damaged: list[int] = []
+        assert len(read_recorded(asked, damaged.append)) == 2
+        assert damaged == [number]
+
+
+def test_a_setting_out_of_range_is_named(asked: Path) -> None:
+    with pytest.raises(BchatError, match=r"line 1: temperature must be between 0 and .*, not 99"):
+        edited(asked, lambda value: value["settings"].update(temperature=99))
+
+
+@pytest.mark.parametrize("prompt", ["", "\u3000ｶﾞ\n<NL>\t🍣 </s>"])
+def test_an_edited_prompt_is_said_and_a_strange_one_is_not(
+    session: Session, model: Model, tmp_path: Path, prompt: str
+) -> None:
+    drain(session.reply(f"Hello{prompt}"))
+    assert session.last is not None
+    file = tmp_path / "asked.json"
+    file.write_text(json.dumps(chat._as_json(session.last)))
+    assert only(replay(read_recorded(file), model)).is_identical
+    records = edited(file, lambda value: value.update(prompt=value["prompt"].replace("Hello", "Bye")))
+    assert problems(replay(records, model)) == ["replay.edited-prompt"]
 
 
 # -- the command --------------------------------------------------------------------------------------
