@@ -70,7 +70,11 @@ def _judge(display: Display, pairs: Sequence[Pair], all_pairs: int, log: DuelLog
     answers = _answers(display)
     for number_, pair in enumerate(pairs, 1 + all_pairs - len(pairs)):
         _show_pair(display, pair, number_, all_pairs)
-        choice = next(answers, None)
+        try:
+            choice = next(answers, None)
+        except KeyboardInterrupt:
+            display.say(Phrase("duel.paused", path=log.path.parent))
+            raise
         if choice is None:
             display.say(Phrase("duel.paused", path=log.path.parent))
             return

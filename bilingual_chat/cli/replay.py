@@ -87,7 +87,9 @@ def _token(token: Token) -> Phrase:
     if token.text is None:
         return Phrase("replay.end")
     known = {
-        name: f"{100 * value:.3g}" for name, value in (("then", token.then), ("now", token.now)) if value is not None
+        name: f"{100 * value:.3g}" if value >= 0.00001 else "< 0.001"
+        for name, value in (("then", token.then), ("now", token.now))
+        if value is not None
     }
     keys = {("then", "now"): "replay.token-both", ("then",): "replay.token-then", ("now",): "replay.token-now"}
     return Phrase(keys.get(tuple(known), "replay.token"), text=token.text, **known)

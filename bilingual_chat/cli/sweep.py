@@ -53,6 +53,8 @@ def sweep(options: Options, display: Display, own: SweepOptions) -> None:
     """Generate every reply that the output directory lacks."""
     file, axes = _split(own, options.encoding)
     _check(own)
+    if own.one_at_a_time and not axes:
+        raise _refused("sweep.no-axes")
     prompts = read_prompts(paths.expand(file), options.encoding, own.limit)
     if own.score is not None:
         scoring.require_fields(own.score, prompts.prompts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bilingual_chat.commands.app import Action, App, Branch, Continue
 from bilingual_chat.commands.arguments import folded, parse_change, parse_number, shortened, unquoted, word
-from bilingual_chat.commands.tokens import token_text
+from bilingual_chat.commands.tokens import percent, token_text
 from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.session.beginning import CANDIDATES, Candidate
@@ -45,4 +45,4 @@ def branch(app: App, argument: str) -> Action:
 
 
 def _row(app: App, rank: int, candidate: Candidate, model: Model) -> tuple[str, ...]:
-    return str(rank), token_text(app, candidate.token_id, model), f"{100 * candidate.probability:.3g} %"
+    return str(rank), token_text(app, candidate.token_id, model), percent(candidate.probability)

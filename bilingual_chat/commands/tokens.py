@@ -233,7 +233,9 @@ def _after_filters(app: App, chunk: Chunk, token_id: int) -> str:
 
 
 def _percent(logprob: float | None) -> str:
-    if logprob is None:
-        return ""
-    percent = 100 * math.exp(logprob)
-    return f"{percent:.3g} %" if percent >= 0.001 else "< 0.001 %"
+    return "" if logprob is None else percent(math.exp(logprob))
+
+
+def percent(probability: float) -> str:
+    """Return a probability for a person: three digits, never an exponent."""
+    return f"{100 * probability:.3g} %" if probability >= 0.00001 else "< 0.001 %"

@@ -49,7 +49,7 @@ def settings_of(parameters: DecodingParameters) -> dict[str, Any]:
 def parse_axis(text: str) -> Axis:
     """Parse `temperature=0.1:0.9:0.2,1.2`: values, and ranges `first:last:step`, both ends included.
 
-    Full-width characters are accepted. A list of texts, as `stop`, is one value. Raises BchatError (USAGE).
+    Full-width characters are accepted. A list, as `stop`, has one text. Raises BchatError (USAGE).
     """
     folded = re.sub("[、，]", ",", unicodedata.normalize("NFKC", text))
     typed, sign, values = folded.partition("=")
@@ -60,7 +60,10 @@ def parse_axis(text: str) -> Axis:
         raise _refused("sweep.axis-seed")
     if name in TEXTS:
         raw = re.split("[=＝]", text, maxsplit=1)[1]
-        return name, (decoding.checked(name, typed_value(name, raw)),)
+        texts = decoding.checked(name, typed_value(name, raw))
+        if len(texts) > 1:
+            raise _refused("sweep.axis-list", name=name)
+        return name, (texts,)
     parts = [each for part in values.split(",") for each in _expanded(text, part.strip())]
     return name, tuple(dict.fromkeys(decoding.checked(name, each) for each in parts))
 
@@ -71,16 +74,18 @@ def _expanded(text: str, part: str) -> list[str]:
         return [part]
     try:
         first, last, step = (Decimal(each.strip().replace("\N{MINUS SIGN}", "-")) for each in part.split(":"))
-        steps = (last - first) / step
-        is_range = steps.is_finite() and steps >= 0
+        steps = (last - first) / step if step else Decimal(-1)
+        is_range = steps.is_finite()
     except (ArithmeticError, ValueError):
         is_range = False
     if not is_range:
         raise _refused("sweep.axis-range", text=text, part=part)
+    if steps < 0:
+        raise _refused("sweep.axis-steps", part=part, first=first, last=last, step=step)
     if steps >= MAX_CELLS:
-        raise _refused("sweep.cells", count=f"{steps:.3g}", limit=MAX_CELLS)
-    count = math.floor(steps) + 1
-    return [f"{first + step * index:f}" for index in range(count)]
+        count = f"{steps + 1:,.0f}" if steps < 1e12 else f"{steps:.3g}"
+        raise _refused("sweep.cells", count=count, limit=f"{MAX_CELLS:,}")
+    return [f"{first + step * index:f}" for index in range(math.floor(steps) + 1)]
 
 
 def read_settings(path: Path) -> dict[str, dict[str, Any]]:
@@ -127,7 +132,7 @@ def make_cells(
     sizes = [len(values) for _, values in axes]
     count = len(bases) * (1 + sum(sizes) if one_at_a_time else math.prod(sizes))
     if count > MAX_CELLS:
-        raise _refused("sweep.cells", count=count, limit=MAX_CELLS)
+        raise _refused("sweep.cells", count=f"{count:,}", limit=f"{MAX_CELLS:,}")
     changes = _one_at_a_time(axes) if one_at_a_time else _combinations(axes)
     cells = [_cell(base, change) for base in bases for change in changes]
     by_values: dict[str, Cell] = {}

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bilingual_chat.cli import duel
+from bilingual_chat.explore.duel import Choice
+from bilingual_chat.terminal.display import Display
 from tests.runs import Run
 from tests.sweeps import write_sweep
 
@@ -93,3 +97,15 @@ def test_what_replies_contain_cannot_act_on_the_terminal(run: Run, tmp_path: Pat
     ran = run("duel", str(directory), stdin="ll")
     assert not {"\x1b", "\x07", "\u202e"} & set(ran.out)
     assert "␛[2J" in ran.out
+
+
+def test_ctrl_c_ends_with_130_and_keeps_what_was_judged(run: Run, sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(display: Display) -> Iterator[Choice]:
+        yield "left"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(duel, "_answers", interrupted)
+    ran = run("duel", str(sweep), "--cells", "0,3")
+    assert ran.status == 130
+    assert str(sweep) in ran.err
+    assert len((sweep / "duels.jsonl").read_text("utf-8").splitlines()) == 1

@@ -57,8 +57,12 @@ def test_a_last_value_between_two_steps_is_left_out() -> None:
         ("temperature=hot", "setting.type"),
         ("temperature=11", "setting.range"),
         ("temperature=0.1:0.9", "sweep.axis-range"),
-        ("temperature=0.1:0.9:0", "sweep.axis-range"),
-        ("temperature=0.9:0.1:0.1", "sweep.axis-range"),
+        ("temperature=0.1:0.9:0", "sweep.axis-steps"),
+        ("temperature=0.9:0.1:0.1", "sweep.axis-steps"),
+        ("temperature=0.1:0.9:-0.1", "sweep.axis-steps"),
+        ('stop="a","b"', "sweep.axis-list"),
+        ('bad_words="a" "b"', "sweep.axis-list"),
+        ("stop=a、b", "sweep.axis-list"),
         ("temperature=a:b:c", "sweep.axis-range"),
         ("temperature=nan:1:1", "sweep.axis-range"),
         ("temperature=0:inf:1", "sweep.axis-range"),
@@ -76,7 +80,7 @@ def test_an_axis_that_makes_no_sense_is_one_sentence(text: str, key: str) -> Non
 
 
 def test_texts_are_one_value_of_an_axis_and_keep_their_width() -> None:
-    assert parse_axis(r'stop="\n" "，"') == ("stop", (("\n", "，"),))
+    assert parse_axis(r'stop="\n，"') == ("stop", (("\n，",),))
     (cell,) = make_cells(settings(), [parse_axis("stop=。")])
     assert (cell.label, cell.values["stop"]) == ('stop="。"', ["。"])
 
@@ -125,6 +129,8 @@ def test_cells_with_the_same_settings_are_one() -> None:
 def test_a_grid_of_a_million_cells_is_refused_before_it_is_made() -> None:
     axes = [parse_axis(f"{name}=0:999:1") for name in ("top_k", "min_new_tokens")]
     assert refusal(axes) == "sweep.cells"
+    with pytest.raises(BchatError, match="20,001; the limit is 10,000"):
+        parse_axis("top_k=0:20000:1")
     assert len(make_cells(settings(), [parse_axis(f"top_k=1:{MAX_CELLS}:1")])) == MAX_CELLS
     assert refusal([parse_axis("top_k=1"), parse_axis("top_k=2")]) == "sweep.axis-twice"
     assert refusal([], ["clam"]) == "preset.unknown"

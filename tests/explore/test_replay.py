@@ -15,9 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bilingual_chat.cli import chat
+from bilingual_chat.cli.replay import _token
+from bilingual_chat.commands.tokens import percent
 from bilingual_chat.engines.protocol import OpenOptions
 from bilingual_chat.explore.recorded import Recorded, facts_of, read_recorded
-from bilingual_chat.explore.replay import Verdict, replay
+from bilingual_chat.explore.replay import Token, Verdict, replay
 from bilingual_chat.messages import LANGUAGES
 from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.session.compare import Variant, compare
@@ -486,6 +488,12 @@ def test_an_edited_prompt_is_said_and_a_strange_one_is_not(
     assert only(replay(read_recorded(file), model)).is_identical
     records = edited(file, lambda value: value.update(prompt=value["prompt"].replace("Hello", "Bye")))
     assert problems(replay(records, model)) == ["replay.edited-prompt"]
+
+
+def test_a_tiny_probability_has_no_exponent() -> None:
+    shown = _token(Token("a", 7.22e-9, 0.000012)).values
+    assert (shown["then"], shown["now"]) == ("< 0.001", "0.0012")
+    assert (percent(4.69e-7), percent(0.25)) == ("< 0.001 %", "25 %")
 
 
 # -- the command --------------------------------------------------------------------------------------

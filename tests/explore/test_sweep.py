@@ -199,6 +199,7 @@ def test_more_seeds_compute_only_what_is_new(prompts: Path, tmp_path: Path, run:
         (("q.txt", "temperature=1"), 2, "one file"),
         (("q.txt", "--grid", "temperature=0:1:0.0000001"), 2, "limit"),
         (("q.txt", "--grid", "temperature=1", "top_q=1"), 2, "top_p"),
+        (("q.txt", "--one-at-a-time"), 2, "needs a grid"),
         (("q.txt", "--seeds", "0"), 2, "--seeds"),
         (("q.txt", "--seeds", "10000", "--grid", "top_k=1:100:1", "temperature=1"), 2, "4,000,000"),
         (("q.txt", "--limit", "-1"), 2, "--limit"),

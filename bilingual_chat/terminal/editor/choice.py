@@ -20,9 +20,10 @@ _ARROWS = {Keys.Left: "left", Keys.Right: "right", Keys.Up: "up", Keys.Down: "do
 def ask_key(
     choices: Mapping[str, str], hint: str, *, keys: Input | None = None, screen: Output | None = None
 ) -> str | None:
-    """Wait for one of the keys in `choices`, and return its value; None for q, Escape, Ctrl-C or Ctrl-D.
+    """Wait for one of the keys in `choices`, and return its value; None for q, Escape or Ctrl-D.
 
     Keys are letters (full width and capitals count too) and "left", "right", "up", "down".
+    Raises KeyboardInterrupt for Ctrl-C.
     """
     window = Window(FormattedTextControl([("class:auto-suggestion", hint)], show_cursor=False), wrap_lines=True)
     bindings = merge_key_bindings([_bindings(choices), signal_keys()])
@@ -49,9 +50,12 @@ def _bindings(choices: Mapping[str, str]) -> KeyBindings:
                 event.app.exit(result=choices[name])
 
     @keys.add(Keys.Escape, eager=True)
-    @keys.add(Keys.ControlC)
     @keys.add(Keys.ControlD)
     def _(event: KeyPressEvent) -> None:
         event.app.exit(result=None)
+
+    @keys.add(Keys.ControlC)
+    def _(event: KeyPressEvent) -> None:
+        event.app.exit(exception=KeyboardInterrupt())
 
     return keys
