@@ -50,6 +50,8 @@ def report(
         _write(path, page, GENERATOR.encode())
         display.say(Phrase("report.written", path=path, size=format_bytes(len(page))))
     if preset is not None:
+        if analysis.main.is_constant and len(results.cells) > 1:
+            raise BchatError("report.no-preset", status=ExitStatus.DATA, path=preset)
         path = paths.expand(str(preset))
         _write(path, write_preset(analysis, path.stem), MARK.encode())
         display.say(Phrase("report.preset-written", path=path, name=path.stem))
@@ -64,6 +66,8 @@ def _show(analysis: Analysis, display: Display) -> None:
     layout = arrange(results.cells, results.varied)
     for line in text_map.text_lines(main, layout, display.canvas.columns if display.is_terminal else None):
         display.put_styled(line)
+    if main.is_constant:  # no cell is marked
+        return
     means = [each.mean for each in main.estimates if each.prompts]
     bounds = {"low": marks.number(min(means)), "high": marks.number(max(means))}
     display.say(Phrase("report.terminal-marks", best=text_map.BEST, near=text_map.NEAR, **bounds))

@@ -45,7 +45,9 @@ def compare(app: App, argument: str) -> Action:
         return shown
     settings = app.session.settings
     seed = settings.parameters.seed if settings.parameters.seed is not None else secrets.randbelow(FRESH_SEEDS)
-    app.compared = tuple(_variant(settings, each, seed) for each in _combined(words or DEFAULT_VARIANTS, seed))
+    compared = tuple(_variant(settings, each, seed) for each in _combined(words or DEFAULT_VARIANTS, seed))
+    _check_count(len(compared), least=2)  # after the words, whose errors say more
+    app.compared = compared
     app.compared_words = message
     return Compare(app.compared, marks_differences)
 
@@ -61,8 +63,7 @@ def _combined(words: list[str], seed: int) -> list[str]:
             axes.append(combinations)
         else:
             alternatives += combinations
-    count = prod([len(alternatives) or 1, *map(len, axes)])
-    _check_count(count, least=2)
+    _check_count(prod([len(alternatives) or 1, *map(len, axes)]))
     return [",".join(each) for each in product(*([alternatives] if alternatives else []), *axes)]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 
 from bilingual_chat.commands import compare, continuing, conversation, files, models, replies, settings, tokens
 from bilingual_chat.commands.app import Action, App, Command
@@ -84,6 +85,9 @@ def find(name: str) -> Command:
         return next(iter(beginnings.values()))
     if form := OF_SHELL.get(wanted):
         raise BchatError("command.of-shell", status=ExitStatus.USAGE, name=shortened(name), form=form)
+    with suppress(BchatError):  # every setting is a command, too
+        setting = decoding.resolve_name(wanted)
+        return Command(setting, settings.setting_command(setting), "[VALUE | default]")
     close = list(beginnings) or difflib.get_close_matches(wanted, list(_BY_NAME), n=1, cutoff=0.6)
     suggestion = Phrase("suggestion", name="/" + ", /".join(close)) if close else Phrase("nothing")
     raise BchatError("command.unknown", status=ExitStatus.USAGE, name=shortened(name), suggestion=suggestion)

@@ -167,15 +167,17 @@ def _require_same(directory: Path, before: Mapping[str, Any], now: Mapping[str, 
     if before["prompts"].get("sha256") != now["prompts"]["sha256"]:
         source = now["prompts"]["source"]
         raise BchatError("sweep.prompts-changed", status=ExitStatus.DATA, source=source, **values)
-    for name, old, new in _differences(before, now):
-        raise BchatError("sweep.other", status=ExitStatus.DATA, name=name, before=old, now=new, **values)
+    if changes := [f"{name} {old} → {new}" for name, old, new in _differences(before, now)]:
+        raise BchatError("sweep.other", status=ExitStatus.DATA, changes=", ".join(changes), **values)
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Yield what would mix different replies: its name, before, now."""
     for name, new in now.items():
         old = before.get(name)
-        if name in ("prompts", "model") and isinstance(old, dict):
+        if name == "fixed" and isinstance(old, dict):
+            yield from _differences(old, new)
+        elif name in ("prompts", "model") and isinstance(old, dict):
             yield from ((f"{name}.{part}", a, b) for part, a, b in _differences(old, new))
         elif name in _MAY_GROW and (new is None or (old is not None and new >= old)):
             continue

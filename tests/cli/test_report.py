@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,18 @@ def test_bchat_loads_the_preset_that_it_wrote(run: Run, sweep: Path, tmp_path: P
     assert "max=64" in row
     asked = run("ask", "Hi", "--model", "demo", "--config", str(file), "--preset", name, "--json")
     assert asked.json["settings"]["temperature"] == 0.3
+
+
+def test_equal_cells_have_no_mark_and_give_no_preset(run: Run, tmp_path: Path) -> None:
+    directory = write_sweep(tmp_path / "sweep", grid={"temperature": [0.3, 1]})
+    path = directory / "replies.jsonl"
+    path.write_text(re.sub(r'"score": [\d.]+', '"score": 1.0', path.read_text("utf-8")), "utf-8")
+    ran = run("report", str(directory), "--terminal")
+    assert "★" not in ran.out + ran.err
+    assert "○" not in ran.out + ran.err
+    file = tmp_path / "best.toml"
+    assert run("report", str(directory), "--preset-out", str(file)).status == 4
+    assert not file.exists()
 
 
 def test_another_measure_chooses_another_preset(run: Run, sweep: Path, tmp_path: Path) -> None:

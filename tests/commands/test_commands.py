@@ -23,7 +23,7 @@ from bilingual_chat.messages import Phrase
 from bilingual_chat.messages.errors import BchatError, ExitStatus
 from bilingual_chat.settings import config
 from bilingual_chat.settings.config import SettingsChange, load_config, settings_for
-from bilingual_chat.settings.decoding import RANGES, DecodingParameters, format_value
+from bilingual_chat.settings.decoding import RANGES, TEXTS, DecodingParameters, format_value
 from bilingual_chat.settings.presets import Preset
 from bilingual_chat.storage import paths
 from bilingual_chat.text.conversation import FinishReason, Speaker, Turn, Utterance
@@ -138,6 +138,14 @@ def test_the_examples_of_help_are_commands(name: str, lang: str) -> None:
         typed_name, argument = table.split(inward(typed))
         assert find(typed_name).name == name
         assert bool(argument) <= bool(find(name).arguments)
+
+
+@pytest.mark.parametrize("name", [name for name in RANGES if name not in TEXTS])
+def test_every_setting_is_a_command(app: tuple[App, Shown, Any], name: str) -> None:
+    chat, _, _ = app
+    execute(f"/{name} {RANGES[name].example}", chat)
+    value = getattr(chat.session.settings.parameters, name)
+    assert value == type(value)(RANGES[name].example)
 
 
 @pytest.mark.parametrize("name", RANGES)
@@ -318,6 +326,9 @@ def test_a_seed_can_be_taken_away_again(app: tuple[App, Shown, Any]) -> None:
         ("/usr/bin/ls", "command.unknown", "//"),
         ("/set tempreture 1", "setting.unknown", "Did you mean temperature?"),
         ("/set temperature", "command.value-missing", "/set temperature 0.7"),
+        ("/min_p 3", "setting.range", "between 0 and 1"),
+        ("/compare temperature=abc", "setting.type", "abc"),
+        ("/compare --dif", "command.no-choice", "--dif"),
         ("/set stop", "command.value-missing", '/set stop "\\n"'),
         ("/temp 11", "setting.range", "between 0 and 10"),
         ("/temp nan", "setting.range", "temperature"),

@@ -53,7 +53,7 @@ def _heat_cell(measured: Measured, cell: int, x: float, y: float, label: str, bo
     kind = f"h{shade}" if shade >= 0 else "none"
     kind += " near" if cell in measured.near else ""
     middle, range_ = (_CELL_W - _GAP) / 2, interval(found.low, found.high)
-    mark = f" {BEST}" if cell == measured.best else ""
+    mark = f" {BEST}" if cell == measured.best and not measured.is_constant else ""
     is_detailed = len(measured.estimates) <= _DETAILED and not math.isnan(found.low)
     parts = [
         f"<title>{escape(label)}: {number(found.mean)} [{range_}]</title>" if is_detailed else "",

@@ -57,7 +57,7 @@ def _cell(measured: Measured, cell: int | None, bounds: tuple[float, float], siz
     shade = -1 if cell is None else level(measured.estimates[cell].mean, *bounds)
     if cell is None or shade < 0:
         return f"{'–':^{size}}", "dim"
-    mark = BEST if cell == measured.best else NEAR if cell in measured.near else " "
+    mark = " " if measured.is_constant else BEST if cell == measured.best else NEAR if cell in measured.near else " "
     bar = BARS[min(shade * len(BARS) // LEVELS, len(BARS) - 1)]
     text = f"{bar} {number(measured.estimates[cell].mean)} {mark}"
     ink = 231 if shade >= _WHITE_FROM else 16
