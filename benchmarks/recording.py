@@ -1,4 +1,4 @@
-"""What the record of each token costs: its log probability, entropy and rank, and the five most likely tokens.
+"""Measures the time to record a token: its log probability, entropy and rank, and the five most likely tokens.
 
     python benchmarks/recording.py --step-ms 130      # of an int8 step, as side_by_side.py measures it
 

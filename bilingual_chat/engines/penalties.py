@@ -22,7 +22,7 @@ _LARGEST_LOG = 88.7228391  # of a float32, as in llama.cpp: larger penalties wou
 
 @dataclass
 class Step:
-    """What the filters of one token depend on, beside the logits. State: `ids` and `counts` grow with the reply."""
+    """The input of the filters for one token, beside the logits. State: `ids` and `counts` grow with the reply."""
 
     parameters: DecodingParameters
     rules: TokenRules

@@ -24,7 +24,7 @@ MOST_ROWS = 64  # replies at a time
 
 @dataclass(frozen=True)
 class OpenOptions:
-    """How to open a model. quantize: auto takes the most exact precision that leaves memory for other programs."""
+    """The options of opening a model. quantize: auto takes the most exact precision that leaves memory to others."""
 
     device: DeviceName = "auto"
     accept_withdrawn: bool = False  # open withdrawn weights too

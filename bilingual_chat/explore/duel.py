@@ -61,7 +61,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Record:
-    """What was judged of one cell. `rate`: wins, ties counted as half, without pairs that are both bad."""
+    """The judgements of one cell. `rate`: wins, ties counted as half, without pairs that are both bad."""
 
     cell: int
     rate: Estimate

@@ -45,7 +45,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a replay found. `problem`: the reason why a reply differs, or cannot be generated again.
+    """The result of a replay. `problem`: the reason why a reply differs, or cannot be generated again.
 
     tokens: compared; 0 if only the text was, since the record has no ids. facts: (name, recorded, now) of those that
     differ.

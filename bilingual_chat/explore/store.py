@@ -167,7 +167,10 @@ def _require_same(directory: Path, before: Mapping[str, Any], now: Mapping[str, 
     if before["prompts"].get("sha256") != now["prompts"]["sha256"]:
         source = now["prompts"]["source"]
         raise BchatError("sweep.prompts-changed", status=ExitStatus.DATA, source=source, **values)
-    if changes := [f"{name} {old} → {new}" for name, old, new in _differences(before, now)]:
+    differences = list(_differences(before, now))
+    # The cells follow from the settings, which say it in a few words.
+    named = [each for each in differences if each[0] != "cells"] or differences
+    if changes := [f"{name} {old} → {new}" for name, old, new in named]:
         raise BchatError("sweep.other", status=ExitStatus.DATA, changes=", ".join(changes), **values)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 from pathlib import Path
 
 import pytest
@@ -63,10 +63,15 @@ def test_bchat_loads_the_preset_that_it_wrote(run: Run, sweep: Path, tmp_path: P
     assert asked.json["settings"]["temperature"] == 0.3
 
 
-def test_equal_cells_have_no_mark_and_give_no_preset(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("differs_by_prompt", [False, True])
+def test_equal_cells_have_no_mark_and_give_no_preset(run: Run, tmp_path: Path, differs_by_prompt: bool) -> None:
     directory = write_sweep(tmp_path / "sweep", grid={"temperature": [0.3, 1]})
     path = directory / "replies.jsonl"
-    path.write_text(re.sub(r'"score": [\d.]+', '"score": 1.0', path.read_text("utf-8")), "utf-8")
+    replies = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    first = replies[0]["prompt_id"]
+    for each in replies:
+        each["score"] = 0.5 if differs_by_prompt and each["prompt_id"] == first else 1.0
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in replies), "utf-8")
     ran = run("report", str(directory), "--terminal")
     assert "★" not in ran.out + ran.err
     assert "○" not in ran.out + ran.err

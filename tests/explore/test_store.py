@@ -166,6 +166,12 @@ def test_another_sweep_is_refused_with_what_differs(
     assert (tmp_path / "s" / MANIFEST).read_bytes() == before
 
 
+def test_cells_are_not_quoted_beside_the_setting_that_changed(tmp_path: Path) -> None:
+    filled(tmp_path / "s")
+    error = refusal(tmp_path / "s", changed(base_seed=1, cells=[]))
+    assert error.values["changes"] == f"base_seed {MANIFEST_VALUE['base_seed']} → 1"
+
+
 def test_more_seeds_more_prompts_and_a_moved_file_continue_the_sweep(tmp_path: Path) -> None:
     filled(tmp_path / "s")
     wider = changed(seeds=5, created="later", prompts={"source": "/moved", "sha256": "cd", "count": 9, "limit": None})

@@ -33,7 +33,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Layout:
-    """How one server is spread over GPUs: `tensor` share each layer, `pipeline` groups share the layers; or copies."""
+    """The layout of one server on GPUs: `tensor` share each layer, `pipeline` groups share the layers; or copies."""
 
     tensor: int = 1
     pipeline: int = 1

@@ -49,8 +49,8 @@ class Measured:
     @property
     def is_constant(self) -> bool:
         """Return True if every prompt has the same value in every cell."""
-        known = self.means[~np.isnan(self.means)]
-        return bool(np.ptp(known) < 1e-12) if len(known) else True
+        known = self.means[~np.isnan(self.means).all(axis=1)]
+        return bool((np.nanmax(known, axis=1) - np.nanmin(known, axis=1) < 1e-12).all())
 
 
 @dataclass(frozen=True)
