@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-from bilingual_chat.messages.errors import BchatError, ExitStatus
-from bilingual_chat.settings.decoding import DecodingParameters, bias_of, token_of
+from bilingual_chat.settings.decoding import DecodingParameters, bias_of, require_tokens, token_of
 
 BREAKERS = ("\n", ":", '"', "*")  # llama.cpp's default; no repetition reaches over a token that contains one
 
@@ -66,6 +65,7 @@ class TokenRules:
 
 def token_rules(parameters: DecodingParameters, eos_ids: Sequence[int], vocabulary: Vocabulary) -> TokenRules:
     """Return the rules of `parameters`. Raises BchatError (USAGE) for an id that the model does not have."""
+    require_tokens(parameters, vocabulary.size)
     biases: dict[tuple[int, ...], float] = {}
     for entry in parameters.logit_bias:
         token, bias = bias_of(entry)
@@ -77,8 +77,4 @@ def token_rules(parameters: DecodingParameters, eos_ids: Sequence[int], vocabula
 
 
 def _sequences(token: int | str, vocabulary: Vocabulary) -> tuple[tuple[int, ...], ...]:
-    if isinstance(token, str):
-        return vocabulary.spellings(token)
-    if token >= vocabulary.size:
-        raise BchatError("engine.no-such-token", status=ExitStatus.USAGE, token=token, last=vocabulary.size - 1)
-    return ((token,),)
+    return vocabulary.spellings(token) if isinstance(token, str) else ((token,),)

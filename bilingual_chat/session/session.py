@@ -27,7 +27,7 @@ from bilingual_chat.session.saved import SavedConversation
 from bilingual_chat.session.turn import Request, RunningReply, dropped_details, remarks_after, turn_of
 from bilingual_chat.settings.catalogue import ModelEntry
 from bilingual_chat.settings.config import NO_CHANGE, Settings, SettingsChange
-from bilingual_chat.settings.decoding import DecodingParameters, as_record
+from bilingual_chat.settings.decoding import DecodingParameters, as_record, require_tokens
 from bilingual_chat.storage.signals import postpone_signals
 from bilingual_chat.text import prompt
 from bilingual_chat.text.conversation import Conversation, FinishReason, Speaker, Turn, Utterance
@@ -136,6 +136,7 @@ class Session(SavedConversation):
         parameters = settings.parameters
         if parameters.seed is None:  # so that the reply can be repeated
             parameters = replace(parameters, seed=secrets.randbelow(2**32))
+        require_tokens(parameters, model.tokenizer.vocab_size)
         before = self.conversation.without_last_turn() if replaces else self.conversation
         try:
             prompt = self._fit(model, before, message, parameters, begin(model))

@@ -257,6 +257,14 @@ def token_of(text: str) -> int | str:
     return int(found[1]) if found else text
 
 
+def require_tokens(parameters: DecodingParameters, vocab_size: int) -> None:
+    """Raise BchatError (USAGE) if a setting names a token id that a vocabulary of `vocab_size` does not have."""
+    named = [bias_of(entry)[0] for entry in parameters.logit_bias] + [token_of(entry) for entry in parameters.bad_words]
+    for token in named:
+        if isinstance(token, int) and token >= vocab_size:
+            raise BchatError("engine.no-such-token", status=ExitStatus.USAGE, token=token, last=vocab_size - 1)
+
+
 def _as_entry(token: int | str) -> str:
     return f"id:{token}" if isinstance(token, int) else token
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bilingual_chat.commands.table import execute
+from bilingual_chat.messages.errors import BchatError
 from bilingual_chat.session.beginning import computed_candidates, kept_tokens, recorded_candidates
 from bilingual_chat.session.model import Model, open_model
 from bilingual_chat.session.session import Session
@@ -178,3 +179,12 @@ def test_a_reply_without_recorded_ids_has_no_branches(tmp_path: Path, demo: Mode
     session.continue_from(replace(session.snapshot(), conversation=Conversation((), (turn,))))
     with refused("branch.unknown"):
         session.candidates(1)
+
+
+def test_a_token_that_the_model_lacks_leaves_no_failed_turn(tmp_path: Path, demo: Model) -> None:
+    session = demo_session(tmp_path, demo, logit_bias=("id:999999=1",))
+    with pytest.raises(BchatError) as caught:
+        drain(session.reply("Hello!"))
+    assert caught.value.key == "engine.no-such-token"
+    assert session.conversation.turns == ()
+    assert session.pending == "Hello!"
