@@ -118,7 +118,7 @@ class Session(SavedConversation):
         if problem is not None and was_saved:
             yield problem
         is_another = replaces is not None and replaces.user == message and not extends
-        yield from remarks_after(self.last, replaces if is_another else None)
+        yield from remarks_after(self.last, replaces if is_another else None, replaces if extends else None)
 
     def _save_message(self, message: str) -> Phrase | None:
         """Save the message before the first event is asked for. Return the reason if that failed."""

@@ -168,13 +168,15 @@ def dropped_details(prompt: Prompt) -> dict[str, int]:
     return dropped | ({"dropped_characters": prompt.dropped_characters} if prompt.dropped_characters else {})
 
 
-def remarks_after(completion: Completion, replaced: Turn | None) -> Iterator[Phrase]:
-    """Yield remarks about how a reply ended, and about one that equals the reply it was to replace."""
+def remarks_after(completion: Completion, replaced: Turn | None, extended: Turn | None = None) -> Iterator[Phrase]:
+    """Yield remarks about how a reply ended, and about one that equals the reply it was to replace or extend."""
     parameters = completion.parameters
     if completion.finish is FinishReason.REPETITION:
         yield Phrase("session.repetition", penalty=f"{min(max(1.2, parameters.repetition_penalty + 0.1), 10):.3g}")
     elif completion.finish is FinishReason.STOP and completion.prompt.beginning and not completion.reply_ids:
         yield Phrase("session.nothing-added")
+    elif completion.finish is FinishReason.STOP and extended is not None and completion.reply == extended.reply:
+        yield Phrase("session.stopped-at-once")
     elif completion.finish is FinishReason.STOP and not completion.reply.strip():
         yield Phrase("session.silent")
     elif completion.finish is FinishReason.LENGTH and parameters.min_new_tokens < parameters.max_new_tokens:

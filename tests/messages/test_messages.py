@@ -155,6 +155,7 @@ CHAT_ROOMS = (
 SHELL_ROOMS = ("cli/", "bench/", "explore/", "bootstrap/", "__main__.py")
 # Said by a key that is put together: what is described, and where.
 CHAT_KEYS = ("command.", "parameter.", "brief.", "examples.", "layer.", "help.", "finish.", "session.same-")
+CHAT_KEYS += ("session.stopped-at-once",)
 SHELL_KEYS = ("cli.", "option.", "bench.", "path.", "sweep.", "report.", "duel.", "models.legend")
 
 

@@ -332,3 +332,10 @@ def test_another_models_vocabulary_is_noticed_by_the_text(tmp_path: Path) -> Non
     session.continue_from(replace(session.snapshot(), conversation=Conversation((), (turn,))))
     drain(session.extend())
     assert list(engine.prompts[0]) == tokenizer().encode("ユーザー: 質問\nシステム: 犬")
+
+
+def test_a_continuation_says_that_a_stop_string_came_at_once(tmp_path: Path) -> None:
+    session, _ = make_session(tmp_path, ["一二", "二三"], options={"stop": ("二",)})
+    assert drain(session.reply("質問")).reply == "一"
+    assert drain(session.extend()).keys == ["session.stopped-at-once"]
+    assert session.conversation.turns[-1].reply == "一"
