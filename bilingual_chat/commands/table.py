@@ -88,8 +88,11 @@ def find(name: str) -> Command:
     with suppress(BchatError):  # every setting is a command, too
         setting = decoding.resolve_name(wanted)
         return Command(setting, settings.setting_command(setting), "[VALUE | default]")
-    close = list(beginnings) or difflib.get_close_matches(wanted, list(_BY_NAME), n=1, cutoff=0.6)
-    suggestion = Phrase("suggestion", name="/" + ", /".join(close)) if close else Phrase("nothing")
+    if beginnings:
+        names = ", ".join(f"/{each}" for each in beginnings)
+        raise BchatError("command.several", status=ExitStatus.USAGE, name=shortened(name), names=names)
+    close = difflib.get_close_matches(wanted, list(_BY_NAME), n=1, cutoff=0.6)
+    suggestion = Phrase("suggestion", name=f"/{close[0]}") if close else Phrase("nothing")
     raise BchatError("command.unknown", status=ExitStatus.USAGE, name=shortened(name), suggestion=suggestion)
 
 

@@ -322,7 +322,7 @@ def test_a_seed_can_be_taken_away_again(app: tuple[App, Shown, Any]) -> None:
     [
         ("/tempreture 0.5", "command.unknown", "Did you mean /temperature?"),
         ("/xyzzy", "command.unknown", "start it with //"),
-        ("/re", "command.unknown", "/retry, /replies, /repetition_penalty, /resume"),
+        ("/re", "command.several", "/retry, /replies, /repetition_penalty, /resume"),
         ("/usr/bin/ls", "command.unknown", "//"),
         ("/set tempreture 1", "setting.unknown", "Did you mean temperature?"),
         ("/set temperature", "command.value-missing", "/set temperature 0.7"),
